@@ -1,0 +1,8 @@
+"""Yelp, the settings of MQSA-TED (Zhu et al., WSDM 2024, arXiv 2311.01056).
+
+    python train.py --dataset yelp
+"""
+
+from mqsa_jax.config import Config
+
+config = Config(dataset="yelp")

@@ -1,0 +1,174 @@
+"""The command lines of train.py and eval.py: parse, delegate, and one line for what goes wrong.
+
+JAX is imported only once the arguments have proved good, so that help and errors come at once.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import io
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import tyro
+
+from mqsa_jax.config import Config
+from mqsa_jax.data.sources import dataset_names, resolve_dataset
+from mqsa_jax.errors import UserError
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+    """What eval.py is asked for."""
+
+    run_dir: str
+    """Folder of a run of train.py."""
+    split: Literal["test", "valid"] = "test"
+    """Held-out item to look for: the last of each history, or the one before it."""
+    exclude_seen: Literal["history", "window", "none"] = "history"
+    """Items left out of the ranking: all consumed before, those of the last max_len, or none."""
+    data_dir: str | None = None
+    """Folder of the data files (default: as in training)."""
+    devices: int | None = None
+    """Local devices to use (default: all of them)."""
+
+
+def train_main(arguments: Sequence[str] | None = None) -> int:
+    """Runs train.py; returns its exit code."""
+    return _run("train.py", _train, sys.argv[1:] if arguments is None else arguments)
+
+
+def eval_main(arguments: Sequence[str] | None = None) -> int:
+    """Runs eval.py; returns its exit code."""
+    return _run("eval.py", _evaluate, sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
+    def show_warning(message, category, filename, lineno, file=None, line=None):
+        print(f"{program}: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show_warning
+    try:
+        command(arguments)
+    except UserError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; run it again to continue", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _train(arguments: Sequence[str]) -> None:
+    """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
+    defaults = _dataset_defaults(_peek(arguments, "dataset") or Config.dataset)
+    config = _parse("train.py", Config, arguments, _train.__doc__, defaults)
+    config.validate()
+
+    from mqsa_jax.report import print_result
+    from mqsa_jax.training.loop import train
+    from mqsa_jax.training.run_dir import RunDirectory
+
+    run_dir = RunDirectory.of(config)
+    resume = config.run.resume and run_dir.check_resumable(config)
+    experiment = _load(config)
+    if not config.run.resume:
+        run_dir.delete_run()
+    result = train(experiment, run_dir, resume)
+    print_result(config.dataset, result, run_dir.path)
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+    """Ranks every user's held-out item among all items with the best epoch of a run."""
+    options = _parse("eval.py", EvalConfig, arguments, _evaluate.__doc__)
+
+    from mqsa_jax.inference.evaluation import Protocol
+    from mqsa_jax.report import print_result
+    from mqsa_jax.training.loop import restore_best
+    from mqsa_jax.training.run_dir import RunDirectory
+
+    run_dir = RunDirectory(options.run_dir)
+    config = run_dir.config()
+    data_dir = options.data_dir or config.run.data_dir
+    run = dataclasses.replace(config.run, data_dir=data_dir, devices=options.devices)
+    experiment = _load(dataclasses.replace(config, run=run))
+    state, epoch = restore_best(experiment, run_dir)
+    protocol = Protocol(options.split, options.exclude_seen)
+    result = experiment.evaluate(state, epoch, protocol, run_dir)
+    print_result(config.dataset, result, run_dir.path)
+
+
+def _load(config: Config) -> Any:
+    """Reads or generates the data, and finds the devices."""
+    path = resolve_dataset(config.dataset, config.run.data_dir)
+
+    from mqsa_jax.data.histories import read_histories
+    from mqsa_jax.data.synthetic import synthetic_histories
+
+    histories = synthetic_histories() if path is None else read_histories(path)
+
+    from mqsa_jax.training.devices import DeviceLayout
+    from mqsa_jax.training.experiment import Experiment
+
+    return Experiment(config, histories, DeviceLayout.of(config.run.devices))
+
+
+def _dataset_defaults(dataset: str) -> Config:
+    """The configuration of configs/NAME.py, or the general one for a file of the user's own."""
+    name = dataset.lower()
+    if name not in dataset_names():
+        return Config(dataset=dataset)
+    return importlib.import_module(f"configs.{name}").config
+
+
+def _peek(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of `--flag VALUE` or `--flag=VALUE`, the last one given."""
+    value = None
+    for place, argument in enumerate(arguments):
+        if argument == f"--{flag}" and place + 1 < len(arguments):
+            value = arguments[place + 1]
+        elif argument.startswith(f"--{flag}="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
+def _parse(
+    program: str,
+    into: type[Parsed],
+    arguments: Sequence[str],
+    description: str | None,
+    default: Parsed | None = None,
+) -> Parsed:
+    """Parses flat flags, hyphens or underscores; raises UserError in one line."""
+    options = {} if default is None else {"default": default}
+    with _one_line_errors():
+        return tyro.cli(
+            into,
+            prog=program,
+            args=list(arguments),
+            description=description,
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+            **options,
+        )
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turns tyro's framed messages into a UserError of one line."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            yield
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip("│╭╮╰╯─ ") for line in box.getvalue().splitlines()]
+        message = " ".join(line for line in lines[1:] if line)
+        message = message.split("For full helptext")[0].strip().rstrip(".")
+        raise UserError(f"{message}; see --help") from None

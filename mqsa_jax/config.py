@@ -1,0 +1,165 @@
+"""Every hyper-parameter with its default, in one tree of frozen dataclasses.
+
+The command line, `config.json` and the checkpoints are all made from this tree. It holds plain
+Python values and imports no JAX, so that `--help` and argument errors come at once.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from mqsa_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The two-branch L-query encoder (paper, section 3)."""
+
+    dim: int = 64
+    """Width of item vectors and hidden layers (d in the paper)."""
+    num_blocks: int = 1
+    """Attention blocks in each of the two branches (the paper uses 1)."""
+    num_heads: int = 1
+    """Attention heads; must divide --dim."""
+    window: int = 3
+    """Items averaged into the long branch's query (L in the paper); at --max-len or above, all."""
+    alpha: float = 0.5
+    """Share of the short branch in the user vector, 0 to 1 (alpha in the paper)."""
+    dropout: float = 0.5
+    """Probability of dropping a unit, 0 up to but not including 1."""
+    max_len: int = 50
+    """Items of a history that the model reads, the most recent ones (n in the paper)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """The combined ranking and distillation objective (paper, section 4)."""
+
+    lambda_kd: float = 0.1
+    """Weight of the distillation loss (lambda in the paper); 0 turns it off."""
+    tau: float = 0.1
+    """Softmax temperature of teacher and student, above 0 (tau in the paper)."""
+    time_span: int = 1
+    """Steps ahead that count as a transition; 1 counts direct successors only."""
+    l2: float = 1e-4
+    """Weight of half the sum of squares of all parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """Optimiser, schedule and randomness."""
+
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+    batch_size: int = 256
+    """Users in a step, over all devices."""
+    epochs: int = 200
+    """Passes over the users at most."""
+    patience: int = 20
+    """Epochs without a better validation NDCG@20 after which training stops."""
+    seed: int = 2023
+    """Seed of initialisation, order of users and dropout."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Where data and results lie, and which devices work."""
+
+    data_dir: str | None = None
+    """Folder of the data files; otherwise $MQSA_DATA_DIR, the user's cache, a download."""
+    run_dir: str | None = None
+    """Folder of the results (default: runs/DATASET-SEED)."""
+    resume: bool = True
+    """Continue the run that --run-dir holds; --no-resume deletes it and starts afresh."""
+    devices: int | None = None
+    """Local devices to use (default: all of them)."""
+    parallel: Literal["jit", "pmap"] = "jit"
+    """How training spreads over devices: jit over a mesh, or pmap."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One experiment."""
+
+    dataset: str = "synthetic"
+    """synthetic, beauty, sports, toys, yelp, or the path of a file `user item item ...`."""
+    model: ModelConfig = ModelConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig = TrainingConfig()
+    run: RunConfig = RunConfig()
+
+    def flat(self) -> dict[str, Any]:
+        """All values by flag name (underscores), in declaration order."""
+        return dict(_leaves(self))
+
+    def validate(self) -> None:
+        """Raises UserError in one line, naming the flag, if a value is out of range."""
+        for name, value in self.flat().items():
+            problem = _problem(name, value)
+            if problem:
+                raise UserError(f"--{name.replace('_', '-')} must be {problem}, got {value}")
+        if self.model.dim % self.model.num_heads:
+            raise UserError(
+                f"--num-heads {self.model.num_heads} does not divide --dim {self.model.dim}; "
+                "choose a divisor"
+            )
+
+    @classmethod
+    def from_flat(cls, values: dict[str, Any]) -> "Config":
+        """The inverse of `flat`. Raises UserError naming unknown or missing keys."""
+        expected = cls().flat().keys()
+        if values.keys() != expected:
+            odd = sorted(values.keys() ^ expected)
+            raise UserError(f"unknown or missing configuration keys: {', '.join(odd)}")
+        return _build(cls, values)
+
+
+# What each flag accepts: a test and its wording.
+_AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
+_NOT_NEGATIVE = (lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or above")
+_POSITIVE = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
+_RANGES = {
+    "dim": _AT_LEAST_1,
+    "num_blocks": _AT_LEAST_1,
+    "num_heads": _AT_LEAST_1,
+    "window": _AT_LEAST_1,
+    "alpha": (lambda v: 0 <= v <= 1, "between 0 and 1"),
+    "dropout": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    "max_len": _AT_LEAST_1,
+    "lambda_kd": _NOT_NEGATIVE,
+    "tau": _POSITIVE,
+    "time_span": _AT_LEAST_1,
+    "l2": _NOT_NEGATIVE,
+    "lr": _POSITIVE,
+    "batch_size": _AT_LEAST_1,
+    "epochs": _AT_LEAST_1,
+    "patience": _AT_LEAST_1,
+    "seed": (lambda v: 0 <= v < 2**32, "between 0 and 4294967295"),
+    "devices": _AT_LEAST_1,
+}
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """What the value of flag `name` must be, if it is not."""
+    if value is None or name not in _RANGES:
+        return None
+    accepts, wording = _RANGES[name]
+    return None if accepts(value) else wording
+
+
+def _leaves(node: Any) -> Iterator[tuple[str, Any]]:
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _leaves(value)
+        else:
+            yield field.name, value
+
+
+def _build(cls: type, values: dict[str, Any]) -> Any:
+    arguments = {}
+    for field in dataclasses.fields(cls):
+        nested = dataclasses.is_dataclass(field.type)
+        arguments[field.name] = _build(field.type, values) if nested else values[field.name]
+    return cls(**arguments)

@@ -1,0 +1,1 @@
+"""Interaction histories: where they come from and how they are read."""

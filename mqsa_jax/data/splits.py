@@ -1,0 +1,77 @@
+"""Leave-one-out: the last item of a history tests, the one before it validates, the rest trains."""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from mqsa_jax.data.histories import Histories
+
+Split = Literal["train", "valid", "test"]
+ExcludeSeen = Literal["history", "window", "none"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slices:
+    """A slice `items[begin:end]` of the flat item array for each of U users."""
+
+    begin: np.ndarray
+    """[U] int64."""
+    end: np.ndarray
+    """[U] int64, not below `begin`."""
+
+    def __getitem__(self, users: np.ndarray) -> "Slices":
+        return Slices(self.begin[users], self.end[users])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[U] int64 number of items."""
+        return self.end - self.begin
+
+    def flat_index(self) -> tuple[np.ndarray, np.ndarray]:
+        """[N] the slice that each item belongs to, and [N] its index in the flat item array."""
+        lengths = self.lengths.ravel()
+        owner = np.repeat(np.arange(lengths.size), lengths)
+        start = np.cumsum(lengths) - lengths
+        return owner, np.arange(owner.size) - start[owner] + self.begin.ravel()[owner]
+
+
+_HELD_OUT = {"train": 2, "valid": 2, "test": 1}
+"""Items at the end of a history that a split's input must not see."""
+
+
+def window(histories: Histories, split: Split, max_len: int) -> Slices:
+    """The last `max_len` items that the model may read for a split.
+
+    For training these are inputs and targets together: all but the newest are input, all but the
+    oldest are targets. It is also what transitions are counted in.
+    """
+    end = histories.offsets[1:] - _HELD_OUT[split]
+    return Slices(np.maximum(histories.offsets[:-1], end - max_len), end)
+
+
+def training_inputs(histories: Histories, max_len: int) -> Slices:
+    """Inputs of training; the target of the item at index n is the item at n + 1."""
+    kept = window(histories, "train", max_len)
+    return Slices(kept.begin, np.maximum(kept.end - 1, kept.begin))
+
+
+def targets(histories: Histories, split: Literal["valid", "test"]) -> np.ndarray:
+    """[U] int32 the item that each user's evaluation looks for."""
+    return histories.items[histories.offsets[1:] - _HELD_OUT[split]]
+
+
+def seen(
+    histories: Histories, split: Literal["valid", "test"], policy: ExcludeSeen, max_len: int
+) -> Slices:
+    """Items that a user has consumed before the target and that `policy` excludes from the ranking.
+
+    `history` excludes all of them; `window`, as the authors' code does, the last `max_len` of the
+    training items and for the test the validation item; `none` nothing.
+    """
+    end = histories.offsets[1:] - _HELD_OUT[split]
+    if policy == "none":
+        return Slices(end, end)
+    if policy == "history":
+        return Slices(histories.offsets[:-1], end)
+    return Slices(window(histories, "train", max_len).begin, end)

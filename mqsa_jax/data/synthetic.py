@@ -1,0 +1,1 @@
+"""The embedded data set: generated, seeded, with planted tastes and planted transitions."""

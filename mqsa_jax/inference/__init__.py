@@ -1,0 +1,1 @@
+"""User vectors in, ranks out: one ranking path for validation, test and serving."""

@@ -1,0 +1,176 @@
+"""Full-ranking, leave-one-out evaluation: users packed once, ranks counted chunk by chunk."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from mqsa_jax.data import splits
+from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
+from mqsa_jax.inference.ranking import target_ranks
+from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
+from mqsa_jax.objectives import metrics
+from mqsa_jax.objectives.linear_logsumexp import chunk_rows
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.state import Hyperparameters
+
+CUTOFFS = (5, 10, 20)
+"""K of HR@K and NDCG@K."""
+
+
+@struct.dataclass
+class EvaluationSet:
+    """Users to rank for: C chunks of S shards of B users each, their histories packed."""
+
+    inputs: Sequences
+    """[C, S, R, T]."""
+    last: Int[Array, "C S B"]
+    """[C, S, B] place of each user's newest item in the flat [R, T]."""
+    target: Int[Array, "C S B"]
+    """[C, S, B] item that the user went on to."""
+    seen_user: Int[Array, "C S M"]
+    """[C, S, M] with `seen_item`, pairs to leave out of the ranking; B is padding."""
+    seen_item: Int[Array, "C S M"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is evaluated, and against which items."""
+
+    split: Literal["valid", "test"] = "test"
+    exclude_seen: splits.ExcludeSeen = "history"
+
+    @property
+    def name(self) -> str:
+        """`test`, or for example `test_window`: names the protocol's result files."""
+        suffix = "" if self.exclude_seen == "history" else f"_{self.exclude_seen}"
+        return self.split + suffix
+
+
+def build_evaluation_set(
+    histories: Histories, protocol: Protocol, max_len: int, num_shards: int
+) -> EvaluationSet:
+    """Packs all users, in order, into NumPy arrays."""
+    users_GB = _user_groups(histories, num_shards)
+    real_GB = users_GB >= 0
+    groups, size = users_GB.shape
+    inputs = splits.window(histories, protocol.split, max_len)[users_GB]
+    inputs = splits.Slices(np.where(real_GB, inputs.begin, inputs.end), inputs.end)
+    slot_GB = np.broadcast_to(np.arange(size), users_GB.shape)
+    rows = pack(inputs, slot_GB, max_len)
+    length_GB = inputs.lengths
+    last_GB = rows.row * max_len + rows.column + np.maximum(length_GB, 1) - 1
+    seen_user, seen_item = _seen_pairs(histories, protocol, max_len, users_GB)
+
+    def by_chunk(values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, num_shards, *values.shape[1:]).astype(np.int32)
+
+    return EvaluationSet(
+        inputs=_sequences(rows, histories, by_chunk),
+        last=by_chunk(np.where(length_GB > 0, last_GB, 0)),
+        target=by_chunk(splits.targets(histories, protocol.split)[users_GB]),
+        seen_user=by_chunk(seen_user),
+        seen_item=by_chunk(seen_item),
+    )
+
+
+def _user_groups(histories: Histories, num_shards: int) -> np.ndarray:
+    """[chunks × shards, B] user indices in order; -1 fills up."""
+    size = chunk_rows(-(-histories.num_users // num_shards), histories.num_items)
+    padding = -histories.num_users % (size * num_shards)
+    users = np.pad(np.arange(histories.num_users), (0, padding), constant_values=-1)
+    return users.reshape(-1, size)
+
+
+def _sequences(rows: PackedRows, histories: Histories, by_chunk) -> Sequences:
+    item = rows.scatter(histories.items[rows.source])
+    return Sequences(by_chunk(item), by_chunk(rows.position), by_chunk(rows.segment))
+
+
+def _seen_pairs(
+    histories: Histories, protocol: Protocol, max_len: int, users_GB: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """[G, M] place in the group and item of every pair to leave out; the former is B at padding."""
+    groups, size = users_GB.shape
+    seen = splits.seen(histories, protocol.split, protocol.exclude_seen, max_len)[users_GB]
+    seen = splits.Slices(np.where(users_GB >= 0, seen.begin, seen.end), seen.end)
+    owner_N, source_N = seen.flat_index()
+    pairs_N = np.unique(owner_N * histories.num_items + histories.items[source_N])
+    owner_N, item_N = np.divmod(pairs_N, histories.num_items)
+    # A target consumed before stays in the ranking: it is what is looked for.
+    target = splits.targets(histories, protocol.split)[users_GB].ravel()
+    keep_N = item_N != target[owner_N]
+    owner_N, item_N = owner_N[keep_N], item_N[keep_N]
+    group_N = owner_N // size
+    place_N, sizes = ragged(group_N, groups)
+    width = round_up(int(sizes.max(initial=1)))
+    seen_user = np.full((groups, width), size, np.int32)
+    seen_item = np.zeros((groups, width), np.int32)
+    seen_user[group_N, place_N] = owner_N % size
+    seen_item[group_N, place_N] = item_N
+    return seen_user, seen_item
+
+
+def rank_users(
+    params: Params, hyper: Hyperparameters, data: EvaluationSet, *, encoder: Encoder
+) -> Float[Array, "C S B"]:
+    """[C, S, B] rank of each user's target; a pure function, a scan over chunks."""
+
+    def rank_chunk(_, chunk: EvaluationSet):
+        user_SRTD = apply(
+            encoder, params, chunk.inputs, window=hyper.window, alpha=hyper.alpha
+        )
+        flat_SND = user_SRTD.reshape(user_SRTD.shape[0], -1, user_SRTD.shape[-1])
+        user_SBD = jnp.take_along_axis(flat_SND, chunk.last[..., None], axis=1)
+        ranks = jax.vmap(target_ranks, in_axes=(0, None, 0, 0, 0))
+        item_VD = params["item_embedding"]
+        return None, ranks(user_SBD, item_VD, chunk.target, chunk.seen_user, chunk.seen_item)
+
+    return jax.lax.scan(rank_chunk, None, data)[1]
+
+
+class Evaluator:
+    """A protocol's evaluation set on the devices, and its compiled program."""
+
+    def __init__(
+        self,
+        histories: Histories,
+        protocol: Protocol,
+        encoder: Encoder,
+        layout: DeviceLayout,
+    ):
+        data = build_evaluation_set(histories, protocol, encoder.max_len, layout.num_shards)
+        self._num_users = histories.num_users
+        self._data = layout.shard(data, axis=1)
+        self._program = jax.jit(
+            lambda params, hyper, data: rank_users(params, hyper, data, encoder=encoder),
+            out_shardings=layout.replicated,
+        )
+
+    def ranks(self, params: Params, hyper: Hyperparameters) -> np.ndarray:
+        """[U] float32 rank of every user's target, in the order of the histories.
+
+        Raises:
+          FloatingPointError: if any score is NaN.
+        """
+        ranks_U = np.asarray(self._program(params, hyper, self._data)).ravel()[: self._num_users]
+        if np.isnan(ranks_U).any():
+            raise FloatingPointError(
+                f"the scores of {np.isnan(ranks_U).sum()} users are not numbers (NaN)"
+            )
+        return ranks_U
+
+
+def summarise(rank_U: np.ndarray) -> dict[str, float]:
+    """HR@K and NDCG@K at 5, 10, 20 and MRR, means over users."""
+    rank_U = jnp.asarray(rank_U)
+    result = {}
+    for k in CUTOFFS:
+        result[f"HR@{k}"] = float(metrics.hit_rate(rank_U, k))
+        result[f"NDCG@{k}"] = float(metrics.ndcg(rank_U, k))
+    return {**result, "MRR": float(metrics.reciprocal_rank(rank_U))}

@@ -1,0 +1,44 @@
+"""The rank of each user's target among all items: counted, neither sorted nor kept."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def target_ranks(
+    user_BD: Float[Array, "B D"],
+    item_VD: Float[Array, "V D"],
+    target_B: Int[Array, " B"],
+    seen_user_M: Int[Array, " M"],
+    seen_item_M: Int[Array, " M"],
+) -> Float[Array, " B"]:
+    """1 + items scored strictly higher + half the ties, over all items but those seen.
+
+    Args:
+      user_BD: [B, D] user vectors.
+      item_VD: [V, D] item vectors.
+      target_B: [B] int32 target of each user.
+      seen_user_M: [M] int32 with `seen_item_M`, pairs (row of `user_BD`, item) to leave out of the
+        ranking, none twice and none a target; a row of B or above is padding.
+      seen_item_M: [M] int32.
+
+    Returns:
+      [B] ranks, 1 to V, halves included; NaN where a score is NaN.
+    """
+    num_users = user_BD.shape[0]
+    score_BV = user_BD @ item_VD.T
+    target_score_B = jnp.take_along_axis(score_BV, target_B[:, None], axis=1)[:, 0]
+    target_score_B1 = target_score_B[:, None]
+
+    def above_and_ties(score, target_score):
+        return (score > target_score) + 0.5 * (score == target_score)
+
+    points_B = above_and_ties(score_BV, target_score_B1).sum(-1)
+    seen_score_M = score_BV.at[seen_user_M, seen_item_M].get(mode="fill", fill_value=-jnp.inf)
+    row_M = jnp.minimum(seen_user_M, num_users - 1)
+    seen_points_M = above_and_ties(seen_score_M, target_score_B[row_M])
+    seen_points_M = jnp.where(seen_user_M < num_users, seen_points_M, 0)
+    seen_points_B = jax.ops.segment_sum(seen_points_M, row_M, num_users)
+    # The target ties with itself: 1 + (points - 1/2).
+    rank_B = 0.5 + points_B - seen_points_B
+    return jnp.where(jnp.isnan(score_BV).any(-1), jnp.nan, rank_B)

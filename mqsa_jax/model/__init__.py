@@ -1,0 +1,1 @@
+"""Arrays to scores: embeddings, L-query attention, the two-branch encoder."""

@@ -1,0 +1,83 @@
+"""L-query self-attention as a pure function of its parameters."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mqsa_jax.model.windowed_mean import windowed_mean
+
+LAYER_NORM_EPSILON = 1e-12
+"""Effectively none, as in the authors' code; only keeps a constant vector from giving NaN."""
+
+
+def layer_norm(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
+    """Layer normalisation over the last axis (Ba et al. 2016), with `scale` and `bias` [D]."""
+    mean = x_D.mean(-1, keepdims=True)
+    variance = jnp.square(x_D - mean).mean(-1, keepdims=True)
+    return (x_D - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON) * params[
+        "scale"
+    ] + params["bias"]
+
+
+def dense(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[Array, "*B F"]:
+    """`x @ kernel + bias`, kernel [D, F]."""
+    return x_D @ params["kernel"] + params["bias"]
+
+
+def causal_mask(segment_T: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
+    """[..., T queries, T keys]: key not after the query and of the same history."""
+    length = segment_T.shape[-1]
+    causal_TT = jnp.tril(jnp.ones((length, length), bool))
+    return causal_TT & (segment_T[..., :, None] == segment_T[..., None, :])
+
+
+def l_query_attention(
+    params: Mapping[str, Mapping[str, Array]],
+    x_TD: Float[Array, "*B T D"],
+    window: Int[Array, ""] | int,
+    *,
+    num_heads: int = 1,
+    segment_T: Int[Array, "*B T"] | None = None,
+    drop: Callable[[Array], Array] = lambda attention_HTT: attention_HTT,
+) -> Float[Array, "*B T D"]:
+    r"""Causal self-attention whose query is the mean of the last L positions.
+
+    With `q = LayerNorm(windowed_mean(x, L))`:
+
+        softmax((q Wq + bq) (x Wk + bk)^T / sqrt(D / H)) (x Wv + bv) + q
+
+    Args:
+      params: `query_norm` with `scale`, `bias` [D]; `query`, `key`, `value` with `kernel` [D, D]
+        and `bias` [D].
+      x_TD: [..., T, D] vectors, oldest first.
+      window: L, at least 1; may be traced. 1 is ordinary causal self-attention.
+      num_heads: H, a divisor of D; heads split the last axis in order.
+      segment_T: [..., T] history of each position, negative at padding; None: one history a row.
+      drop: applied to the attention weights [..., H, T, T]; a dropout, say.
+
+    Returns:
+      [..., T, D]; meaningless, but finite, at padding.
+
+    Raises:
+      ValueError: if `num_heads` does not divide D.
+
+    Reference:
+      Zhu et al., WSDM 2024, arXiv 2311.01056, section 3.
+    """
+    dim = x_TD.shape[-1]
+    if dim % num_heads:
+        raise ValueError(f"num_heads {num_heads} does not divide D = {dim}")
+    if segment_T is None:
+        segment_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
+    split = (*x_TD.shape[:-1], num_heads, dim // num_heads)
+    q_TD = layer_norm(params["query_norm"], windowed_mean(x_TD, window, segment_T))
+    query_THd = dense(params["query"], q_TD).reshape(split)
+    key_THd = dense(params["key"], x_TD).reshape(split)
+    value_THd = dense(params["value"], x_TD).reshape(split)
+    logits_HTT = jnp.einsum("...qhd,...khd->...hqk", query_THd, key_THd) / (dim // num_heads) ** 0.5
+    mask_1TT = causal_mask(segment_T)[..., None, :, :]
+    attention_HTT = drop(jax.nn.softmax(jnp.where(mask_1TT, logits_HTT, -jnp.inf), axis=-1))
+    mixed_THd = jnp.einsum("...hqk,...khd->...qhd", attention_HTT, value_THd)
+    return mixed_THd.reshape(x_TD.shape) + q_TD

@@ -1,0 +1,180 @@
+"""The two-branch encoder: short queries (window 1) and long queries (window L), mixed by alpha.
+
+Shape suffixes, here and everywhere: B batch, S shards (devices), R rows of packed histories,
+T positions, D width, H heads, V items. L is always the query window, never a length.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from mqsa_jax.model.attention import dense, l_query_attention, layer_norm
+from mqsa_jax.model.dropout import Noise, keep_mask
+
+EMBEDDING_STDDEV = 0.01
+
+
+@struct.dataclass
+class Sequences:
+    """Histories packed into rows, each contiguous and oldest first."""
+
+    item: Int[Array, "*B T"]
+    """[..., T] item index 0..V-1; any valid index at padding."""
+    position: Int[Array, "*B T"]
+    """[..., T] row of the position table: T - 1 for the newest item of a history."""
+    segment: Int[Array, "*B T"]
+    """[..., T] number of the history within its batch; -1 at padding."""
+
+
+def position_units(sequences: Sequences) -> Int[Array, "*B T"]:
+    """[..., T] a number for each position that does not depend on where it was packed."""
+    return sequences.segment * sequences.segment.shape[-1] + sequences.position
+
+
+def _dense_init(key: Key[Array, ""], dim: int) -> dict[str, Array]:
+    kernel = nn.initializers.glorot_uniform()(key, (dim, dim))
+    return {"kernel": kernel, "bias": jnp.zeros(dim)}
+
+
+def _norm_init(_: Key[Array, ""], dim: int) -> dict[str, Array]:
+    return {"scale": jnp.ones(dim), "bias": jnp.zeros(dim)}
+
+
+class Block(nn.Module):
+    """One attention block (design of the authors' code; see docs/method.md)."""
+
+    num_heads: int
+
+    def drop(self, x_NW: Float[Array, "*B W"], noise: Noise | None) -> Float[Array, "*B W"]:
+        """Dropout of each position's W values."""
+        if noise is None:
+            return x_NW
+        return x_NW * keep_mask(
+            self.make_rng("dropout"), noise.rate, noise.unit_RT, x_NW.shape[-1]
+        )
+
+    def drop_attention(self, attention_HTT, noise: Noise | None):
+        """Dropout of attention weights, drawn by query and by distance back to the key."""
+        if noise is None:
+            return attention_HTT
+        *batch, heads, length, _ = attention_HTT.shape
+        mask_TW = keep_mask(
+            self.make_rng("dropout"), noise.rate, noise.unit_RT, heads * length
+        )
+        mask_HTT = jnp.moveaxis(mask_TW.reshape(*batch, length, heads, length), -2, -3)
+        place_T = jnp.arange(length)
+        back_TT = jnp.maximum(place_T[:, None] - place_T[None, :], 0)
+        back_HTT = back_TT.reshape((1,) * (len(batch) + 1) + back_TT.shape)
+        return attention_HTT * jnp.take_along_axis(mask_HTT, back_HTT, axis=-1)
+
+    @nn.compact
+    def __call__(
+        self,
+        x_TD: Float[Array, "*B T D"],
+        window: Int[Array, ""] | int,
+        segment_T: Int[Array, "*B T"],
+        noise: Noise | None,
+    ) -> Float[Array, "*B T D"]:
+        """[..., T, D] to [..., T, D]; 0 at padding."""
+        dim = x_TD.shape[-1]
+        attention = {name: self.param(name, _dense_init, dim) for name in ("query", "key", "value")}
+        attention["query_norm"] = self.param("query_norm", _norm_init, dim)
+        mixed_TD = l_query_attention(
+            attention,
+            x_TD,
+            window,
+            num_heads=self.num_heads,
+            segment_T=segment_T,
+            drop=lambda weights: self.drop_attention(weights, noise),
+        )
+        out_TD = layer_norm(self.param("attention_norm", _norm_init, dim), mixed_TD)
+        hidden_TD = nn.relu(dense(self.param("ffn_in", _dense_init, dim), out_TD))
+        hidden_TD = self.drop(hidden_TD, noise)
+        hidden_TD = dense(self.param("ffn_out", _dense_init, dim), hidden_TD)
+        out_TD = out_TD + self.drop(hidden_TD, noise)
+        return jnp.where((segment_T >= 0)[..., None], out_TD, 0)
+
+
+class Branch(nn.Module):
+    """A stack of blocks and a closing LayerNorm. Short and long branch differ in the window only."""
+
+    num_blocks: int
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, x_TD, window, segment_T, noise: Noise | None):
+        """[..., T, D] to [..., T, D]."""
+        for block in range(self.num_blocks):
+            x_TD = Block(self.num_heads, name=f"block_{block}")(x_TD, window, segment_T, noise)
+        return layer_norm(self.param("output_norm", _norm_init, x_TD.shape[-1]), x_TD)
+
+
+class Encoder(nn.Module):
+    """Histories to user vectors, one at every position."""
+
+    num_items: int
+    dim: int
+    max_len: int
+    num_blocks: int
+    num_heads: int
+
+    @nn.compact
+    def __call__(self, sequences: Sequences, window, alpha, noise: Noise | None):
+        """Sequences [..., T] to user vectors [..., T, D]."""
+        normal = nn.initializers.normal(EMBEDDING_STDDEV)
+        item_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
+        position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
+        x_TD = self.dim**0.5 * item_VD[sequences.item] + position_TD[sequences.position]
+        if noise is not None:
+            x_TD *= keep_mask(self.make_rng("dropout"), noise.rate, noise.unit_RT, self.dim)
+        segment_T = sequences.segment
+        x_TD = jnp.where((segment_T >= 0)[..., None], x_TD, 0)
+        branch = {
+            name: Branch(self.num_blocks, self.num_heads, name=name) for name in ("short", "long")
+        }
+        short_TD = branch["short"](x_TD, 1, segment_T, noise)
+        long_TD = branch["long"](x_TD, window, segment_T, noise)
+        return alpha * short_TD + (1 - alpha) * long_TD
+
+
+Params = Mapping[str, Array | Mapping]
+
+
+def init(encoder: Encoder, key: Key[Array, ""]) -> Params:
+    """Parameters as a dict pytree: normal(0.01) embeddings, Glorot uniform kernels, zero biases."""
+    blank_1T = jnp.zeros((1, encoder.max_len), jnp.int32)
+    return encoder.init(key, Sequences(blank_1T, blank_1T, blank_1T), 1, 0.5, None)["params"]
+
+
+def apply(
+    encoder: Encoder,
+    params: Params,
+    sequences: Sequences,
+    *,
+    window: Int[Array, ""] | int,
+    alpha: Float[Array, ""] | float,
+    dropout: Float[Array, ""] | float = 0.0,
+    key: Key[Array, ""] | None = None,
+) -> Float[Array, "*B T D"]:
+    """User vector at every position of every history; `user @ item_embedding.T` are the scores.
+
+    Args:
+      encoder: sizes of the model.
+      params: as `init` returns them.
+      sequences: histories, packed or one a row, [..., T] each.
+      window: L, the query window of the long branch; may be traced.
+      alpha: share of the short branch, 0 to 1; may be traced.
+      dropout: probability of dropping a unit; may be traced. Used only with a key.
+      key: randomness of dropout; None at evaluation: nothing is dropped.
+
+    Returns:
+      [..., T, D]; the last position of a history holds the vector that predicts its next item.
+    """
+    if key is None:
+        return encoder.apply({"params": params}, sequences, window, alpha, None)
+    noise = Noise(jnp.float32(dropout), position_units(sequences))
+    rngs = {"dropout": key}
+    return encoder.apply({"params": params}, sequences, window, alpha, noise, rngs=rngs)

@@ -1,0 +1,1 @@
+"""Pure losses and metrics, usable without the model."""

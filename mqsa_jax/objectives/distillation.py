@@ -1,0 +1,87 @@
+"""The distillation loss: item embeddings must predict the transition teacher's soft labels."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.objectives.reduction import Reduction, reduction_weights
+from mqsa_jax.objectives.teacher import Teacher
+
+
+def distillation_loss(
+    student_ND: Float[Array, "*B N D"],
+    item_VD: Float[Array, "V D"],
+    item_N: Int[Array, "*B N"],
+    teacher: Teacher,
+    tau: Float[Array, ""] | float,
+    *,
+    where: Bool[Array, "*B N"] | None = None,
+    max_bumps: int | None = None,
+    reduce_fn: Reduction = jnp.mean,
+) -> Float[Array, ""]:
+    r"""Cross-entropy of the student against the transition teacher (their KL plus a constant).
+
+        l_n = - sum_j p(j | i_n) log softmax_j( h_n . E_j / tau )
+            = logsumexp_j(h_n . E_j / tau) - ( base h_n . sum_j E_j + sum_j bump_j h_n . E_j ) / tau
+
+    Nothing V wide is kept: the teacher is a constant plus few bumps a row.
+
+    Args:
+      student_ND: [..., N, D] student's vectors h, `dropout(sqrt(D) E_i)` in the paper.
+      item_VD: [V, D] item vectors E.
+      item_N: [..., N] int32 item i of each row, 0..V-1.
+      teacher: soft labels.
+      tau: student's temperature, above 0; may be traced.
+      where: [..., N] which rows count; None: all.
+      max_bumps: static bound on the teacher's entries in the N rows that count. None: their number,
+        or where `item_N` is traced, N times V. A bound too small gives NaN, never a wrong number.
+      reduce_fn: linear reduction taking `where=`, such as `jnp.mean`, `jnp.sum`, or a weighted mean:
+        equal items of a batch need one row, weighted by their count.
+
+    Returns:
+      The reduced loss, in nats; 0 where nothing counts.
+
+    Reference:
+      Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
+    """
+    *batch, rows, dim = student_ND.shape
+    where_N = jnp.ones(item_N.shape, bool) if where is None else where
+    weight_N = reduction_weights(reduce_fn, where_N, student_ND.dtype)
+    student_SND = student_ND.reshape(-1, rows, dim) / tau
+    item_SN, weight_SN = item_N.reshape(-1, rows), weight_N.reshape(-1, rows)
+    if max_bumps is None:
+        max_bumps = _num_bumps(teacher, item_SN)
+    logsumexp = linear_logsumexp(student_SND, item_VD, weight_SN)
+    base_SN = weight_SN * teacher.base[item_SN]
+    base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0))
+    bump_logit_S = jax.vmap(_bump_logit, in_axes=(0, None, 0, 0, None, None))(
+        student_SND, item_VD, item_SN, weight_SN, teacher, max_bumps
+    )
+    return logsumexp - base_logit - bump_logit_S.sum()
+
+
+def _num_bumps(teacher: Teacher, item_SN: Array) -> int:
+    """The teacher's entries in the given rows, at most, as a Python number."""
+    if isinstance(item_SN, jax.core.Tracer) or isinstance(teacher.row_start, jax.core.Tracer):
+        return item_SN.shape[1] * min(teacher.bump.shape[0], teacher.base.shape[0])
+    length_SN = teacher.row_start[item_SN + 1] - teacher.row_start[item_SN]
+    return int(length_SN.sum(-1).max(initial=0))
+
+
+def _bump_logit(student_ND, item_VD, item_N, weight_N, teacher: Teacher, max_bumps: int):
+    """sum_n w_n sum_j bump_nj h_n . E_j, over a flat list of the bumps of all rows."""
+    begin_N = teacher.row_start[item_N]
+    length_N = jnp.where(weight_N != 0, teacher.row_start[item_N + 1] - begin_N, 0)
+    end_N = jnp.cumsum(length_N)
+    place_M = jnp.arange(max_bumps)
+    row_M = jnp.minimum(jnp.searchsorted(end_N, place_M, side="right"), item_N.shape[0] - 1)
+    entry_M = begin_N[row_M] + place_M - (end_N - length_N)[row_M]
+    entry_M = jnp.where(place_M < end_N[-1], entry_M, teacher.bump.shape[0])
+    bump_M = teacher.bump.at[entry_M].get(mode="fill", fill_value=0)
+    successor_M = teacher.successor.at[entry_M].get(mode="fill", fill_value=0)
+    expected_ND = jax.ops.segment_sum(
+        bump_M[:, None] * item_VD[successor_M], row_M, item_N.shape[0], indices_are_sorted=True
+    )
+    total = (weight_N * (student_ND * expected_ND).sum(-1)).sum()
+    return jnp.where(end_N[-1] <= max_bumps, total, jnp.nan)

@@ -1,0 +1,49 @@
+"""The ranking loss: softmax cross-entropy over all items and one padding class."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.objectives.reduction import Reduction, reduction_weights
+
+
+def ranking_loss(
+    user_ND: Float[Array, "*B N D"],
+    item_VD: Float[Array, "V D"],
+    target_N: Int[Array, "*B N"],
+    *,
+    where: Bool[Array, "*B N"] | None = None,
+    reduce_fn: Reduction = jnp.mean,
+) -> Float[Array, ""]:
+    r"""Softmax cross-entropy of the next item, [N, V] logits never kept.
+
+        l_n = log( 1 + sum_j exp(z_n . E_j) ) - z_n . E_target(n)
+
+    The 1 is a padding class whose logit is always 0, as in the authors' code.
+
+    Args:
+      user_ND: [..., N, D] user vectors z.
+      item_VD: [V, D] item vectors E.
+      target_N: [..., N] int32 index 0..V-1 of the next item.
+      where: [..., N] which rows count; None: all. Others may hold anything finite.
+      reduce_fn: linear reduction taking `where=`, such as `jnp.mean` or `jnp.sum`.
+
+    Returns:
+      The reduced loss, in nats; 0 where nothing counts.
+
+    Reference:
+      Zhu et al., WSDM 2024, arXiv 2311.01056: the recommendation loss.
+
+    Example:
+      >>> loss = ranking_loss(jnp.zeros((2, 4)), jnp.ones((9, 4)), jnp.array([3, 5]))
+      >>> round(float(loss), 4)  # ten classes, all alike: log(10)
+      2.3026
+    """
+    where_N = jnp.ones(target_N.shape, bool) if where is None else where
+    weight_N = reduction_weights(reduce_fn, where_N, user_ND.dtype)
+    *_, rows, dim = user_ND.shape
+    logsumexp = linear_logsumexp(
+        user_ND.reshape(-1, rows, dim), item_VD, weight_N.reshape(-1, rows), zero_class=True
+    )
+    target_logit_N = (user_ND * item_VD[target_N]).sum(-1)
+    return logsumexp - (weight_N * target_logit_N).sum()

@@ -1,0 +1,29 @@
+"""`where=` and `reduce_fn=`: the contract that all losses share.
+
+A reduction is a function `reduce_fn(values_N, where=where_N)` linear in the values, such as
+`jnp.mean` or `jnp.sum`. Linear, so that it is known by its weights before the values are: gradients
+can be formed in the same pass as the losses.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Reduction = Callable[..., Float[Array, ""]]
+
+
+def reduction_weights(
+    reduce_fn: Reduction, where_N: Bool[Array, "*N"], dtype=jnp.float32
+) -> Float[Array, "*N"]:
+    """The weight that `reduce_fn` gives each value: its gradient; 0 where `where` is False.
+
+    Example:
+      >>> reduction_weights(jnp.mean, jnp.array([True, True, False, True])).round(3).tolist()
+      [0.3330000042915344, 0.3330000042915344, 0.0, 0.3330000042915344]
+    """
+    zeros_N = jnp.zeros(where_N.shape, dtype)
+    weight_N = jax.grad(lambda values_N: reduce_fn(values_N, where=where_N))(zeros_N)
+    # The mean over nothing has weights 0 / 0; nothing real must give 0, never NaN.
+    return jnp.where(where_N, weight_N, 0)

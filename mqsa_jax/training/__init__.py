@@ -1,0 +1,1 @@
+"""The only stateful part: optimiser, pure step, compiled epoch, checkpoints, loop."""

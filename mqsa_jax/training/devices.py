@@ -1,0 +1,56 @@
+"""Which devices work, and how arrays lie on them: users split over `data`, all else replicated."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mqsa_jax.errors import UserError
+
+DATA_AXIS = "data"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DeviceLayout:
+    """A mesh of local devices with one axis, `data`."""
+
+    mesh: Mesh
+
+    @classmethod
+    def of(cls, num_devices: int | None) -> "DeviceLayout":
+        """Over the first `num_devices` local devices; None: all. Raises UserError if too few."""
+        devices = jax.local_devices()
+        if num_devices is not None and num_devices > len(devices):
+            raise UserError(
+                f"--devices {num_devices} asks for more than the {len(devices)} local "
+                f"{devices[0].platform} device(s); leave it out to use them all"
+            )
+        chosen = np.array(devices[:num_devices])
+        return cls(Mesh(chosen, (DATA_AXIS,), axis_types=(AxisType.Auto,)))
+
+    @property
+    def devices(self) -> list[jax.Device]:
+        """The devices of the mesh."""
+        return list(self.mesh.devices.flat)
+
+    @property
+    def num_shards(self) -> int:
+        """How many parts a batch is split into: one a device."""
+        return self.mesh.size
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The same array on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def replicate(self, tree):
+        """Puts a pytree on every device."""
+        return jax.device_put(tree, self.replicated)
+
+    def shard(self, tree, axis: int):
+        """Splits the given axis of every array over `data`; arrays without that axis are replicated."""
+        split = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
+        return jax.device_put(
+            tree, jax.tree.map(lambda leaf: split if leaf.ndim > axis else self.replicated, tree)
+        )

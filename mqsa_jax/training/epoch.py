@@ -1,0 +1,76 @@
+"""Whole epochs as one compiled program, over a mesh by jit or over devices by pmap."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import jax
+from jaxtyping import Array, Key
+
+from mqsa_jax.model.encoder import Encoder
+from mqsa_jax.objectives.teacher import transition_teacher
+from mqsa_jax.objectives.transitions import TransitionCounts
+from mqsa_jax.training.batch import Batch
+from mqsa_jax.training.devices import DATA_AXIS, DeviceLayout
+from mqsa_jax.training.state import TrainState
+from mqsa_jax.training.step import Losses, train_step
+
+EpochProgram = Callable[
+    [TrainState, Batch, Key[Array, ""], TransitionCounts], tuple[TrainState, Losses]
+]
+
+
+def run_steps(
+    state: TrainState,
+    batches: Batch,
+    key: Key[Array, ""],
+    counts: TransitionCounts,
+    *,
+    encoder: Encoder,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Losses]:
+    """Steps through stacked batches [steps, S, ...]; a pure function, a scan of `train_step`.
+
+    Returns:
+      State after the last step, and the losses of every step [steps].
+    """
+    # Soft labels depend on tau, which may differ from run to run: made here, once a program.
+    teacher = transition_teacher(counts, state.hyper.tau)
+    step = partial(train_step, encoder=encoder, teacher=teacher, axis_name=axis_name)
+    return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
+
+
+def compile_epoch(
+    encoder: Encoder, layout: DeviceLayout, parallel: Literal["jit", "pmap"] = "jit"
+) -> EpochProgram:
+    """`run_steps` compiled for the devices; compiled once for each shape of batches.
+
+    The program takes NumPy batches [steps, S, ...], S being `layout.num_shards`. The state passed in
+    is donated, so that it must not be used again. State in and out is replicated over the mesh.
+    """
+    if parallel == "pmap":
+        return _pmapped_epoch(encoder, layout)
+    program = jax.jit(
+        partial(run_steps, encoder=encoder), donate_argnums=0, out_shardings=layout.replicated
+    )
+    return lambda state, batches, key, counts: program(
+        state, layout.shard(batches, axis=1), key, counts
+    )
+
+
+def _pmapped_epoch(encoder: Encoder, layout: DeviceLayout) -> EpochProgram:
+    def body(state: TrainState, batches: Batch, key, counts: TransitionCounts):
+        # pmap takes the shard axis away; the step expects one, here of length 1.
+        batches = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim > 1 else leaf, batches)
+        return run_steps(state, batches, key, counts, encoder=encoder, axis_name=DATA_AXIS)
+
+    mapped = jax.pmap(
+        body, axis_name=DATA_AXIS, in_axes=(None, 1, None, None), devices=layout.devices
+    )
+
+    def program(state: TrainState, batches: Batch, key, counts: TransitionCounts):
+        num_positions = batches.num_positions[:, None].repeat(layout.num_shards, axis=1)
+        state, losses = mapped(state, batches.replace(num_positions=num_positions), key, counts)
+        return layout.replicate(jax.tree.map(lambda leaf: leaf[0], (state, losses)))
+
+    return program

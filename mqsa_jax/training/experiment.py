@@ -1,0 +1,96 @@
+"""What a configuration and its data come to: everything that training and evaluation share."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mqsa_jax.config import Config
+from mqsa_jax.data import splits
+from mqsa_jax.data.histories import Histories
+from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
+from mqsa_jax.model.encoder import Encoder
+from mqsa_jax.objectives.transitions import TransitionCounts, count_transitions
+from mqsa_jax.training.batch import BatchSource
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.run_dir import RunDirectory
+from mqsa_jax.training.state import Hyperparameters, TrainState, init_state, make_encoder
+
+DISTRIBUTIONS = ("mqsa-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """A configuration on its data and devices."""
+
+    config: Config
+    histories: Histories
+    layout: DeviceLayout
+
+    @property
+    def encoder(self) -> Encoder:
+        """Sizes of the model."""
+        return make_encoder(self.config, self.histories.num_items)
+
+    def initial_state(self) -> TrainState:
+        """State before the first step, on all devices."""
+        hyper = Hyperparameters.of(self.config)
+        return self.layout.replicate(init_state(self.encoder, hyper, self.config.training.seed))
+
+    def transition_counts(self) -> TransitionCounts:
+        """Transitions of the training items, on all devices."""
+        kept = splits.window(self.histories, "train", self.config.model.max_len)
+        segment_N, source_N = kept.flat_index()
+        counts = jax.jit(count_transitions, static_argnums=2, static_argnames="time_span")(
+            jnp.asarray(self.histories.items[source_N]),
+            jnp.asarray(segment_N.astype(np.int32)),
+            self.histories.num_items,
+            time_span=self.config.objective.time_span,
+        )
+        return self.layout.replicate(counts.trimmed())
+
+    def batch_source(self, counts: TransitionCounts) -> BatchSource:
+        """Training batches."""
+        return BatchSource(
+            self.histories,
+            np.diff(np.asarray(counts.row_start)),
+            self.config.training.batch_size,
+            self.config.model.max_len,
+            self.config.training.seed,
+            self.layout.num_shards,
+        )
+
+    def evaluator(self, protocol: Protocol) -> Evaluator:
+        """Evaluation of all users."""
+        return Evaluator(self.histories, protocol, self.encoder, self.layout)
+
+    def evaluate(
+        self, state: TrainState, epoch: int, protocol: Protocol, run_dir: RunDirectory
+    ) -> dict[str, Any]:
+        """Ranks all users and writes the result to the run's folder."""
+        ranks_U = self.evaluator(protocol).ranks(state.params, state.hyper)
+        result = {
+            **summarise(ranks_U),
+            "split": protocol.split,
+            "exclude_seen": protocol.exclude_seen,
+            "ranking": "full",
+            "users": self.histories.num_users,
+            "items": self.histories.num_items,
+            "epoch": epoch,
+            "data_fingerprint": self.histories.fingerprint(),
+            "versions": _versions(),
+        }
+        run_dir.write_result(protocol.name, result, self.histories.user_ids, ranks_U)
+        return result
+
+
+def _versions() -> dict[str, str]:
+    import platform
+    from importlib import metadata
+
+    from mqsa_jax import __version__
+
+    versions = {"python": platform.python_version(), "mqsa_jax": __version__}
+    return versions | {name: metadata.version(name) for name in DISTRIBUTIONS[1:]}

@@ -1,0 +1,193 @@
+"""The training loop: epochs until validation stops improving, then the test."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from mqsa_jax.errors import UserError
+from mqsa_jax.inference.evaluation import Protocol, summarise
+from mqsa_jax.training.batch import Batch, BatchSource
+from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
+from mqsa_jax.training.epoch import compile_epoch
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.prefetch import prefetched
+from mqsa_jax.training.progress import Progress
+from mqsa_jax.training.run_dir import RunDirectory
+from mqsa_jax.training.state import TrainState, run_key
+from mqsa_jax.training.step import Losses
+
+STEPS_PER_PROGRAM = 512
+"""Steps compiled into one program at most; an epoch of more takes several calls."""
+STOPPING_METRIC = "valid_NDCG@20"
+
+
+def best_epoch(history: list[dict[str, Any]]) -> int:
+    """The first epoch of the best validation NDCG@20; 0 before the first."""
+    best = max(history, key=lambda line: line[STOPPING_METRIC], default={"epoch": 0})
+    return best["epoch"]
+
+
+def is_finished(history: list[dict[str, Any]], epochs: int, patience: int) -> bool:
+    """Whether all epochs are done, or `patience` of them brought nothing better."""
+    done = len(history)
+    return done >= epochs or done - best_epoch(history) >= patience
+
+
+@dataclasses.dataclass(eq=False)
+class _Resumed:
+    state: TrainState
+    history: list[dict[str, Any]]
+
+
+def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[str, Any]:
+    """Trains to early stopping, restores the best epoch and evaluates it on the test split.
+
+    Args:
+      experiment: configuration, data and devices.
+      run_dir: folder of the results; must be empty, or with `resume` hold the same configuration.
+      resume: whether to continue from the folder's latest whole checkpoint.
+
+    Returns:
+      The test result, as written to `test_metrics.json`.
+
+    Raises:
+      UserError: if a loss or score is not a number, or a checkpoint does not fit.
+    """
+    checkpoints = Checkpoints(run_dir.checkpoints)
+    try:
+        start = _start(experiment, checkpoints, resume)
+        run_dir.start(experiment.config)
+        state, history = _run_epochs(experiment, run_dir, checkpoints, start)
+        best = best_epoch(history)
+        if best != len(history):
+            state = checkpoints.restore(best, state, experiment.histories)
+        return experiment.evaluate(state, best, Protocol("test"), run_dir)
+    finally:
+        checkpoints.close()
+
+
+def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainState, int]:
+    """The state of a run's best epoch so far, and that epoch.
+
+    Raises:
+      UserError: if there is no whole checkpoint of it, or it was trained on other data.
+    """
+    checkpoints = Checkpoints(run_dir.checkpoints)
+    try:
+        latest = checkpoints.latest()
+        if latest is None:
+            raise UserError(f"{run_dir.checkpoints}: no whole checkpoint; train first")
+        history = _verified(experiment, checkpoints, latest)
+        best = best_epoch(history)
+        return checkpoints.restore(best, experiment.initial_state(), experiment.histories), best
+    finally:
+        checkpoints.close()
+
+
+def _verified(experiment: Experiment, checkpoints: Checkpoints, epoch: int) -> list[dict[str, Any]]:
+    """The history up to an epoch, if the data are the same and the best epoch is at hand."""
+    snapshot = checkpoints.snapshot(epoch)
+    if snapshot.data_fingerprint != experiment.histories.fingerprint():
+        raise UserError(
+            "the run was trained on other data (fingerprints differ); "
+            "give it the same data, or choose another --run-dir"
+        )
+    best = best_epoch(snapshot.history)
+    if not checkpoints.is_whole(best):
+        raise UserError(
+            f"the checkpoint of the best epoch, {best}, is missing or damaged; "
+            "restore it, or start afresh with --no-resume"
+        )
+    return snapshot.history
+
+
+def _start(experiment: Experiment, checkpoints: Checkpoints, resume: bool) -> _Resumed:
+    """The state to go on from, and what led to it."""
+    state = experiment.initial_state()
+    epoch = checkpoints.latest() if resume else None
+    if epoch is None:
+        checkpoints.discard_after(0)
+        return _Resumed(state, [])
+    history = _verified(experiment, checkpoints, epoch)
+    state = checkpoints.restore(epoch, state, experiment.histories)
+    checkpoints.discard_after(epoch)
+    return _Resumed(state, history)
+
+
+def _run_epochs(
+    experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, start: _Resumed
+) -> tuple[TrainState, list[dict[str, Any]]]:
+    settings = experiment.config.training
+    state, history = start.state, list(start.history)
+    run_dir.write_history(history)
+    if is_finished(history, settings.epochs, settings.patience):
+        return state, history
+    counts = experiment.transition_counts()
+    source = experiment.batch_source(counts)
+    program = compile_epoch(experiment.encoder, experiment.layout, experiment.config.run.parallel)
+    key = experiment.layout.replicate(run_key(settings.seed))
+    validation = experiment.evaluator(Protocol("valid"))
+    stacks = prefetched(_stacks(source, len(history), settings.epochs))
+    with Progress(run_dir.events, len(history), settings.epochs) as progress:
+        while not is_finished(history, settings.epochs, settings.patience):
+            began = time.perf_counter()
+            parts = []
+            for batches in next(stacks):
+                state, losses = program(state, batches, key, counts)
+                parts.append(losses)
+            line = {"epoch": len(history) + 1, **_epoch_line(parts, state)}
+            line["seconds"] = round(time.perf_counter() - began, 3)
+            ranks_U = validation.ranks(state.params, state.hyper)
+            line |= {f"valid_{name}": value for name, value in summarise(ranks_U).items()}
+            history.append(line)
+            _save(experiment, checkpoints, state, history)
+            run_dir.write_history(history)
+            progress.show(line, best_epoch(history))
+    return state, history
+
+
+def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list[Batch]]:
+    """Each epoch's stacked batches."""
+    capacity = source.capacity()
+    for epoch in range(epochs_done, epochs):
+        yield list(source.batches(epoch, STEPS_PER_PROGRAM, capacity))
+
+
+def _epoch_line(parts: list[Losses], state: TrainState) -> dict[str, Any]:
+    """Step and mean losses of an epoch; waits for the devices.
+
+    Raises:
+      UserError: naming the step, if a loss is not a number.
+    """
+    losses = jax.tree.map(lambda *steps: np.concatenate(steps), *jax.device_get(parts))
+    step = int(state.step)
+    wrong = np.flatnonzero(~np.isfinite(losses.loss))
+    if wrong.size:
+        first = step - losses.loss.size + int(wrong[0]) + 1
+        raise UserError(
+            f"the loss of step {first} is {losses.loss[wrong[0]]}: training stopped and the last "
+            "checkpoint is kept; a smaller --lr or a larger --tau may help"
+        )
+    means = {name: float(getattr(losses, name).mean()) for name in ("loss", "loss_rec", "loss_kd")}
+    return {"step": step, **means}
+
+
+def _save(
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    history: list[dict[str, Any]],
+) -> None:
+    epoch = len(history)
+    snapshot = Snapshot(
+        history=history,
+        config=experiment.config.flat(),
+        seed=experiment.config.training.seed,
+        data_fingerprint=experiment.histories.fingerprint(),
+    )
+    checkpoints.save(epoch, state, experiment.histories, snapshot)
+    checkpoints.keep_only({epoch, epoch - 1, best_epoch(history)})

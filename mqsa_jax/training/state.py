@@ -1,0 +1,73 @@
+"""All that training changes, and the scalars that it is steered by."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, Key
+
+from mqsa_jax.config import Config
+from mqsa_jax.model.encoder import Encoder, Params, init
+
+
+@struct.dataclass
+class Hyperparameters:
+    """Scalars that are traced, never compiled in: runs that differ in them alone share a program."""
+
+    window: Int[Array, ""]
+    alpha: Float[Array, ""]
+    dropout: Float[Array, ""]
+    lambda_kd: Float[Array, ""]
+    tau: Float[Array, ""]
+    l2: Float[Array, ""]
+    lr: Float[Array, ""]
+
+    @classmethod
+    def of(cls, config: Config) -> "Hyperparameters":
+        """The values of a configuration."""
+        values = config.flat()
+        scalars = {name: jnp.float32(values[name]) for name in cls.__dataclass_fields__}
+        return cls(**{**scalars, "window": jnp.int32(min(config.model.window, 2**31 - 1))})
+
+
+@struct.dataclass
+class TrainState:
+    """Parameters, optimiser state and step count; hyper-parameters go along unchanged."""
+
+    params: Params
+    opt_state: optax.OptState
+    step: Int[Array, ""]
+    """Steps done so far."""
+    hyper: Hyperparameters
+
+
+def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
+    """Adam without its learning rate, which is traced.
+
+    Epsilon stands beside the uncorrected second moment, as in TensorFlow's Adam, which the authors used
+    ("epsilon hat" in Kingma and Ba 2015, section 2). That matters for small gradients: in the first
+    steps its epsilon is up to 32 times optax's own.
+
+    Args:
+      step: steps done before this one; may be traced.
+    """
+    b2 = 0.999
+    correction = 1 - jnp.float32(b2) ** (step + 1)
+    return optax.scale_by_adam(b1=0.9, b2=b2, eps=1e-8 / jnp.sqrt(correction))
+
+
+def make_encoder(config: Config, num_items: int) -> Encoder:
+    """The encoder of a configuration for V = `num_items`."""
+    model = config.model
+    return Encoder(num_items, model.dim, model.max_len, model.num_blocks, model.num_heads)
+
+
+def run_key(seed: int) -> Key[Array, ""]:
+    """The key of a run, from which the key of every step is folded."""
+    return jax.random.key(seed)
+
+
+def init_state(encoder: Encoder, hyper: Hyperparameters, seed: int) -> TrainState:
+    """State before the first step, a function of the seed."""
+    params = init(encoder, run_key(seed))
+    return TrainState(params, adam(jnp.int32(0)).init(params), jnp.int32(0), hyper)

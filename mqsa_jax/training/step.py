@@ -1,0 +1,121 @@
+"""The pure training step, the same for one device, a mesh and pmap."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Key
+
+from mqsa_jax.model.dropout import keep_mask
+from mqsa_jax.model.encoder import Encoder, Params, apply
+from mqsa_jax.objectives.distillation import distillation_loss
+from mqsa_jax.objectives.ranking import ranking_loss
+from mqsa_jax.objectives.teacher import Teacher
+from mqsa_jax.training.batch import Batch
+from mqsa_jax.training.state import Hyperparameters, TrainState, adam
+
+
+@struct.dataclass
+class Losses:
+    """What a step reports; nats per position. An epoch holds one more leading axis."""
+
+    loss: Float[Array, "*steps"]
+    """`loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`."""
+    loss_rec: Float[Array, "*steps"]
+    """Ranking loss."""
+    loss_kd: Float[Array, "*steps"]
+    """Distillation loss."""
+
+
+def objective(
+    params: Params,
+    batch: Batch,
+    key: Key[Array, ""],
+    *,
+    encoder: Encoder,
+    hyper: Hyperparameters,
+    teacher: Teacher,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], Losses]:
+    """The combined objective `L_rec + lambda L_kd + l2 / 2 |theta|^2` of a batch [S, ...].
+
+    With `axis_name`, this device's part of it, so scaled that the mean over the axis is the whole.
+    """
+    share = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
+    encoder_key, student_key = jax.random.split(key)
+    user_SRTD = apply(
+        encoder,
+        params,
+        batch.inputs,
+        window=hyper.window,
+        alpha=hyper.alpha,
+        dropout=hyper.dropout,
+        key=encoder_key,
+    )
+    shards, rows, length, dim = user_SRTD.shape
+    item_VD = params["item_embedding"]
+
+    def mean(value, where, count=1.0):
+        return share * (value * count).sum(where=where) / jnp.maximum(batch.num_positions, 1)
+
+    loss_rec = ranking_loss(
+        user_SRTD.reshape(shards, rows * length, dim),
+        item_VD,
+        batch.target.reshape(shards, -1),
+        where=batch.inputs.segment.reshape(shards, -1) >= 0,
+        reduce_fn=mean,
+    )
+    # Equal items of a batch share a row of the student, and so one dropout mask.
+    mask_SUD = keep_mask(student_key, hyper.dropout, batch.distinct_item, dim)
+    loss_kd = distillation_loss(
+        dim**0.5 * item_VD[batch.distinct_item] * mask_SUD,
+        item_VD,
+        batch.distinct_item,
+        teacher,
+        hyper.tau,
+        where=batch.distinct_count > 0,
+        max_bumps=batch.max_bumps,
+        reduce_fn=lambda value, where: mean(value, where, batch.distinct_count),
+    )
+    squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
+    loss = loss_rec + hyper.lambda_kd * loss_kd + hyper.l2 / 2 * squares
+    return loss, Losses(loss, loss_rec, loss_kd)
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    key: Key[Array, ""],
+    *,
+    encoder: Encoder,
+    teacher: Teacher,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Losses]:
+    """One step of Adam on the combined objective.
+
+    Args:
+      state: state before the step; its `hyper` may be traced.
+      batch: users of the step, [S, ...]; under pmap or shard_map, this device's part of them.
+      key: the run's key; the step's own is folded from it and `state.step`.
+      encoder: sizes of the model.
+      teacher: soft labels at temperature `state.hyper.tau`.
+      axis_name: mapped axis over which gradients are averaged; None: the batch is whole.
+
+    Returns:
+      State after the step, and the losses before it.
+    """
+    (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(
+        state.params,
+        batch,
+        jax.random.fold_in(key, state.step),
+        encoder=encoder,
+        hyper=state.hyper,
+        teacher=teacher,
+        axis_name=axis_name,
+    )
+    if axis_name is not None:
+        gradient, losses = jax.lax.pmean((gradient, losses), axis_name)
+    direction, opt_state = adam(state.step).update(gradient, state.opt_state)
+    update = jax.tree.map(lambda leaf: -state.hyper.lr * leaf, direction)
+    params = optax.apply_updates(state.params, update)
+    return state.replace(params=params, opt_state=opt_state, step=state.step + 1), losses
