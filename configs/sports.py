@@ -1,6 +1,7 @@
-"""Amazon Sports and Outdoors (5-core), the settings of MQSA-TED (Zhu et al., WSDM 2024, arXiv 2311.01056).
+"""Amazon Sports and Outdoors (5-core), the settings of MQSA-TED (Zhu et al., WSDM 2024, arXiv
+2311.01056).
 
-    python train.py --dataset sports
+python train.py --dataset sports
 """
 
 from mqsa_jax.config import Config

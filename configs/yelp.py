@@ -1,6 +1,6 @@
 """Yelp, the settings of MQSA-TED (Zhu et al., WSDM 2024, arXiv 2311.01056).
 
-    python train.py --dataset yelp
+python train.py --dataset yelp
 """
 
 from mqsa_jax.config import Config

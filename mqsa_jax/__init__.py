@@ -1,7 +1,7 @@
 """Sequential recommendation on JAX: MQSA-TED (Zhu et al., WSDM 2024, arXiv 2311.01056).
 
-The pure functions below are imported when they are first used, so that importing the package, as the
-command lines do, does not wait for JAX.
+The pure functions below are imported when they are first used, so that importing the package, as
+the command lines do, does not wait for JAX.
 """
 
 import importlib

@@ -7,11 +7,9 @@ import contextlib
 import dataclasses
 import importlib
 import io
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tyro

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -79,8 +80,8 @@ class Histories:
 
 
 def make_histories(
-    user_ids: Sequence[int] | npt.NDArray[np.integer],
-    sequences: Sequence[Iterable[int]],
+    user_ids: Sequence[SupportsIndex] | npt.NDArray[np.integer],
+    sequences: Sequence[Iterable[SupportsIndex]],
 ) -> Histories:
     """Number the items that occur and lay the histories out flat.
 

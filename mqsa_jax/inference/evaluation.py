@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
@@ -16,6 +16,7 @@ from mqsa_jax.inference.ranking import target_ranks
 from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
 from mqsa_jax.objectives import metrics
 from mqsa_jax.objectives.linear_logsumexp import chunk_rows
+from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.devices import DeviceLayout
 from mqsa_jax.training.state import Hyperparameters
 
@@ -29,13 +30,14 @@ class EvaluationSet:
 
     inputs: Sequences
     """[C, S, R, T]."""
-    last: Int[Array, "C S B"]
-    """[C, S, B] place of each user's newest item in the flat [R, T]."""
-    target: Int[Array, "C S B"]
-    """[C, S, B] item that the user went on to."""
-    seen_user: Int[Array, "C S M"]
-    """[C, S, M] with `seen_item`, pairs to leave out of the ranking; B is padding."""
-    seen_item: Int[Array, "C S M"]
+    last: Leaf
+    """int32 [C, S, B] place of each user's newest item in the flat [R, T]."""
+    target: Leaf
+    """int32 [C, S, B] item that the user went on to."""
+    seen_user: Leaf
+    """int32 [C, S, M] with `seen_item`, pairs to leave out of the ranking; B is padding."""
+    seen_item: Leaf
+    """int32 [C, S, M]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +124,7 @@ def rank_users(
     """[C, S, B] rank of each user's target; a pure function, a scan over chunks."""
 
     def rank_chunk(_, chunk: EvaluationSet):
-        user_SRTD = apply(
-            encoder, params, chunk.inputs, window=hyper.window, alpha=hyper.alpha
-        )
+        user_SRTD = apply(encoder, params, chunk.inputs, window=hyper.window, alpha=hyper.alpha)
         flat_SND = user_SRTD.reshape(user_SRTD.shape[0], -1, user_SRTD.shape[-1])
         user_SBD = jnp.take_along_axis(flat_SND, chunk.last[..., None], axis=1)
         ranks = jax.vmap(target_ranks, in_axes=(0, None, 0, 0, 0))

@@ -16,9 +16,9 @@ def layer_norm(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[
     """Layer normalisation over the last axis (Ba et al. 2016), with `scale` and `bias` [D]."""
     mean = x_D.mean(-1, keepdims=True)
     variance = jnp.square(x_D - mean).mean(-1, keepdims=True)
-    return (x_D - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON) * params[
-        "scale"
-    ] + params["bias"]
+    return (x_D - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON) * params["scale"] + params[
+        "bias"
+    ]
 
 
 def dense(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[Array, "*B F"]:

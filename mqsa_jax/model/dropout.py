@@ -1,14 +1,16 @@
 """Dropout whose mask depends on what is masked, not on where it lies in memory.
 
 Each unit (a position of a user, or an item) draws its bits from its own key, folded from the step's
-key and the unit's number. So packing histories into rows, or spreading them over devices, leaves every
-mask as it was.
+key and the unit's number. So packing histories into rows, or spreading them over devices, leaves
+every mask as it was.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
+
+from mqsa_jax.pytree import Leaf
 
 
 def keep_mask(key: Key[Array, ""], rate: Float[Array, ""] | float, unit_N, width: int):
@@ -35,6 +37,7 @@ def keep_mask(key: Key[Array, ""], rate: Float[Array, ""] | float, unit_N, width
 class Noise:
     """What dropout needs to know of a batch. Absent (None) at evaluation."""
 
-    rate: Float[Array, ""]
-    unit_RT: Int[Array, "*B T"]
-    """[..., T] the number of each position, unlike for any two real positions of a batch."""
+    rate: Leaf
+    """float32 [] probability of dropping a unit."""
+    unit_RT: Leaf
+    """int32 [..., T] the number of each position, unlike for any two real positions of a batch."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.model.attention import dense, l_query_attention, layer_norm
 from mqsa_jax.model.dropout import Noise, keep_mask
+from mqsa_jax.pytree import Leaf
 
 EMBEDDING_STDDEV = 0.01
 
@@ -21,12 +22,12 @@ EMBEDDING_STDDEV = 0.01
 class Sequences:
     """Histories packed into rows, each contiguous and oldest first."""
 
-    item: Int[Array, "*B T"]
-    """[..., T] item index 0..V-1; any valid index at padding."""
-    position: Int[Array, "*B T"]
-    """[..., T] row of the position table: T - 1 for the newest item of a history."""
-    segment: Int[Array, "*B T"]
-    """[..., T] number of the history within its batch; -1 at padding."""
+    item: Leaf
+    """int32 [..., T] item index 0..V-1; any valid index at padding."""
+    position: Leaf
+    """int32 [..., T] row of the position table: T - 1 for the newest item of a history."""
+    segment: Leaf
+    """int32 [..., T] number of the history within its batch; -1 at padding."""
 
 
 def position_units(sequences: Sequences) -> Int[Array, "*B T"]:
@@ -52,18 +53,14 @@ class Block(nn.Module):
         """Dropout of each position's W values."""
         if noise is None:
             return x_NW
-        return x_NW * keep_mask(
-            self.make_rng("dropout"), noise.rate, noise.unit_RT, x_NW.shape[-1]
-        )
+        return x_NW * keep_mask(self.make_rng("dropout"), noise.rate, noise.unit_RT, x_NW.shape[-1])
 
     def drop_attention(self, attention_HTT, noise: Noise | None):
         """Dropout of attention weights, drawn by query and by distance back to the key."""
         if noise is None:
             return attention_HTT
         *batch, heads, length, _ = attention_HTT.shape
-        mask_TW = keep_mask(
-            self.make_rng("dropout"), noise.rate, noise.unit_RT, heads * length
-        )
+        mask_TW = keep_mask(self.make_rng("dropout"), noise.rate, noise.unit_RT, heads * length)
         mask_HTT = jnp.moveaxis(mask_TW.reshape(*batch, length, heads, length), -2, -3)
         place_T = jnp.arange(length)
         back_TT = jnp.maximum(place_T[:, None] - place_T[None, :], 0)
@@ -99,7 +96,7 @@ class Block(nn.Module):
 
 
 class Branch(nn.Module):
-    """A stack of blocks and a closing LayerNorm. Short and long branch differ in the window only."""
+    """Blocks and a closing LayerNorm; short and long branch differ in the window only."""
 
     num_blocks: int
     num_heads: int

@@ -36,8 +36,8 @@ def distillation_loss(
       where: [..., N] which rows count; None: all.
       max_bumps: static bound on the teacher's entries in the N rows that count. None: their number,
         or where `item_N` is traced, N times V. A bound too small gives NaN, never a wrong number.
-      reduce_fn: linear reduction taking `where=`, such as `jnp.mean`, `jnp.sum`, or a weighted mean:
-        equal items of a batch need one row, weighted by their count.
+      reduce_fn: linear reduction taking `where=`, such as `jnp.mean`, `jnp.sum`, or a weighted
+        mean: equal items of a batch need one row, weighted by their count.
 
     Returns:
       The reduced loss, in nats; 0 where nothing counts.

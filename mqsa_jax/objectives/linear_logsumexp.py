@@ -1,8 +1,8 @@
 """The V-wide work of both losses, in one place: a log-sum-exp over all items, never kept whole.
 
 Logits x E^T are [N, V]. They are formed for a chunk of rows at a time, and the gradients of a chunk
-are formed right there in the forward pass, while its logits are still at hand: three matrix products in
-all, none repeated, and temporaries of one chunk.
+are formed right there in the forward pass, while its logits are still at hand: three matrix
+products in all, none repeated, and temporaries of one chunk.
 """
 
 from functools import partial
@@ -37,8 +37,9 @@ def linear_logsumexp(
 
         sum_n w_n log( [zero_class] + sum_j exp(x_n . E_j) )
 
-    Rows after the last one of non-zero weight cost nothing: the number of chunks visited is decided at
-    run time. The sum over shards S comes last, so that sharding S needs no communication before it.
+    Rows after the last one of non-zero weight cost nothing: the number of chunks visited is decided
+    at run time. The sum over shards S comes last, so that sharding S needs no communication before
+    it.
 
     Args:
       x_SND: [S, N, D] rows.

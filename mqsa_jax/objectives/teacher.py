@@ -6,20 +6,21 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from mqsa_jax.objectives.transitions import TransitionCounts
+from mqsa_jax.pytree import Leaf
 
 
 @struct.dataclass
 class Teacher:
     """p(j | i) = base_i + bump_ij, where bump is sparse (compressed sparse rows)."""
 
-    base: Float[Array, " V"]
-    """[V] probability of every item that never followed item i."""
-    row_start: Int[Array, "V+1"]
-    """[V + 1] where the bumps of each item begin."""
-    successor: Int[Array, " M"]
-    """[M] item j of a bump."""
-    bump: Float[Array, " M"]
-    """[M] how much more probable than the base it is."""
+    base: Leaf
+    """float32 [V] probability of every item that never followed item i."""
+    row_start: Leaf
+    """int32 [V + 1] where the bumps of each item begin."""
+    successor: Leaf
+    """int32 [M] item j of a bump."""
+    bump: Leaf
+    """float32 [M] how much more probable than the base it is."""
 
 
 def transition_teacher(counts: TransitionCounts, tau: Float[Array, ""] | float) -> Teacher:
@@ -27,8 +28,8 @@ def transition_teacher(counts: TransitionCounts, tau: Float[Array, ""] | float) 
 
         w_ij = C_ij / max_j C_ij,    p(j | i) = softmax_j( w_ij / tau ) over all V items
 
-    w is 0 for pairs never seen, and for whole rows without transitions, which are uniform. Nothing V
-    wide is formed: all pairs never seen share one probability.
+    w is 0 for pairs never seen, and for whole rows without transitions, which are uniform. Nothing
+    V wide is formed: all pairs never seen share one probability.
 
     Args:
       counts: transition counts; entries of count 0 are no transitions.

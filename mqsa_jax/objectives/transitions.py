@@ -5,19 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
+
+from mqsa_jax.pytree import Leaf
 
 
 @struct.dataclass
 class TransitionCounts:
     """How often item j follows item i; compressed sparse rows, columns ascending."""
 
-    row_start: Int[Array, "V+1"]
-    """[V + 1] where each row begins in the two arrays below; the last entry is how many are used."""
-    successor: Int[Array, " M"]
-    """[M] item j."""
-    count: Float[Array, " M"]
-    """[M] C_ij; 0 at unused capacity."""
+    row_start: Leaf
+    """int32 [V + 1] where each row begins in the arrays below; last, how many are used."""
+    successor: Leaf
+    """int32 [M] item j."""
+    count: Leaf
+    """float32 [M] C_ij; 0 at unused capacity."""
 
     @property
     def num_items(self) -> int:
@@ -94,4 +96,6 @@ def _pairs(item_N: Array, segment_N: Array, num_items: int, time_span: int):
     if not from_items:
         nothing = jnp.full(1, num_items, jnp.int32)
         return nothing, jnp.zeros_like(nothing)
-    return jnp.concatenate(from_items).astype(jnp.int32), jnp.concatenate(to_items).astype(jnp.int32)
+    return jnp.concatenate(from_items).astype(jnp.int32), jnp.concatenate(to_items).astype(
+        jnp.int32
+    )

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
 from mqsa_jax.model.encoder import Sequences
+from mqsa_jax.pytree import Leaf
 
 CAPACITY_MARGIN = 1.1
 """Room for later epochs over what the first one needs, so that they share its compiled program."""
@@ -22,14 +22,14 @@ class Batch:
 
     inputs: Sequences
     """[S, R, T] packed histories, each without its newest item."""
-    target: Int[Array, "*steps S R T"]
-    """[S, R, T] int32 next item; 0 at padding."""
-    distinct_item: Int[Array, "*steps S U"]
-    """[S, U] int32 each input item of a shard once; 0 behind the last."""
-    distinct_count: Float[Array, "*steps S U"]
-    """[S, U] how often it occurs there; 0 behind the last."""
-    num_positions: Float[Array, "*steps"]
-    """[] real positions of all shards together."""
+    target: Leaf
+    """int32 [S, R, T] next item; 0 at padding."""
+    distinct_item: Leaf
+    """int32 [S, U] each input item of a shard once; 0 behind the last."""
+    distinct_count: Leaf
+    """float32 [S, U] how often it occurs there; 0 behind the last."""
+    num_positions: Leaf
+    """float32 [] real positions of all shards together."""
     max_bumps: int = struct.field(pytree_node=False)
     """Bound on the teacher's entries in the rows of one shard's distinct items."""
 

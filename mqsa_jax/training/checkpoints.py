@@ -1,7 +1,7 @@
 """Orbax checkpoints that are verified before they are trusted.
 
-Orbax commits a checkpoint atomically but does not notice bytes that change afterwards. So each gets a
-manifest of checksums once it is committed; one that is missing or does not match is passed over.
+Orbax commits a checkpoint atomically but does not notice bytes that change afterwards. So each gets
+a manifest of checksums once it is committed; one that is missing or does not match is passed over.
 """
 
 import contextlib

@@ -49,7 +49,7 @@ class DeviceLayout:
         return jax.device_put(tree, self.replicated)
 
     def shard(self, tree, axis: int):
-        """Splits the given axis of every array over `data`; arrays without that axis are replicated."""
+        """Splits that axis of every array over `data`; replicates arrays without it."""
         split = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
         return jax.device_put(
             tree, jax.tree.map(lambda leaf: split if leaf.ndim > axis else self.replicated, tree)

@@ -4,23 +4,26 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
 from mqsa_jax.config import Config
 from mqsa_jax.model.encoder import Encoder, Params, init
+from mqsa_jax.pytree import Leaf
 
 
 @struct.dataclass
 class Hyperparameters:
-    """Scalars that are traced, never compiled in: runs that differ in them alone share a program."""
+    """Scalars that are traced: runs that differ in them alone share a compiled program."""
 
-    window: Int[Array, ""]
-    alpha: Float[Array, ""]
-    dropout: Float[Array, ""]
-    lambda_kd: Float[Array, ""]
-    tau: Float[Array, ""]
-    l2: Float[Array, ""]
-    lr: Float[Array, ""]
+    window: Leaf
+    """int32 [] L, items averaged into the long branch's query."""
+    alpha: Leaf
+    """float32 [] share of the short branch; so are the following."""
+    dropout: Leaf
+    lambda_kd: Leaf
+    tau: Leaf
+    l2: Leaf
+    lr: Leaf
 
     @classmethod
     def of(cls, config: Config) -> "Hyperparameters":
@@ -36,17 +39,17 @@ class TrainState:
 
     params: Params
     opt_state: optax.OptState
-    step: Int[Array, ""]
-    """Steps done so far."""
+    step: Leaf
+    """int32 [] steps done so far."""
     hyper: Hyperparameters
 
 
 def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
     """Adam without its learning rate, which is traced.
 
-    Epsilon stands beside the uncorrected second moment, as in TensorFlow's Adam, which the authors used
-    ("epsilon hat" in Kingma and Ba 2015, section 2). That matters for small gradients: in the first
-    steps its epsilon is up to 32 times optax's own.
+    Epsilon stands beside the uncorrected second moment, as in TensorFlow's Adam, which the authors
+    used ("epsilon hat" in Kingma and Ba 2015, section 2). That matters for small gradients: in the
+    first steps its epsilon is up to 32 times optax's own.
 
     Args:
       step: steps done before this one; may be traced.

@@ -11,6 +11,7 @@ from mqsa_jax.model.encoder import Encoder, Params, apply
 from mqsa_jax.objectives.distillation import distillation_loss
 from mqsa_jax.objectives.ranking import ranking_loss
 from mqsa_jax.objectives.teacher import Teacher
+from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.batch import Batch
 from mqsa_jax.training.state import Hyperparameters, TrainState, adam
 
@@ -19,12 +20,12 @@ from mqsa_jax.training.state import Hyperparameters, TrainState, adam
 class Losses:
     """What a step reports; nats per position. An epoch holds one more leading axis."""
 
-    loss: Float[Array, "*steps"]
-    """`loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`."""
-    loss_rec: Float[Array, "*steps"]
-    """Ranking loss."""
-    loss_kd: Float[Array, "*steps"]
-    """Distillation loss."""
+    loss: Leaf
+    """float32 [] `loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`."""
+    loss_rec: Leaf
+    """float32 [] ranking loss."""
+    loss_kd: Leaf
+    """float32 [] distillation loss."""
 
 
 def objective(

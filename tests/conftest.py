@@ -1,0 +1,39 @@
+"""Eight virtual CPU devices, shapes checked, one compilation cache for all runs of the tests."""
+
+import os
+from pathlib import Path
+
+# Before JAX starts its backend: enough threads that collectives of 8 devices cannot deadlock.
+os.environ.setdefault("NPROC", "16")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jaxtyping
+
+# Checks every annotated shape of the package while the tests run; before it is first imported.
+jaxtyping.install_import_hook("mqsa_jax", "beartype.beartype")
+
+import jax
+import numpy as np
+import pytest
+
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def getkey():
+    """A function that gives a fresh JAX key at each call."""
+    state = {"key": jax.random.key(0)}
+
+    def fresh():
+        state["key"], key = jax.random.split(state["key"])
+        return key
+
+    return fresh
