@@ -42,7 +42,11 @@ class Recipe:
     persistence: float = 0.8
     """Probability that the interest stays where it is from one event to the next."""
     transition_share: float = 0.45
-    """Share of the events that are planted successors of the item before."""
+    """Share of the events that are planted successors of a recent item."""
+    reach: int = 3
+    """Items back that a successor may follow."""
+    recency: float = 0.5
+    """Probability that it follows the last item rather than one before; so again for that one."""
     taste_share: float = 0.45
     """Share of the events that come from the interest; what remains is noise."""
     mean_length: float = 9.0
@@ -134,7 +138,12 @@ def _walk(rng: np.random.Generator, recipe: Recipe, catalogue: Catalogue, steps:
         # Users who would take an item for the second time draw again.
         again = users
         while again.size:
-            before = item[again, step - 1] if step else None
+            before = None
+            if step:
+                lag = np.minimum(
+                    rng.geometric(recipe.recency, again.shape), min(step, recipe.reach)
+                )
+                before = item[again, step - lag]
             drawn = _draw_items(rng, recipe, catalogue, before, interest[again])
             item[again, step] = drawn
             again = again[taken[again, drawn]]

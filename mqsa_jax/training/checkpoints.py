@@ -48,7 +48,15 @@ class Checkpoints:
     def _opened(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(create=True, max_to_keep=None)
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            # Named, so that a manager that has not saved yet can read metadata too.
+            handlers = {
+                "state": ocp.StandardCheckpointHandler(),
+                "vocabulary": ocp.StandardCheckpointHandler(),
+                "snapshot": ocp.JsonCheckpointHandler(),
+            }
+            self._manager = ocp.CheckpointManager(
+                self._folder, options=options, item_handlers=handlers
+            )
         return self._manager
 
     def close(self) -> None:

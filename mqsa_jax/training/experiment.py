@@ -15,10 +15,9 @@ from mqsa_jax.model.encoder import Encoder
 from mqsa_jax.objectives.transitions import TransitionCounts, count_transitions
 from mqsa_jax.training.batch import BatchSource
 from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.provenance import provenance, versions
 from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.training.state import Hyperparameters, TrainState, init_state, make_encoder
-
-DISTRIBUTIONS = ("mqsa-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,17 +79,8 @@ class Experiment:
             "items": self.histories.num_items,
             "epoch": epoch,
             "data_fingerprint": self.histories.fingerprint(),
-            "versions": _versions(),
+            "versions": versions(),
+            "provenance": provenance(),
         }
         run_dir.write_result(protocol.name, result, self.histories.user_ids, ranks_U)
         return result
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib import metadata
-
-    from mqsa_jax import __version__
-
-    versions = {"python": platform.python_version(), "mqsa_jax": __version__}
-    return versions | {name: metadata.version(name) for name in DISTRIBUTIONS[1:]}
