@@ -57,6 +57,10 @@ def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequ
     except UserError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{program}: error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted; run it again to continue", file=sys.stderr)
         return 130
@@ -111,9 +115,11 @@ def _load(config: Config) -> Any:
 
     histories = synthetic_histories() if path is None else read_histories(path)
 
+    from mqsa_jax.training.compilation_cache import enable_compilation_cache
     from mqsa_jax.training.devices import DeviceLayout
     from mqsa_jax.training.experiment import Experiment
 
+    enable_compilation_cache()
     return Experiment(config, histories, DeviceLayout.of(config.run.devices))
 
 

@@ -3,16 +3,18 @@
 Each user moves through a catalogue of items sorted into clusters:
 
 1. An item belongs to one cluster and has a popularity with a long tail. It has a few planted
-   successors, each half as likely as the one before, mostly in other clusters: what is bought next
+   successors, each less likely than the one before, mostly in other clusters: what is bought next
    has to go with it, but is no more of the same.
 2. A user has tastes: a few clusters, and at any time an interest in one of them, which lasts for
    some events and then moves to another.
-3. Each event is, at random, a planted successor of the item before; or a popular item of the
-   cluster of interest; or noise, a popular item of any cluster. No user takes an item twice.
+3. Each event is, at random, a planted successor of a recent item; or a popular item of the cluster
+   of interest; or noise, a popular item of any cluster. The recent item is most often the last one,
+   but may be one of the few before it. No user takes an item twice.
 
-So the last item alone tells of the planted transitions, but not of the interest, as it may well be a
-successor or noise: that takes the average of several. And most items are rare, so that their
-successors are seen a few times only: that takes a global view of all transitions.
+So no part of the model is enough. The last item tells most about the next one, which a short query
+reads off; the items before it and the interest take an average of several, which a long query reads
+off. And most successors are seen a few times only, which takes a global view of all transitions:
+the teacher's.
 
 Shape legend: U users, V items, G clusters, S successors of an item.
 """
@@ -32,22 +34,24 @@ Floats = npt.NDArray[np.float64]
 class Recipe:
     """Sizes and probabilities of the generated data."""
 
-    num_users: int = 3000
-    num_items: int = 1200
-    num_clusters: int = 40
+    num_users: int = 2500
+    num_items: int = 1000
+    num_clusters: int = 25
     num_successors: int = 4
     """Planted successors of an item."""
-    num_tastes: int = 3
+    top_successor: float = 0.5
+    """Probability of the first of them rather than one of the others; so again for the second."""
+    num_tastes: int = 2
     """Clusters that a user likes."""
     persistence: float = 0.8
     """Probability that the interest stays where it is from one event to the next."""
-    transition_share: float = 0.45
+    transition_share: float = 0.5
     """Share of the events that are planted successors of a recent item."""
     reach: int = 3
     """Items back that a successor may follow."""
     recency: float = 0.5
     """Probability that it follows the last item rather than one before; so again for that one."""
-    taste_share: float = 0.45
+    taste_share: float = 0.4
     """Share of the events that come from the interest; what remains is noise."""
     mean_length: float = 9.0
     """Mean items of a history."""
@@ -158,7 +162,7 @@ def _draw_items(
     before: Ints | None,
     interest: Ints,
 ) -> Ints:
-    """[N] next items after the items `before` [N] (None: the first ones), given the interest [N]."""
+    """[N] next items, given the recent items `before` [N] (None: none yet) and the interest [N]."""
     nothing = np.zeros_like(interest)
     kind = rng.random(interest.shape)
     by_taste = catalogue.popular(rng, catalogue.first[interest], catalogue.first[interest + 1])
@@ -167,5 +171,7 @@ def _draw_items(
     drawn = np.where(kind < share, by_taste, by_chance)
     if before is None:
         return drawn
-    place = np.minimum(rng.geometric(0.5, interest.shape), recipe.num_successors) - 1
+    place = (
+        np.minimum(rng.geometric(recipe.top_successor, interest.shape), recipe.num_successors) - 1
+    )
     return np.where(kind < recipe.transition_share, catalogue.successors[before, place], drawn)

@@ -35,8 +35,8 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """State before the first step, on all devices."""
-        hyper = Hyperparameters.of(self.config)
-        return self.layout.replicate(init_state(self.encoder, hyper, self.config.training.seed))
+        make = jax.jit(init_state, static_argnums=0, out_shardings=self.layout.replicated)
+        return make(self.encoder, Hyperparameters.of(self.config), self.config.training.seed)
 
     def transition_counts(self) -> TransitionCounts:
         """Transitions of the training items, on all devices."""

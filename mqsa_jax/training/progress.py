@@ -1,6 +1,7 @@
 """How training shows where it is: a bar, or plain lines without a terminal, and TensorBoard."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ class Progress:
     """A context in which epochs are shown as they end."""
 
     def __init__(self, events: Path, epochs_done: int, epochs: int):
-        self._epochs = epochs
+        self._epochs_done, self._epochs = epochs_done, epochs
+        self._began = time.perf_counter()
         self._bar = tqdm(
             total=epochs,
             initial=epochs_done,
@@ -33,6 +35,11 @@ class Progress:
         self._bar.close()
         self._events.close()
 
+    def _seconds_left(self, epoch: int) -> float:
+        """If no early stop comes before the last epoch."""
+        done = epoch - self._epochs_done
+        return (time.perf_counter() - self._began) / done * (self._epochs - epoch)
+
     def show(self, line: dict[str, Any], best: int) -> None:
         """Shows an epoch's line of metrics."""
         for name, value in line.items():
@@ -42,9 +49,10 @@ class Progress:
         shown = {name: f"{line[name]:.4f}" for name in SHOWN}
         if self._bar.disable:
             values = "  ".join(f"{name} {value}" for name, value in shown.items())
-            seconds = f"{line['seconds']:.1f} s"
+            left = tqdm.format_interval(self._seconds_left(line["epoch"]))
             print(
-                f"epoch {line['epoch']}/{self._epochs}  {values}  best {best}  {seconds}",
+                f"epoch {line['epoch']}/{self._epochs}  {values}  best {best}  "
+                f"{line['seconds']:.1f} s  at most {left} left",
                 flush=True,
             )
         else:

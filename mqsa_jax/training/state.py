@@ -7,7 +7,7 @@ from flax import struct
 from jaxtyping import Array, Int, Key
 
 from mqsa_jax.config import Config
-from mqsa_jax.model.encoder import Encoder, Params, init
+from mqsa_jax.model.encoder import Encoder, init
 from mqsa_jax.pytree import Leaf
 
 
@@ -37,11 +37,14 @@ class Hyperparameters:
 class TrainState:
     """Parameters, optimiser state and step count; hyper-parameters go along unchanged."""
 
-    params: Params
-    opt_state: optax.OptState
+    params: Leaf
+    """`Params`: nested dict of float32 arrays."""
+    opt_state: Leaf
+    """optax's state of `adam`."""
     step: Leaf
     """int32 [] steps done so far."""
-    hyper: Hyperparameters
+    hyper: Leaf
+    """`Hyperparameters`."""
 
 
 def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
@@ -65,12 +68,12 @@ def make_encoder(config: Config, num_items: int) -> Encoder:
     return Encoder(num_items, model.dim, model.max_len, model.num_blocks, model.num_heads)
 
 
-def run_key(seed: int) -> Key[Array, ""]:
+def run_key(seed: int | Int[Array, ""]) -> Key[Array, ""]:
     """The key of a run, from which the key of every step is folded."""
     return jax.random.key(seed)
 
 
-def init_state(encoder: Encoder, hyper: Hyperparameters, seed: int) -> TrainState:
+def init_state(encoder: Encoder, hyper: Hyperparameters, seed: int | Int[Array, ""]) -> TrainState:
     """State before the first step, a function of the seed."""
     params = init(encoder, run_key(seed))
     return TrainState(params, adam(jnp.int32(0)).init(params), jnp.int32(0), hyper)
