@@ -1,5 +1,6 @@
 """The distillation loss: item embeddings must predict the transition teacher's soft labels."""
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -42,11 +43,17 @@ def distillation_loss(
     Returns:
       The reduced loss, in nats; 0 where nothing counts.
 
+    Raises:
+      AssertionError: naming the shapes that do not agree.
+
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
     """
+    chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
+    chex.assert_shape(teacher.base, item_VD.shape[:1])
     *batch, rows, dim = student_ND.shape
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
+    chex.assert_equal_shape([where_N, item_N])
     weight_N = reduction_weights(reduce_fn, where_N, student_ND.dtype)
     student_SND = student_ND.reshape(-1, rows, dim) / tau
     item_SN, weight_SN = item_N.reshape(-1, rows), weight_N.reshape(-1, rows)

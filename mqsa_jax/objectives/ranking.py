@@ -1,5 +1,6 @@
 """The ranking loss: softmax cross-entropy over all items and one padding class."""
 
+import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -31,6 +32,9 @@ def ranking_loss(
     Returns:
       The reduced loss, in nats; 0 where nothing counts.
 
+    Raises:
+      AssertionError: naming the shapes that do not agree.
+
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056: the recommendation loss.
 
@@ -39,7 +43,9 @@ def ranking_loss(
       >>> round(float(loss), 4)  # ten classes, all alike: log(10)
       2.3026
     """
+    chex.assert_shape(user_ND, (*target_N.shape, item_VD.shape[-1]))
     where_N = jnp.ones(target_N.shape, bool) if where is None else where
+    chex.assert_equal_shape([where_N, target_N])
     weight_N = reduction_weights(reduce_fn, where_N, user_ND.dtype)
     *_, rows, dim = user_ND.shape
     logsumexp = linear_logsumexp(
