@@ -37,21 +37,21 @@ class Recipe:
     num_users: int = 2500
     num_items: int = 1000
     num_clusters: int = 25
-    num_successors: int = 4
+    num_successors: int = 6
     """Planted successors of an item."""
-    top_successor: float = 0.5
+    top_successor: float = 0.4
     """Probability of the first of them rather than one of the others; so again for the second."""
     num_tastes: int = 2
     """Clusters that a user likes."""
     persistence: float = 0.8
     """Probability that the interest stays where it is from one event to the next."""
-    transition_share: float = 0.5
+    transition_share: float = 0.6
     """Share of the events that are planted successors of a recent item."""
     reach: int = 3
     """Items back that a successor may follow."""
     recency: float = 0.5
     """Probability that it follows the last item rather than one before; so again for that one."""
-    taste_share: float = 0.4
+    taste_share: float = 0.3
     """Share of the events that come from the interest; what remains is noise."""
     mean_length: float = 9.0
     """Mean items of a history."""
@@ -116,7 +116,7 @@ def synthetic_histories(seed: int = 0, recipe: Recipe = Recipe()) -> Histories:
     rng = np.random.default_rng(seed)
     catalogue = make_catalogue(rng, recipe)
     length = _draw_lengths(rng, recipe)
-    item = _walk(rng, recipe, catalogue, length.max())
+    item = _walk(rng, recipe, catalogue, int(length.max()))
     sequences = [row[:size] + 1 for row, size in zip(item, length, strict=True)]
     return make_histories(np.arange(recipe.num_users) + 1, sequences)
 

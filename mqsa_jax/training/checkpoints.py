@@ -160,12 +160,14 @@ def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
     """Raises UserError naming the first array whose shape differs."""
     with contextlib.suppress(AttributeError):
         stored = stored.tree
-    names = {_plain(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(stored)}
-    for keys, leaf in jax.tree_util.tree_leaves_with_path(expected):
-        name = _plain(keys)
-        if names.get(name) != leaf.shape:
+    there, here = (
+        {_plain(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (stored, expected)
+    )
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
             raise UserError(
-                f"{path}: {name} has shape {names.get(name)}, expected {leaf.shape}; "
+                f"{path}: {name} has shape {there.get(name)}, expected {here.get(name)}; "
                 "choose another --run-dir, or --no-resume to delete that run"
             )
 
