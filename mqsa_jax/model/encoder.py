@@ -5,6 +5,7 @@ T positions, D width, H heads, V items. L is always the query window, never a le
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.model.attention import dense, l_query_attention, layer_norm
-from mqsa_jax.model.dropout import Noise, keep_mask
+from mqsa_jax.model.dropout import keep_masks
 from mqsa_jax.pytree import Leaf
 
 EMBEDDING_STDDEV = 0.01
@@ -44,28 +45,23 @@ def _norm_init(_: Key[Array, ""], dim: int) -> dict[str, Array]:
     return {"scale": jnp.ones(dim), "bias": jnp.zeros(dim)}
 
 
+def attention_mask(mask_TW: Float[Array, "*B T W"], num_heads: int) -> Float[Array, "*B H T T"]:
+    """Dropout mask of attention weights [..., H, T queries, T keys] from W = H T draws a query.
+
+    A weight's draw goes by the distance from its query back to its key, which packing leaves alone.
+    """
+    *batch, length, _ = mask_TW.shape
+    mask_HTT = jnp.moveaxis(mask_TW.reshape(*batch, length, num_heads, length), -2, -3)
+    place_T = jnp.arange(length)
+    back_TT = jnp.maximum(place_T[:, None] - place_T[None, :], 0)
+    back_HTT = back_TT.reshape((1,) * (len(batch) + 1) + back_TT.shape)
+    return jnp.take_along_axis(mask_HTT, back_HTT, axis=-1)
+
+
 class Block(nn.Module):
-    """One attention block (design of the authors' code; see docs/method.md)."""
+    """One attention block; see docs/method.md."""
 
     num_heads: int
-
-    def drop(self, x_NW: Float[Array, "*B W"], noise: Noise | None) -> Float[Array, "*B W"]:
-        """Dropout of each position's W values."""
-        if noise is None:
-            return x_NW
-        return x_NW * keep_mask(self.make_rng("dropout"), noise.rate, noise.unit_RT, x_NW.shape[-1])
-
-    def drop_attention(self, attention_HTT, noise: Noise | None):
-        """Dropout of attention weights, drawn by query and by distance back to the key."""
-        if noise is None:
-            return attention_HTT
-        *batch, heads, length, _ = attention_HTT.shape
-        mask_TW = keep_mask(self.make_rng("dropout"), noise.rate, noise.unit_RT, heads * length)
-        mask_HTT = jnp.moveaxis(mask_TW.reshape(*batch, length, heads, length), -2, -3)
-        place_T = jnp.arange(length)
-        back_TT = jnp.maximum(place_T[:, None] - place_T[None, :], 0)
-        back_HTT = back_TT.reshape((1,) * (len(batch) + 1) + back_TT.shape)
-        return attention_HTT * jnp.take_along_axis(mask_HTT, back_HTT, axis=-1)
 
     @nn.compact
     def __call__(
@@ -73,10 +69,17 @@ class Block(nn.Module):
         x_TD: Float[Array, "*B T D"],
         window: Int[Array, ""] | int,
         segment_T: Int[Array, "*B T"],
-        noise: Noise | None,
+        masks: Mapping[str, Array] | None,
     ) -> Float[Array, "*B T D"]:
-        """[..., T, D] to [..., T, D]; 0 at padding."""
+        """[..., T, D] to [..., T, D]; 0 at padding. Dropout `masks` of this block, or None."""
         dim = x_TD.shape[-1]
+
+        def drop(name: str, value: Array) -> Array:
+            if masks is None:
+                return value
+            mask = masks[f"{self.name}/{name}"]
+            return value * (attention_mask(mask, self.num_heads) if name == "attention" else mask)
+
         attention = {name: self.param(name, _dense_init, dim) for name in ("query", "key", "value")}
         attention["query_norm"] = self.param("query_norm", _norm_init, dim)
         mixed_TD = l_query_attention(
@@ -85,13 +88,12 @@ class Block(nn.Module):
             window,
             num_heads=self.num_heads,
             segment_T=segment_T,
-            drop=lambda weights: self.drop_attention(weights, noise),
+            drop=lambda weights_HTT: drop("attention", weights_HTT),
         )
         out_TD = layer_norm(self.param("attention_norm", _norm_init, dim), mixed_TD)
         hidden_TD = nn.relu(dense(self.param("ffn_in", _dense_init, dim), out_TD))
-        hidden_TD = self.drop(hidden_TD, noise)
-        hidden_TD = dense(self.param("ffn_out", _dense_init, dim), hidden_TD)
-        out_TD = out_TD + self.drop(hidden_TD, noise)
+        ffn_out = self.param("ffn_out", _dense_init, dim)
+        out_TD = out_TD + drop("output", dense(ffn_out, drop("hidden", hidden_TD)))
         return jnp.where((segment_T >= 0)[..., None], out_TD, 0)
 
 
@@ -101,11 +103,20 @@ class Branch(nn.Module):
     num_blocks: int
     num_heads: int
 
+    def mask_widths(self, dim: int, length: int) -> dict[str, int]:
+        """Draws a position that each dropout of this branch takes."""
+        widths = {"attention": self.num_heads * length, "hidden": dim, "output": dim}
+        return {
+            f"block_{block}/{name}": width
+            for block in range(self.num_blocks)
+            for name, width in widths.items()
+        }
+
     @nn.compact
-    def __call__(self, x_TD, window, segment_T, noise: Noise | None):
+    def __call__(self, x_TD, window, segment_T, masks: Mapping[str, Array] | None):
         """[..., T, D] to [..., T, D]."""
         for block in range(self.num_blocks):
-            x_TD = Block(self.num_heads, name=f"block_{block}")(x_TD, window, segment_T, noise)
+            x_TD = Block(self.num_heads, name=f"block_{block}")(x_TD, window, segment_T, masks)
         return layer_norm(self.param("output_norm", _norm_init, x_TD.shape[-1]), x_TD)
 
 
@@ -119,21 +130,24 @@ class Encoder(nn.Module):
     num_heads: int
 
     @nn.compact
-    def __call__(self, sequences: Sequences, window, alpha, noise: Noise | None):
-        """Sequences [..., T] to user vectors [..., T, D]."""
+    def __call__(self, sequences: Sequences, window, alpha, draw=None):
+        """Sequences [..., T] to user vectors [..., T, D]; `draw(widths)` makes dropout masks."""
         normal = nn.initializers.normal(EMBEDDING_STDDEV)
         item_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
         position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
-        x_TD = self.dim**0.5 * item_VD[sequences.item] + position_TD[sequences.position]
-        if noise is not None:
-            x_TD *= keep_mask(self.make_rng("dropout"), noise.rate, noise.unit_RT, self.dim)
-        segment_T = sequences.segment
-        x_TD = jnp.where((segment_T >= 0)[..., None], x_TD, 0)
-        branch = {
+        branches = {
             name: Branch(self.num_blocks, self.num_heads, name=name) for name in ("short", "long")
         }
-        short_TD = branch["short"](x_TD, 1, segment_T, noise)
-        long_TD = branch["long"](x_TD, window, segment_T, noise)
+        segment_T = sequences.segment
+        x_TD = self.dim**0.5 * item_VD[sequences.item] + position_TD[sequences.position]
+        masks = {"short": None, "long": None}
+        if draw is not None:
+            widths = branches["long"].mask_widths(self.dim, segment_T.shape[-1])
+            masks = draw({"input": {"x": self.dim}, "short": widths, "long": widths})
+            x_TD *= masks["input"]["x"]
+        x_TD = jnp.where((segment_T >= 0)[..., None], x_TD, 0)
+        short_TD = branches["short"](x_TD, 1, segment_T, masks["short"])
+        long_TD = branches["long"](x_TD, window, segment_T, masks["long"])
         return alpha * short_TD + (1 - alpha) * long_TD
 
 
@@ -143,7 +157,7 @@ Params = Mapping[str, Array | Mapping]
 def init(encoder: Encoder, key: Key[Array, ""]) -> Params:
     """Parameters as a dict pytree: normal(0.01) embeddings, Glorot uniform kernels, zero biases."""
     blank_1T = jnp.zeros((1, encoder.max_len), jnp.int32)
-    return encoder.init(key, Sequences(blank_1T, blank_1T, blank_1T), 1, 0.5, None)["params"]
+    return encoder.init(key, Sequences(blank_1T, blank_1T, blank_1T), 1, 0.5)["params"]
 
 
 def apply(
@@ -171,7 +185,6 @@ def apply(
       [..., T, D]; the last position of a history holds the vector that predicts its next item.
     """
     if key is None:
-        return encoder.apply({"params": params}, sequences, window, alpha, None)
-    noise = Noise(jnp.float32(dropout), position_units(sequences))
-    rngs = {"dropout": key}
-    return encoder.apply({"params": params}, sequences, window, alpha, noise, rngs=rngs)
+        return encoder.apply({"params": params}, sequences, window, alpha)
+    draw = partial(keep_masks, key, dropout, position_units(sequences))
+    return encoder.apply({"params": params}, sequences, window, alpha, draw)
