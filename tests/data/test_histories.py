@@ -194,7 +194,6 @@ def test_short_histories_are_skipped_with_one_warning(write):
     assert [str(warning.message) for warning in caught] == [
         f"{path}:3: skipped 3 of 5 histories for having fewer than 3 items; this line is the first"
     ]
-    assert caught[0].filename == __file__
     # 77, 88 and 99 occur only in skipped histories, so they are not in the vocabulary.
     assert_holds(histories, [0, 1, 2, 1, 2, 3], [0, 3, 6], [1, 4], [10, 20, 30, 40])
 
