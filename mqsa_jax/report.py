@@ -10,15 +10,14 @@ from mqsa_jax.inference.evaluation import CUTOFFS
 
 
 def print_result(dataset: str, result: dict[str, Any], folder: Path) -> None:
-    """Prints HR and NDCG at all cutoffs, MRR, and what they were measured on."""
-    table = Table(
-        title=f"{dataset}, {result['split']}: {result['users']} users, all {result['items']} items "
-        f"ranked, excluded: {result['exclude_seen']}, epoch {result['epoch']}"
-    )
-    table.add_column("metric")
-    for k in CUTOFFS:
-        table.add_column(f"@{k}", justify="right")
+    """Prints what was measured, HR and NDCG at all cutoffs, MRR, and where the files lie."""
+    table = Table("", *(f"@{k}" for k in CUTOFFS))
     for name in ("HR", "NDCG"):
         table.add_row(name, *(f"{result[f'{name}@{k}']:.4f}" for k in CUTOFFS))
-    table.caption = f"MRR {result['MRR']:.4f}   results in {folder}"
+    table.add_row("MRR", f"{result['MRR']:.4f}")
+    print(
+        f"{dataset}, {result['split']} split, epoch {result['epoch']}: {result['users']} users, all "
+        f"{result['items']} items ranked, items seen excluded: {result['exclude_seen']}"
+    )
     Console().print(table)
+    print(f"Results in {folder}")
