@@ -16,8 +16,8 @@ def print_result(dataset: str, result: dict[str, Any], folder: Path) -> None:
         table.add_row(name, *(f"{result[f'{name}@{k}']:.4f}" for k in CUTOFFS))
     table.add_row("MRR", f"{result['MRR']:.4f}")
     print(
-        f"{dataset}, {result['split']} split, epoch {result['epoch']}: {result['users']} users, all "
-        f"{result['items']} items ranked, items seen excluded: {result['exclude_seen']}"
+        f"{dataset}, {result['split']} split, epoch {result['epoch']}: {result['users']} users, "
+        f"all {result['items']} items ranked, items seen excluded: {result['exclude_seen']}"
     )
     Console().print(table)
     print(f"Results in {folder}")
