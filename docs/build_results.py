@@ -1,6 +1,7 @@
 """Writes docs/results.md from the runs kept in docs/results: `python docs/build_results.py`.
 
-A kept run is a folder with the run directory's config.json, metrics.jsonl and test_metrics.json.
+A kept run is a folder with the run directory's config.json, metrics.jsonl and test_metrics.json:
+`benchmarks/NAME` on the public data sets, `parts/VARIANT-SEED` on the synthetic one.
 """
 
 import json
@@ -74,10 +75,58 @@ def _cell(value: float) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
+def parts(runs: list[dict[str, Any]]) -> str:
+    """The full model against its parts on the synthetic data: means, and paired differences."""
+    variants: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        variant, seed = run["name"].rsplit("-", 1)
+        variants.setdefault(variant, {})[seed] = run["test"]
+    rows = []
+    for variant, by_seed in sorted(variants.items()):
+        command = by_seed[min(by_seed)]["provenance"]["command"]
+        cells = [
+            variant.replace("-", " "),
+            f"`{shlex.join(['python', *_without_folder(command)])}`",
+        ]
+        for name in ("HR@20", "NDCG@20"):
+            values = [test[name] for test in by_seed.values()]
+            lead = [variants["full"][seed][name] - test[name] for seed, test in by_seed.items()]
+            error = statistics.stdev(lead) / len(lead) ** 0.5
+            cells += [f"{statistics.mean(values):.4f}"]
+            cells += ["" if variant == "full" else f"{statistics.mean(lead):+.4f} ± {error:.4f}"]
+        rows.append(cells)
+    head = [
+        "model",
+        "command of the first seed",
+        "HR@20",
+        "full leads by",
+        "NDCG@20",
+        "full leads by",
+    ]
+    seeds = ", ".join(sorted(variants["full"]))
+    commit = runs[0]["test"]["provenance"]["commit"]
+    return "\n\n".join(
+        [
+            "## The full model and its parts, on the embedded data",
+            f"Means over seeds {seeds}; the leads are paired by seed, ± their standard error. "
+            f"Commit {commit}, on {runs[0]['test']['provenance']['machine']}.",
+            table(head, rows),
+        ]
+    )
+
+
+def _without_folder(command: list[str]) -> list[str]:
+    place = command.index("--run-dir")
+    return command[:place] + command[place + 2 :]
+
+
 def build(results: Path) -> str:
     """The whole page."""
-    runs = [load(folder) for folder in sorted(results.iterdir()) if folder.is_dir()]
-    return "\n\n".join([HEAD.strip(), summary(runs), *map(section, runs)]) + "\n"
+    runs, variants = (
+        [load(folder) for folder in sorted((results / kind).iterdir())]
+        for kind in ("benchmarks", "parts")
+    )
+    return "\n\n".join([HEAD.strip(), summary(runs), parts(variants), *map(section, runs)]) + "\n"
 
 
 if __name__ == "__main__":
