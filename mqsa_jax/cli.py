@@ -57,6 +57,9 @@ def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequ
     except UserError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:
+        print(f"{program}: error: {error}; train again with a smaller --lr", file=sys.stderr)
+        return 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{program}: error: {where}{error.strerror or error}", file=sys.stderr)
@@ -71,6 +74,8 @@ def _train(arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
     defaults = _dataset_defaults(_peek(arguments, "dataset") or Config.dataset)
     config = _parse("train.py", Config, arguments, _train.__doc__, defaults)
+    if config.dataset.lower() in dataset_names():
+        config = dataclasses.replace(config, dataset=config.dataset.lower())
     config.validate()
 
     from mqsa_jax.report import print_result
@@ -99,7 +104,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
     config = run_dir.config()
     data_dir = options.data_dir or config.run.data_dir
     run = dataclasses.replace(config.run, data_dir=data_dir, devices=options.devices)
-    experiment = _load(dataclasses.replace(config, run=run))
+    config = dataclasses.replace(config, run=run)
+    config.validate()
+    experiment = _load(config)
     state, epoch = restore_best(experiment, run_dir)
     protocol = Protocol(options.split, options.exclude_seen)
     result = experiment.evaluate(state, epoch, protocol, run_dir)
@@ -172,7 +179,8 @@ def _one_line_errors() -> Iterator[None]:
     except SystemExit as stop:
         if not stop.code:
             raise
-        lines = [line.strip("│╭╮╰╯─ ") for line in box.getvalue().splitlines()]
-        message = " ".join(line for line in lines[1:] if line)
+        # The frame is drawn in ASCII where stderr is not UTF-8.
+        lines = [line.strip("│| ") for line in box.getvalue().splitlines()]
+        message = " ".join(line for line in lines[1:] if line.strip("╭╮╰╯─-+ "))
         message = message.split("For full helptext")[0].strip().rstrip(".")
         raise UserError(f"{message}; see --help") from None

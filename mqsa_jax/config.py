@@ -6,6 +6,7 @@ Python values and imports no JAX, so that `--help` and argument errors come at o
 
 import dataclasses
 import math
+import typing
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -107,7 +108,7 @@ class Config:
 
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> "Config":
-        """The inverse of `flat`. Raises UserError naming unknown or missing keys."""
+        """The inverse of `flat`. Raises UserError naming keys unknown, missing or mistyped."""
         expected = cls().flat().keys()
         if values.keys() != expected:
             odd = sorted(values.keys() ^ expected)
@@ -160,6 +161,21 @@ def _leaves(node: Any) -> Iterator[tuple[str, Any]]:
 def _build(cls: type, values: dict[str, Any]) -> Any:
     arguments = {}
     for field in dataclasses.fields(cls):
-        nested = dataclasses.is_dataclass(field.type)
-        arguments[field.name] = _build(field.type, values) if nested else values[field.name]
+        if dataclasses.is_dataclass(field.type):
+            arguments[field.name] = _build(field.type, values)
+        elif _fits(values[field.name], field.type):
+            arguments[field.name] = values[field.name]
+        else:
+            raise UserError(
+                f"configuration key {field.name}: {values[field.name]!r} is of a wrong type; "
+                "restore it"
+            )
     return cls(**arguments)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from a file is of a field's type."""
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    kinds = typing.get_args(hint) or (hint,)
+    return any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds)

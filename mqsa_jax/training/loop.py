@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import Protocol, summarise
+from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
 from mqsa_jax.training.batch import Batch, BatchSource
 from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.training.epoch import compile_epoch
@@ -23,6 +23,9 @@ from mqsa_jax.training.step import Losses
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
 STOPPING_METRIC = "valid_NDCG@20"
+_DIVERGED = (
+    "training stopped and the last checkpoint is kept; a smaller --lr or a larger --tau may help"
+)
 
 
 def best_epoch(history: list[dict[str, Any]]) -> int:
@@ -141,8 +144,7 @@ def _run_epochs(
                 parts.append(losses)
             line = {"epoch": len(history) + 1, **_epoch_line(parts, state)}
             line["seconds"] = round(time.perf_counter() - began, 3)
-            ranks_U = validation.ranks(state.params, state.hyper)
-            line |= {f"valid_{name}": value for name, value in summarise(ranks_U).items()}
+            line |= _validation_line(validation, state)
             history.append(line)
             _save(experiment, checkpoints, state, history)
             run_dir.write_history(history)
@@ -168,12 +170,18 @@ def _epoch_line(parts: list[Losses], state: TrainState) -> dict[str, Any]:
     wrong = np.flatnonzero(~np.isfinite(losses.loss))
     if wrong.size:
         first = step - losses.loss.size + int(wrong[0]) + 1
-        raise UserError(
-            f"the loss of step {first} is {losses.loss[wrong[0]]}: training stopped and the last "
-            "checkpoint is kept; a smaller --lr or a larger --tau may help"
-        )
+        raise UserError(f"the loss of step {first} is {losses.loss[wrong[0]]}: {_DIVERGED}")
     means = {name: float(getattr(losses, name).mean()) for name in ("loss", "loss_rec", "loss_kd")}
     return {"step": step, **means}
+
+
+def _validation_line(validation: Evaluator, state: TrainState) -> dict[str, float]:
+    """Validation metrics; raises UserError naming the step, if a score is not a number."""
+    try:
+        ranks_U = validation.ranks(state.params, state.hyper)
+    except FloatingPointError as error:
+        raise UserError(f"after step {int(state.step)} {error}: {_DIVERGED}") from None
+    return {f"valid_{name}": value for name, value in summarise(ranks_U).items()}
 
 
 def _save(

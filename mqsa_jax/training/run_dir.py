@@ -1,5 +1,6 @@
 """A run's folder: configuration, metrics, results. Files appear whole or not at all."""
 
+import io
 import json
 import os
 import shutil
@@ -127,9 +128,9 @@ class RunDirectory:
             with np.load(path, allow_pickle=False) as stored:
                 arrays = dict(stored)
         arrays.update({"user_ids": user_ids, name: ranks})
-        draft = self.path / "ranks.tmp.npz"
-        np.savez_compressed(draft, **arrays)
-        os.replace(draft, path)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_atomically(path, content.getvalue())
         result_path = self.path / f"{name}_metrics.json"
         write_json(result_path, result)
         return result_path
