@@ -1,0 +1,178 @@
+"""Leave-one-out evaluation of all users, against scores and ranks of the oracle."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from mqsa_jax.config import Config, ModelConfig
+from mqsa_jax.data.histories import make_histories
+from mqsa_jax.inference.evaluation import Evaluator, Protocol, build_evaluation_set, summarise
+from mqsa_jax.model.encoder import Encoder, init
+from mqsa_jax.objectives import linear_logsumexp
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.state import Hyperparameters
+from tests import oracle
+
+USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8
+CONFIG = Config(model=ModelConfig(dim=D, max_len=MAX_LEN, window=3, alpha=0.4, dropout=0.5))
+HYPER = Hyperparameters.of(CONFIG)
+ENCODER = Encoder(num_items=V, dim=D, max_len=MAX_LEN, num_blocks=1, num_heads=1)
+HELD_OUT = {"valid": 2, "test": 1}
+
+
+def random_sequences():
+    """Histories of 3 to 12 items, whose targets the user has often consumed before."""
+    rng = np.random.default_rng(0)
+    lengths = rng.choice([3, 3, 3, 4, 6, 9, 12], USERS)
+    sequences = [rng.integers(0, V, length).tolist() for length in lengths]
+    sequences[0] = [3, 1, 2]
+    sequences[1] = [*range(10), 4, 2]
+    sequences[2] = list(range(V - 1)) + [0]
+    assert {item for sequence in sequences for item in sequence} == set(range(V))
+    return sequences
+
+
+SEQUENCES = random_sequences()
+HISTORIES = make_histories(range(1, USERS + 1), SEQUENCES)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Users come in chunks that they do not fill."""
+    monkeypatch.setitem(linear_logsumexp.CHUNK_ROWS, "cpu", CHUNK)
+
+
+@functools.cache
+def params():
+    shapes = jax.eval_shape(lambda key: init(ENCODER, key), jax.random.key(0))
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: jnp.float32(rng.normal(size=leaf.shape) / 2), shapes)
+
+
+def seen_by(sequence, split, policy):
+    """Items to leave out of a user's ranking, from a plain list."""
+    before = sequence[: -HELD_OUT[split]]
+    if policy == "none":
+        return set()
+    if policy == "history":
+        return set(before)
+    validation_item = sequence[-2:-1] if split == "test" else []
+    return set(sequence[:-2][-MAX_LEN:] + validation_item)
+
+
+@functools.cache
+def expected_ranks(split, policy):
+    flat = traverse_util.flatten_dict(params(), sep="/")
+    result = []
+    for sequence in SEQUENCES:
+        held_out = HELD_OUT[split]
+        score_V = oracle.scores(
+            flat,
+            sequence[:-held_out],
+            max_len=MAX_LEN,
+            window=3,
+            alpha=0.4,
+            num_blocks=1,
+            num_heads=1,
+        )
+        target = sequence[-held_out]
+        result.append(oracle.rank(score_V, target, seen_by(sequence, split, policy)))
+    return result
+
+
+every_protocol = pytest.mark.parametrize(
+    ("split", "policy"),
+    [(split, policy) for split in HELD_OUT for policy in ("history", "window", "none")],
+)
+
+
+@every_protocol
+def test_ranks_agree_with_the_oracle(split, policy):
+    evaluator = Evaluator(HISTORIES, Protocol(split, policy), ENCODER, DeviceLayout.of(1))
+    actual = evaluator.ranks(params(), HYPER)
+    assert actual.tolist() == expected_ranks(split, policy)
+
+
+def test_policies_and_splits_differ():
+    """So that the test above can tell them apart."""
+    protocols = [(split, policy) for split in HELD_OUT for policy in ("history", "window", "none")]
+    assert len({tuple(expected_ranks(*protocol)) for protocol in protocols}) == 6
+
+
+def test_ranks_do_not_depend_on_the_number_of_devices():
+    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(3))
+    assert evaluator.ranks(params(), HYPER).tolist() == expected_ranks("test", "history")
+
+
+def test_users_come_in_chunks_that_they_do_not_fill():
+    data = build_evaluation_set(HISTORIES, Protocol("test"), MAX_LEN, 1)
+    assert data.target.shape == data.last.shape == (3, 1, CHUNK)
+    assert data.inputs.item.shape[:2] == (3, 1)
+    assert data.target.ravel()[:USERS].tolist() == [sequence[-1] for sequence in SEQUENCES]
+    # Several histories a row: fewer rows than users.
+    assert data.inputs.item.shape[2] < CHUNK
+
+
+def seen_pairs(split, policy):
+    """Items left out, by user, from an evaluation set."""
+    data = build_evaluation_set(HISTORIES, Protocol(split, policy), MAX_LEN, 1)
+    result = {user: [] for user in range(USERS)}
+    for chunk in range(len(data.target)):
+        pairs = zip(data.seen_user[chunk, 0], data.seen_item[chunk, 0], strict=True)
+        for place, item in pairs:
+            if place < CHUNK:
+                result[chunk * CHUNK + place].append(int(item))
+    return result
+
+
+@every_protocol
+def test_items_left_out_are_those_consumed_without_the_target(split, policy):
+    for user, items in seen_pairs(split, policy).items():
+        sequence = SEQUENCES[user]
+        expected = seen_by(sequence, split, policy) - {sequence[-HELD_OUT[split]]}
+        assert sorted(items) == sorted(expected)
+
+
+def test_items_left_out_of_an_example():
+    assert SEQUENCES[1] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 4, 2]
+    # Training items 0..9, validation item 4, test item 2; the model reads five items.
+    assert seen_pairs("valid", "history")[1] == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert seen_pairs("valid", "window")[1] == [5, 6, 7, 8, 9]
+    assert seen_pairs("test", "history")[1] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+    assert seen_pairs("test", "window")[1] == [4, 5, 6, 7, 8, 9]
+    assert seen_pairs("test", "none")[1] == []
+
+
+def test_a_score_that_is_no_number_is_an_error():
+    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(1))
+    broken = {**params(), "item_embedding": params()["item_embedding"].at[3].set(jnp.nan)}
+    with pytest.raises(FloatingPointError, match=f"scores of {USERS} users"):
+        evaluator.ranks(broken, HYPER)
+
+
+def test_dropout_has_no_effect():
+    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(1))
+    wild = HYPER.replace(dropout=jnp.float32(0.9))
+    assert evaluator.ranks(params(), wild).tolist() == expected_ranks("test", "history")
+
+
+def test_summary_of_an_example():
+    result = summarise(np.array([1.0, 3.0, 5.5, 15.0], np.float32))
+    assert list(result) == ["HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20", "MRR"]
+    assert (result["HR@5"], result["HR@10"], result["HR@20"]) == (2 / 4, 3 / 4, 4 / 4)
+    at_5 = 1 + 1 / 2
+    at_10 = at_5 + 1 / np.log2(6.5)
+    np.testing.assert_allclose(result["NDCG@5"], at_5 / 4, rtol=1e-6)
+    np.testing.assert_allclose(result["NDCG@10"], at_10 / 4, rtol=1e-6)
+    np.testing.assert_allclose(result["NDCG@20"], (at_10 + 1 / 4) / 4, rtol=1e-6)
+    np.testing.assert_allclose(result["MRR"], (1 + 1 / 3 + 1 / 5.5 + 1 / 15) / 4, rtol=1e-6)
+
+
+def test_names_of_protocols():
+    assert Protocol("test").name == "test"
+    assert Protocol("valid", "window").name == "valid_window"
+    assert Protocol("test", "none").name == "test_none"
