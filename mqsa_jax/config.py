@@ -127,7 +127,8 @@ _RANGES = {
     "window": _AT_LEAST_1,
     "alpha": (lambda v: 0 <= v <= 1, "between 0 and 1"),
     "dropout": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
-    "max_len": _AT_LEAST_1,
+    # The newest of the max_len items is a target alone, so that one item would train nothing.
+    "max_len": (lambda v: v >= 2, "at least 2"),
     "lambda_kd": _NOT_NEGATIVE,
     "tau": _POSITIVE,
     "time_span": _AT_LEAST_1,

@@ -8,7 +8,7 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 from mqsa_jax.errors import UserError
 
-COUNTS = ["dim", "num_blocks", "num_heads", "window", "max_len"]
+COUNTS = ["dim", "num_blocks", "num_heads", "window"]
 COUNTS += ["time_span", "batch_size", "epochs", "patience", "devices"]
 
 
@@ -62,7 +62,7 @@ def test_the_defaults_and_the_ends_of_all_ranges_are_valid():
     for values in (
         dict(alpha=0.0, dropout=0.0, lambda_kd=0.0, l2=0.0, seed=0),
         dict(alpha=1.0, dropout=0.999, seed=2**32 - 1, devices=1),
-        dict(dim=1, num_blocks=1, num_heads=1, window=1, max_len=1, time_span=1),
+        dict(dim=1, num_blocks=1, num_heads=1, window=1, max_len=2, time_span=1),
         dict(batch_size=1, epochs=1, patience=1, tau=1e-6, lr=1e-12),
         dict(dim=48, num_heads=3, window=10**6),
     ):
@@ -80,6 +80,7 @@ def test_counts_start_at_1(name, value):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("max_len", 1),
         ("alpha", -0.1),
         ("alpha", 1.5),
         ("dropout", -0.1),
