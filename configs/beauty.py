@@ -1,6 +1,10 @@
-"""Amazon Beauty (5-core), the settings of MQSA-TED (Zhu et al., WSDM 2024, arXiv 2311.01056).
+"""Amazon Beauty (5-core), the settings of MQSA-TED.
+
+Zhu et al., WSDM 2024, arXiv 2311.01056.
 
 python train.py --dataset beauty
+
+About 25 minutes on 2 CPU cores. Expect the test figures of docs/results.md, run beauty-2023.
 """
 
 from mqsa_jax.config import Config

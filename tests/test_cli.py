@@ -224,7 +224,7 @@ def toys(home, monkeypatch) -> Path:
     module = ModuleType("configs.toys")
     module.config = Config(
         dataset="toys",
-        model=ModelConfig(dim=16, max_len=8, alpha=0.25),
+        model=ModelConfig(dim=16, num_blocks=2, max_len=8, alpha=0.25),
         training=TrainingConfig(batch_size=16, epochs=2, lr=0.5),
     )
     monkeypatch.setitem(sys.modules, "configs.toys", module)
@@ -233,10 +233,10 @@ def toys(home, monkeypatch) -> Path:
 
 @pytest.mark.filterwarnings("default:.*fewer than 3 items:UserWarning")
 def test_flags_override_the_file_of_the_data_set(toys, home, capsys):
-    flags = "--dataset toys --dim 8 --lr=0.002 --run_dir run --time-span 2 --lambda_kd 0.3"
+    flags = "--dataset toys --dim 8 --lr=0.002 --run_dir run --num-blocks 1 --lambda_kd 0.3"
     assert train_main([*flags.split(), "--devices", "1", "--no-resume"]) == 0
     config = json.loads((home / "run" / "config.json").read_text())
-    by_flag = dict(dim=8, lr=0.002, run_dir="run", time_span=2, lambda_kd=0.3, devices=1)
+    by_flag = dict(dim=8, lr=0.002, run_dir="run", num_blocks=1, lambda_kd=0.3, devices=1)
     by_file = dict(max_len=8, alpha=0.25, batch_size=16, epochs=2)
     assert config == Config().flat() | by_file | by_flag | dict(dataset="toys", resume=False)
     err = capsys.readouterr().err
