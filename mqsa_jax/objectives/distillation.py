@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
@@ -72,8 +73,9 @@ def _num_bumps(teacher: Teacher, item_SN: Array) -> int:
     """The teacher's entries in the given rows, at most, as a Python number."""
     if isinstance(item_SN, jax.core.Tracer) or isinstance(teacher.row_start, jax.core.Tracer):
         return item_SN.shape[1] * min(teacher.bump.shape[0], teacher.base.shape[0])
-    length_SN = teacher.row_start[item_SN + 1] - teacher.row_start[item_SN]
-    return int(length_SN.sum(-1).max(initial=0))
+    # NumPy: under jit, JAX would trace what is made of constants too.
+    row_start, item_SN = np.asarray(teacher.row_start), np.asarray(item_SN)
+    return int((row_start[item_SN + 1] - row_start[item_SN]).sum(-1).max(initial=1))
 
 
 def _bump_logit(student_ND, item_VD, item_N, weight_N, teacher: Teacher, max_bumps: int):

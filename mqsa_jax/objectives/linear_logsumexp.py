@@ -100,8 +100,9 @@ def _weighted_sum_forward(zero_class, chunk, x_SND, table_VD, weight_SN):
         lse_SC, exp_SCV, total_SC1 = _chunk_logsumexp(zero_class, chunk_SCD, table_VD)
         grad_SCV = exp_SCV * (rows(weight_SN)[..., None] / total_SC1)
         dx_SCD = jnp.einsum("scv,vd->scd", grad_SCV, table_VD)
-        dtable_SVD += jnp.einsum("scv,scd->svd", grad_SCV, chunk_SCD)
-        return put(lse_SN, lse_SC), put(dx_SND, dx_SCD), dtable_SVD
+        dtable_SVD += jnp.einsum("scv,scd->svd", grad_SCV, chunk_SCD).astype(dtable_SVD.dtype)
+        lse_SN = put(lse_SN, lse_SC.astype(lse_SN.dtype))
+        return lse_SN, put(dx_SND, dx_SCD.astype(dx_SND.dtype)), dtable_SVD
 
     start = (
         jnp.zeros_like(weight_SN),

@@ -33,8 +33,8 @@ class TransitionCounts:
         return jnp.clip(row_M, 0, self.num_items - 1)
 
     def trimmed(self) -> "TransitionCounts":
-        """Without unused capacity; not under jit."""
-        used = int(self.row_start[-1])
+        """Without unused capacity (one entry, if there is no transition); not under jit."""
+        used = max(int(self.row_start[-1]), 1)
         return self.replace(successor=self.successor[:used], count=self.count[:used])
 
     def to_scipy(self) -> scipy.sparse.csr_array:

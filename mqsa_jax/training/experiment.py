@@ -36,7 +36,9 @@ class Experiment:
     def initial_state(self) -> TrainState:
         """State before the first step, on all devices."""
         make = jax.jit(init_state, static_argnums=0, out_shardings=self.layout.replicated)
-        return make(self.encoder, Hyperparameters.of(self.config), self.config.training.seed)
+        # A seed of 2**31 or more is no int32, which jit would take a Python int for.
+        seed = np.uint32(self.config.training.seed)
+        return make(self.encoder, Hyperparameters.of(self.config), seed)
 
     def transition_counts(self) -> TransitionCounts:
         """Transitions of the training items, on all devices."""
