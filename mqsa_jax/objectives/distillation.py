@@ -1,9 +1,10 @@
 """The distillation loss: item embeddings must predict the transition teacher's soft labels."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
@@ -21,6 +22,7 @@ def distillation_loss(
     where: Bool[Array, "*B N"] | None = None,
     max_bumps: int | None = None,
     reduce_fn: Reduction = jnp.mean,
+    sharded: bool = False,
 ) -> Float[Array, ""]:
     r"""Cross-entropy of the student against the transition teacher (their KL plus a constant).
 
@@ -36,8 +38,9 @@ def distillation_loss(
       teacher: soft labels.
       tau: student's temperature, above 0; may be traced.
       where: [..., N] which rows count; None: all.
-      max_bumps: static bound on the teacher's entries in the N rows that count. None: their number,
-        or where `item_N` is traced, N times V. A bound too small gives NaN, never a wrong number.
+      max_bumps: static bound on the teacher's entries in the rows that count (of each shard), so
+        that only those are visited; one too small gives NaN, gradients included. None: all of the
+        teacher's entries are visited.
       reduce_fn: linear reduction taking `where=`, such as `jnp.mean`, `jnp.sum`, or a weighted
         mean: equal items of a batch need one row, weighted by their count.
 
@@ -52,34 +55,33 @@ def distillation_loss(
     """
     chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
     chex.assert_shape(teacher.base, item_VD.shape[:1])
-    *batch, rows, dim = student_ND.shape
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
     chex.assert_equal_shape([where_N, item_N])
-    weight_N = reduction_weights(reduce_fn, where_N, student_ND.dtype)
-    student_SND = student_ND.reshape(-1, rows, dim) / tau
-    item_SN, weight_SN = item_N.reshape(-1, rows), weight_N.reshape(-1, rows)
-    if max_bumps is None:
-        max_bumps = _num_bumps(teacher, item_SN)
+    weight_N = reduction_weights(reduce_fn, where_N)
+    lead = item_N.shape[0] if sharded else 1
+    student_SND = student_ND.reshape(lead, -1, student_ND.shape[-1]) / tau
+    item_SN, weight_SN = item_N.reshape(lead, -1), weight_N.reshape(lead, -1)
     logsumexp = linear_logsumexp(student_SND, item_VD, weight_SN)
     base_SN = weight_SN * teacher.base[item_SN]
     base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0))
-    bump_logit_S = jax.vmap(_bump_logit, in_axes=(0, None, 0, 0, None, None))(
-        student_SND, item_VD, item_SN, weight_SN, teacher, max_bumps
+    bumps = partial(_bounded_bumps, max_bumps=max_bumps) if max_bumps else _all_bumps
+    bump_logit_S = jax.vmap(bumps, in_axes=(0, None, 0, 0, None))(
+        student_SND, item_VD, item_SN, weight_SN, teacher
     )
     return logsumexp - base_logit - bump_logit_S.sum()
 
 
-def _num_bumps(teacher: Teacher, item_SN: Array) -> int:
-    """The teacher's entries in the given rows, at most, as a Python number."""
-    if isinstance(item_SN, jax.core.Tracer) or isinstance(teacher.row_start, jax.core.Tracer):
-        return item_SN.shape[1] * min(teacher.bump.shape[0], teacher.base.shape[0])
-    # NumPy: under jit, JAX would trace what is made of constants too.
-    row_start, item_SN = np.asarray(teacher.row_start), np.asarray(item_SN)
-    return int((row_start[item_SN + 1] - row_start[item_SN]).sum(-1).max(initial=1))
+def _all_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher):
+    """sum_n w_n sum_j bump_nj h_n . E_j, by visiting every entry of the teacher once."""
+    sum_VD = jnp.zeros_like(item_VD).at[item_N].add(weight_N[:, None] * student_ND)
+    place_M = jnp.arange(teacher.bump.shape[0])
+    row_M = jnp.searchsorted(teacher.row_start, place_M, side="right") - 1
+    row_M = jnp.minimum(row_M, item_VD.shape[0] - 1)
+    return (teacher.bump * (sum_VD[row_M] * item_VD[teacher.successor]).sum(-1)).sum()
 
 
-def _bump_logit(student_ND, item_VD, item_N, weight_N, teacher: Teacher, max_bumps: int):
-    """sum_n w_n sum_j bump_nj h_n . E_j, over a flat list of the bumps of all rows."""
+def _bounded_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher, *, max_bumps: int):
+    """The same, by visiting the entries of the given rows only, over a flat list of them."""
     begin_N = teacher.row_start[item_N]
     length_N = jnp.where(weight_N != 0, teacher.row_start[item_N + 1] - begin_N, 0)
     end_N = jnp.cumsum(length_N)
@@ -93,4 +95,5 @@ def _bump_logit(student_ND, item_VD, item_N, weight_N, teacher: Teacher, max_bum
         bump_M[:, None] * item_VD[successor_M], row_M, item_N.shape[0], indices_are_sorted=True
     )
     total = (weight_N * (student_ND * expected_ND).sum(-1)).sum()
-    return jnp.where(end_N[-1] <= max_bumps, total, jnp.nan)
+    # A factor, so that the gradients are NaN too.
+    return total * jnp.where(end_N[-1] <= max_bumps, 1.0, jnp.nan)

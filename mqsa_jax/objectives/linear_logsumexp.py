@@ -49,18 +49,30 @@ def linear_logsumexp(
       chunk: rows at a time; None chooses by backend.
 
     Returns:
-      The sum, a scalar; differentiable once in all three arrays, by reverse mode.
+      The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows and table,
+      and in the weights of the chunks visited (all up to the last non-zero weight).
     """
     chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])
-    padding = -x_SND.shape[1] % chunk
+    rows = x_SND.shape[1]
+    padding = max(chunk - rows, -rows % chunk)
     x_SND = jnp.pad(x_SND, ((0, 0), (0, padding), (0, 0)))
-    weight_SN = jnp.pad(weight_SN, ((0, 0), (0, padding)))
+    weight_SN = jnp.pad(weight_SN.astype(_accumulator(x_SND, table_VD)), ((0, 0), (0, padding)))
     return _weighted_sum(zero_class, chunk, x_SND, table_VD, weight_SN)
+
+
+def _accumulator(x_SND: Array, table_VD: Array) -> jnp.dtype:
+    """Sums and losses are float32 at least, whatever the vectors are."""
+    return jnp.promote_types(jnp.result_type(x_SND, table_VD), jnp.float32)
 
 
 def _chunk_logsumexp(zero_class: bool, chunk_SCD: Array, table_VD: Array):
     """Log-sum-exp of a chunk [S, C] and its gradient in the logits [S, C, V]."""
-    logits_SCV = jnp.einsum("scd,vd->scv", chunk_SCD, table_VD)
+    logits_SCV = jnp.einsum(
+        "scd,vd->scv",
+        chunk_SCD,
+        table_VD,
+        preferred_element_type=_accumulator(chunk_SCD, table_VD),
+    )
     top_SC1 = logits_SCV.max(-1, keepdims=True)
     if zero_class:
         top_SC1 = jnp.maximum(top_SC1, 0)
@@ -86,7 +98,7 @@ def _weighted_sum(zero_class, chunk, x_SND, table_VD, weight_SN):
         lse_SC, _, _ = _chunk_logsumexp(zero_class, rows(x_SND), table_VD)
         return total_S + (rows(weight_SN) * lse_SC).sum(-1)
 
-    start_S = jnp.zeros(x_SND.shape[0], x_SND.dtype)
+    start_S = jnp.zeros(x_SND.shape[0], weight_SN.dtype)
     return jax.lax.fori_loop(0, _num_chunks(weight_SN, chunk), add_chunk, start_S).sum()
 
 
@@ -100,23 +112,23 @@ def _weighted_sum_forward(zero_class, chunk, x_SND, table_VD, weight_SN):
         lse_SC, exp_SCV, total_SC1 = _chunk_logsumexp(zero_class, chunk_SCD, table_VD)
         grad_SCV = exp_SCV * (rows(weight_SN)[..., None] / total_SC1)
         dx_SCD = jnp.einsum("scv,vd->scd", grad_SCV, table_VD)
-        dtable_SVD += jnp.einsum("scv,scd->svd", grad_SCV, chunk_SCD).astype(dtable_SVD.dtype)
-        lse_SN = put(lse_SN, lse_SC.astype(lse_SN.dtype))
-        return lse_SN, put(dx_SND, dx_SCD.astype(dx_SND.dtype)), dtable_SVD
+        dtable_SVD += jnp.einsum("scv,scd->svd", grad_SCV, chunk_SCD)
+        return put(lse_SN, lse_SC), put(dx_SND, dx_SCD), dtable_SVD
 
     start = (
         jnp.zeros_like(weight_SN),
-        jnp.zeros_like(x_SND),
-        jnp.zeros((x_SND.shape[0], *table_VD.shape), table_VD.dtype),
+        jnp.zeros(x_SND.shape, weight_SN.dtype),
+        jnp.zeros((x_SND.shape[0], *table_VD.shape), weight_SN.dtype),
     )
     num_chunks = _num_chunks(weight_SN, chunk)
     lse_SN, dx_SND, dtable_SVD = jax.lax.fori_loop(0, num_chunks, add_chunk, start)
-    return (weight_SN * lse_SN).sum(), (dx_SND, dtable_SVD.sum(0), lse_SN)
+    dtable_VD = dtable_SVD.sum(0).astype(table_VD.dtype)
+    return (weight_SN * lse_SN).sum(), (dx_SND.astype(x_SND.dtype), dtable_VD, lse_SN)
 
 
 def _weighted_sum_backward(zero_class, chunk, gradients, cotangent):
     del zero_class, chunk
-    return jax.tree.map(lambda gradient: cotangent * gradient, gradients)
+    return jax.tree.map(lambda gradient: (cotangent * gradient).astype(gradient.dtype), gradients)
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)

@@ -15,6 +15,11 @@ def _reduce(value_U: Array, where: Array | None, reduce_fn: Reduction | None):
     return jnp.where(where_U.any(), reduce_fn(value_U, where=where_U | ~where_U.any()), 0.0)
 
 
+def _nan_where_rank_is(rank_U: Array, value_U: Array) -> Array:
+    """A rank that is not a number is an error to see, no miss."""
+    return jnp.where(jnp.isnan(rank_U), jnp.nan, value_U)
+
+
 def hit_rate(
     rank_U: Float[Array, "*U"],
     k: int,
@@ -28,16 +33,17 @@ def hit_rate(
       rank_U: [...] rank of each user's target.
       k: K, at least 1.
       where: [...] which users count; None: all.
-      reduce_fn: reduction taking `where=`; None keeps a value for each user.
+      reduce_fn: reduction of all axes taking `where=`; None keeps a value for each user.
 
     Returns:
-      The reduced value, 0 to 1 for a mean; 0 where nothing counts.
+      The reduced value, 0 to 1 for a mean; 0 where nothing counts; NaN where a rank that counts is.
 
     Example:
       >>> float(hit_rate(jnp.array([1.0, 5.5, 6.0, 2.0]), 5))
       0.5
     """
-    return _reduce((rank_U <= k).astype(rank_U.dtype), where, reduce_fn)
+    hit_U = (rank_U <= k).astype(rank_U.dtype)
+    return _reduce(_nan_where_rank_is(rank_U, hit_U), where, reduce_fn)
 
 
 def ndcg(
@@ -55,7 +61,8 @@ def ndcg(
       >>> float(ndcg(jnp.array([1.0, 3.0]), 5))  # (1 + 1/2) / 2
       0.75
     """
-    return _reduce(jnp.where(rank_U <= k, 1 / jnp.log2(1 + rank_U), 0.0), where, reduce_fn)
+    gain_U = jnp.where(rank_U <= k, 1 / jnp.log2(1 + rank_U), 0.0)
+    return _reduce(_nan_where_rank_is(rank_U, gain_U), where, reduce_fn)
 
 
 def reciprocal_rank(

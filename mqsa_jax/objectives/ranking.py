@@ -15,6 +15,7 @@ def ranking_loss(
     *,
     where: Bool[Array, "*B N"] | None = None,
     reduce_fn: Reduction = jnp.mean,
+    sharded: bool = False,
 ) -> Float[Array, ""]:
     r"""Softmax cross-entropy of the next item, [N, V] logits never kept.
 
@@ -27,7 +28,9 @@ def ranking_loss(
       item_VD: [V, D] item vectors E.
       target_N: [..., N] int32 index 0..V-1 of the next item.
       where: [..., N] which rows count; None: all. Others may hold anything finite.
-      reduce_fn: linear reduction taking `where=`, such as `jnp.mean` or `jnp.sum`.
+      reduce_fn: linear reduction taking `where=`, such as `jnp.mean` or `jnp.sum`. For a loss a
+        row, `jax.vmap` over single rows [D].
+      sharded: whether the first axis is split over devices; it is then kept apart to the end.
 
     Returns:
       The reduced loss, in nats; 0 where nothing counts.
@@ -46,10 +49,9 @@ def ranking_loss(
     chex.assert_shape(user_ND, (*target_N.shape, item_VD.shape[-1]))
     where_N = jnp.ones(target_N.shape, bool) if where is None else where
     chex.assert_equal_shape([where_N, target_N])
-    weight_N = reduction_weights(reduce_fn, where_N, user_ND.dtype)
-    *_, rows, dim = user_ND.shape
-    logsumexp = linear_logsumexp(
-        user_ND.reshape(-1, rows, dim), item_VD, weight_N.reshape(-1, rows), zero_class=True
-    )
+    weight_N = reduction_weights(reduce_fn, where_N)
+    lead = target_N.shape[0] if sharded else 1
+    user_SND = user_ND.reshape(lead, -1, user_ND.shape[-1])
+    logsumexp = linear_logsumexp(user_SND, item_VD, weight_N.reshape(lead, -1), zero_class=True)
     target_logit_N = (user_ND * item_VD[target_N]).sum(-1)
     return logsumexp - (weight_N * target_logit_N).sum()

@@ -45,8 +45,8 @@ def compile_epoch(
 ) -> EpochProgram:
     """`run_steps` compiled for the devices; compiled once for each shape of batches.
 
-    The program takes NumPy batches [steps, S, ...], S being `layout.num_shards`. The state passed
-    in is donated, so that it must not be used again. State in and out is replicated over the mesh.
+    The program takes NumPy batches [steps, S, ...], S being `layout.num_shards`. With jit, the
+    state passed in is donated: do not use it again. State in and out is replicated over the mesh.
     """
     if parallel == "pmap":
         return _pmapped_epoch(encoder, layout)

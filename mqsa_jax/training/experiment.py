@@ -48,7 +48,8 @@ class Experiment:
             jnp.asarray(self.histories.items[source_N]),
             jnp.asarray(segment_N.astype(np.int32)),
             self.histories.num_items,
-            time_span=self.config.objective.time_span,
+            # No two items of a history lie further apart.
+            time_span=min(self.config.objective.time_span, self.config.model.max_len - 1),
         )
         return self.layout.replicate(counts.trimmed())
 
@@ -57,7 +58,7 @@ class Experiment:
         return BatchSource(
             self.histories,
             np.diff(np.asarray(counts.row_start)),
-            self.config.training.batch_size,
+            min(self.config.training.batch_size, self.histories.num_users),
             self.config.model.max_len,
             self.config.training.seed,
             self.layout.num_shards,
@@ -82,7 +83,7 @@ class Experiment:
             "epoch": epoch,
             "data_fingerprint": self.histories.fingerprint(),
             "versions": versions(),
-            "provenance": provenance(),
+            "provenance": provenance(self.layout.devices),
         }
         run_dir.write_result(protocol.name, result, self.histories.user_ids, ranks_U)
         return result

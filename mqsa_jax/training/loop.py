@@ -129,6 +129,7 @@ def _run_epochs(
     run_dir.write_history(history)
     if is_finished(history, settings.epochs, settings.patience):
         return state, history
+    run_dir.delete_results()
     counts = experiment.transition_counts()
     source = experiment.batch_source(counts)
     program = compile_epoch(experiment.encoder, experiment.layout, experiment.config.run.parallel)
@@ -198,4 +199,5 @@ def _save(
         data_fingerprint=experiment.histories.fingerprint(),
     )
     checkpoints.save(epoch, state, experiment.histories, snapshot)
-    checkpoints.keep_only({epoch, epoch - 1, best_epoch(history)})
+    # The best epoch before this one too: if this checkpoint is damaged, the run goes on from there.
+    checkpoints.keep_only({epoch, epoch - 1, best_epoch(history), best_epoch(history[:-1])})

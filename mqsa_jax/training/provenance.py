@@ -20,12 +20,12 @@ def versions() -> dict[str, str]:
     return own | {name: metadata.version(name) for name in DISTRIBUTIONS}
 
 
-def provenance() -> dict[str, str | list[str]]:
+def provenance(devices: list[jax.Device]) -> dict[str, str | list[str]]:
     """The command, the commit of the source (`unknown` outside a checkout) and the machine."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": _commit(),
-        "machine": _machine(),
+        "machine": _machine(devices),
     }
 
 
@@ -38,13 +38,18 @@ def _commit() -> str:
         return "unknown"
 
 
-def _machine() -> str:
-    devices = jax.local_devices()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{len(devices)} × {devices[0].device_kind}, {os.cpu_count()} cores of {_processor()}, "
-        f"{memory:.0f} GiB"
-    )
+def _machine(devices: list[jax.Device]) -> str:
+    kind = devices[0].device_kind
+    return f"{len(devices)} × {kind}, {os.cpu_count()} cores of {_processor()}{_memory()}"
+
+
+def _memory() -> str:
+    """The machine's memory, where the system tells it."""
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return ""
+    return f", {size / 2**30:.0f} GiB"
 
 
 def _processor() -> str:

@@ -109,9 +109,15 @@ class RunDirectory:
             return
         for folder in (self.checkpoints, self.events):
             shutil.rmtree(folder, ignore_errors=True)
-        for pattern in ("metrics.jsonl", "*_metrics.json", "ranks.npz", "*.tmp", "config.json"):
+        self.delete_results()
+        for pattern in ("metrics.jsonl", "*.tmp", "config.json"):
             for file in self.path.glob(pattern):
                 file.unlink()
+
+    def delete_results(self) -> None:
+        """Deletes what evaluations wrote: more training makes it that of an old epoch."""
+        for file in (*self.path.glob("*_metrics.json"), *self.path.glob("ranks.npz")):
+            file.unlink()
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl`, a line an epoch."""

@@ -65,6 +65,7 @@ def objective(
         batch.target.reshape(shards, -1),
         where=batch.inputs.segment.reshape(shards, -1) >= 0,
         reduce_fn=mean,
+        sharded=True,
     )
     # Equal items of a batch share a row of the student, and so one dropout mask.
     mask_SUD = keep_mask(student_key, hyper.dropout, batch.distinct_item, dim)
@@ -77,6 +78,7 @@ def objective(
         where=batch.distinct_count > 0,
         max_bumps=batch.max_bumps,
         reduce_fn=lambda value, where: mean(value, where, batch.distinct_count),
+        sharded=True,
     )
     squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
     loss = loss_rec + hyper.lambda_kd * loss_kd + hyper.l2 / 2 * squares

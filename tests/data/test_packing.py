@@ -68,6 +68,13 @@ def test_an_example():
     assert [row[1][slot] for slot in (0, 1, 3)] == [0, 1, 2]
 
 
+def test_the_fullest_row_with_room_is_chosen():
+    # 9; 7 and 5, which leaves room 1 in the second row and 4 in the first: there the 1 fits best.
+    row, column = best_fit(np.array([[9, 7, 5, 1]]), 13)
+    assert row.tolist() == [[0, 1, 1, 1]]
+    assert column.tolist() == [[0, 0, 7, 12]]
+
+
 @pytest.mark.parametrize("slots", [16, 256])
 def test_short_histories_take_hardly_more_rows_than_they_fill(slots):
     rng = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from mqsa_jax.objectives.teacher import Teacher, transition_teacher
 from mqsa_jax.objectives.transitions import TransitionCounts
 from tests import oracle
 
-B, N, D, V, M = 2, 6, 4, 9, 40
+B, N, D, V, M = 2, 6, 4, 9, 80
 TAU = 0.3
 LENGTH = np.array([5, 0, 3, 1, 0, 9, 2, 4, 0])
 """Successors of each item; three items have none."""
@@ -68,7 +68,7 @@ def assert_close(actual, expected):
 
 loss_and_gradient = jax.jit(
     jax.value_and_grad(distillation_loss, argnums=(0, 1)),
-    static_argnames=("reduce_fn", "max_bumps"),
+    static_argnames=("reduce_fn", "max_bumps", "sharded"),
 )
 
 
@@ -141,20 +141,50 @@ def test_equal_items_need_one_row_weighted_by_their_count():
     )
 
 
-@pytest.mark.parametrize(("max_bumps", "enough"), [(18, True), (17, False), (1, False), (40, True)])
-def test_a_bound_too_small_gives_nan(max_bumps, enough):
+@pytest.mark.parametrize(
+    ("max_bumps", "sharded", "enough"),
+    [(35, False, True), (34, False, False), (18, True, True), (17, True, False), (1, True, False)],
+)
+def test_a_bound_too_small_gives_nan(max_bumps, sharded, enough):
     student, item_vectors, _, _ = arrays(2)
     item = np.array([[0, 2, 5, 1, 5, 6], [1, 5, 7, 4, 0, 5]], np.int32)
     where = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]], bool)
-    # Bumps of rows that count: 5 + 3 + 9 + 0 = 17 and 0 + 9 + 4 + 0 + 5 = 18.
+    # Bumps of rows that count: 5 + 3 + 9 + 0 = 17 and 0 + 9 + 4 + 0 + 5 = 18, together 35.
     value, gradients = loss_and_gradient(
-        student, item_vectors, item, TEACHER, TAU, where=where, max_bumps=max_bumps
+        student,
+        item_vectors,
+        item,
+        TEACHER,
+        TAU,
+        where=where,
+        max_bumps=max_bumps,
+        sharded=sharded,
     )
     if enough:
         expected = dense_loss(student, item_vectors, item, where / where.sum())
         assert_close((value, gradients), expected)
     else:
         assert np.isnan(value)
+        assert np.isnan(gradients[0]).any()
+
+
+def test_without_a_bound_all_entries_are_visited():
+    student, item_vectors, item, where = arrays(5)
+    value = loss_and_gradient(student, item_vectors, item, TEACHER, TAU, where=where)
+    assert_close(value, dense_loss(student, item_vectors, item, where / where.sum()))
+
+
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float32])
+def test_mixed_precision_sums_in_float32(kind):
+    student, item_vectors, item, where = arrays(6)
+    rounded = jnp.asarray(student, kind)
+    value, gradients = loss_and_gradient(rounded, item_vectors, item, TEACHER, TAU, where=where)
+    expected = dense_loss(np.asarray(rounded, np.float32), item_vectors, item, where / where.sum())[
+        0
+    ]
+    assert value.dtype == jnp.float32
+    assert gradients[0].dtype == kind
+    np.testing.assert_allclose(value, expected, rtol=0.02)
 
 
 @pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum])
