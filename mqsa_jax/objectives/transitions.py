@@ -19,7 +19,7 @@ class TransitionCounts:
     successor: Leaf
     """int32 [M] item j."""
     count: Leaf
-    """float32 [M] C_ij; 0 at unused capacity."""
+    """float32 [M] C_ij, exact up to 2**24; 0 at unused capacity."""
 
     @property
     def num_items(self) -> int:

@@ -300,6 +300,12 @@ def test_a_rate_of_zero_drops_nothing(getkey):
     assert (keep_mask(getkey(), 0.0, jnp.arange(500), 64) == 1).all()
 
 
+def test_a_rate_of_zero_keeps_even_the_smallest_draw(getkey, monkeypatch):
+    monkeypatch.setattr(jax.random, "bits", lambda key, shape: jnp.zeros(shape, jnp.uint32))
+    assert (keep_mask(getkey(), 0.0, jnp.arange(5), 3) == 1).all()
+    assert (keep_mask(getkey(), 1e-6, jnp.arange(5), 3) == 0).all()
+
+
 def test_a_mask_belongs_to_the_number_of_its_unit(getkey):
     key = getkey()
     draw = jax.jit(keep_mask, static_argnums=3)

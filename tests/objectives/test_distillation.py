@@ -187,7 +187,12 @@ def test_mixed_precision_sums_in_float32(kind):
     np.testing.assert_allclose(value, expected, rtol=0.02)
 
 
-@pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum])
+def plain_mean(values, where):
+    """A mean that divides by the number of values, be it 0."""
+    return (values * where).sum() / where.sum()
+
+
+@pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum, plain_mean])
 def test_nothing_that_counts_gives_zero(reduce_fn):
     student, item_vectors, item, where = arrays(3)
     value, gradients = loss_and_gradient(

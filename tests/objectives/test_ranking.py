@@ -80,7 +80,12 @@ def test_a_weighted_reduction():
     assert_close(actual, dense(user, item, target, np.where(where, count, 0)))
 
 
-@pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum])
+def plain_mean(values, where):
+    """A mean that divides by the number of values, be it 0."""
+    return (values * where).sum() / where.sum()
+
+
+@pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum, plain_mean])
 def test_nothing_that_counts_gives_zero(reduce_fn):
     user, item, target, where = arrays(0)
     value, gradients = loss_and_gradient(
