@@ -1,6 +1,7 @@
 """Writes docs/results.md from the runs kept in docs/results: `python docs/build_results.py`.
 
-A kept run is a folder with the run directory's config.json, metrics.jsonl and test_metrics.json:
+A kept run is a folder with the run directory's config.json, metrics.jsonl, test_metrics.json, and
+note.txt where there is something to say of it:
 `benchmarks/NAME` on the public data sets, `parts/VARIANT-SEED` on the synthetic one.
 """
 
@@ -28,6 +29,7 @@ def load(folder: Path) -> dict[str, Any]:
         "config": json.loads((folder / "config.json").read_text()),
         "epochs": [json.loads(line) for line in lines],
         "test": json.loads((folder / "test_metrics.json").read_text()),
+        "note": (folder / "note.txt").read_text().strip() if (folder / "note.txt").exists() else "",
     }
 
 
@@ -65,7 +67,7 @@ def section(run: dict[str, Any]) -> str:
             f"`{shlex.join(['python', *made_by['command']])}`",
             f"Commit {made_by['commit']}, seed {run['config']['seed']}, on {made_by['machine']}. "
             f"{len(epochs)} epochs, the best {test['epoch']}; median {seconds:.1f} s of training "
-            f"an epoch. {versions}.",
+            f"an epoch. {versions}. {run['note']}".strip(),
             table([*shown, *valid], rows),
         ]
     )
