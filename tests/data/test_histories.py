@@ -252,9 +252,8 @@ def test_fingerprint_is_the_hash_of_little_endian_arrays():
         + b"<i8(4,)" + struct.pack("<4q", 10, 20, 30, 40)
     )  # fmt: skip
     assert histories.fingerprint() == hashlib.sha256(expected).hexdigest()
-    swapped = Histories(
-        *(getattr(histories, field.name).astype(">i8") for field in dataclasses.fields(histories))
-    )
+    arrays = [getattr(histories, field.name) for field in dataclasses.fields(histories)]
+    swapped = Histories(*(array.astype(array.dtype.newbyteorder(">")) for array in arrays))
     assert swapped.fingerprint() == histories.fingerprint()
 
 
