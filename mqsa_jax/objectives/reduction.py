@@ -20,8 +20,9 @@ def reduction_weights(
     """The weight that `reduce_fn` gives each value: its gradient; 0 where `where` is False.
 
     Example:
-      >>> reduction_weights(jnp.mean, jnp.array([True, True, False, True])).round(3).tolist()
-      [0.3330000042915344, 0.3330000042915344, 0.0, 0.3330000042915344]
+      >>> weight_N = reduction_weights(jnp.mean, jnp.array([True, True, False, False]))
+      >>> weight_N.tolist()
+      [0.5, 0.5, 0.0, 0.0]
     """
     zeros_N = jnp.zeros(where_N.shape, dtype)
     weight_N = jax.grad(lambda values_N: reduce_fn(values_N, where=where_N))(zeros_N)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Int, Integer, Key
 
 from mqsa_jax.config import Config
 from mqsa_jax.model.encoder import Encoder, init
@@ -68,12 +68,14 @@ def make_encoder(config: Config, num_items: int) -> Encoder:
     return Encoder(num_items, model.dim, model.max_len, model.num_blocks, model.num_heads)
 
 
-def run_key(seed: int | Int[Array, ""]) -> Key[Array, ""]:
+def run_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
     """The key of a run, from which the key of every step is folded."""
     return jax.random.key(seed)
 
 
-def init_state(encoder: Encoder, hyper: Hyperparameters, seed: int | Int[Array, ""]) -> TrainState:
+def init_state(
+    encoder: Encoder, hyper: Hyperparameters, seed: int | Integer[Array, ""]
+) -> TrainState:
     """State before the first step, a function of the seed."""
     params = init(encoder, run_key(seed))
     return TrainState(params, adam(jnp.int32(0)).init(params), jnp.int32(0), hyper)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.objectives.ranking import ranking_loss
+from mqsa_jax.objectives.reduction import reduction_weights
 from tests import oracle
 
 B, N, D, V = 2, 5, 4, 9
@@ -93,6 +94,11 @@ def test_nothing_that_counts_gives_zero(reduce_fn):
     )
     assert value == 0
     assert not any(gradient.any() for gradient in gradients)
+
+
+def test_weights_of_a_reduction_are_zero_where_nothing_counts():
+    assert reduction_weights(plain_mean, jnp.array([True, False])).tolist() == [1, 0]
+    assert reduction_weights(plain_mean, jnp.array([False, False])).tolist() == [0, 0]
 
 
 def test_rows_that_do_not_count_may_hold_anything_finite():
