@@ -12,5 +12,5 @@ config = Config(
     dataset="synthetic",
     model=ModelConfig(dim=32, window=3, dropout=0.3, max_len=40),
     objective=ObjectiveConfig(lambda_kd=0.1, l2=1e-5),
-    training=TrainingConfig(lr=4e-3, batch_size=64, epochs=40, patience=4),
+    training=TrainingConfig(lr=4e-3, batch_size=64, epochs=40, patience=8),
 )

@@ -105,12 +105,11 @@ def parts(runs: list[dict[str, Any]]) -> str:
         "NDCG@20",
         "full leads by",
     ]
-    seeds = ", ".join(sorted(variants["full"]))
     commit = runs[0]["test"]["provenance"]["commit"]
     return "\n\n".join(
         [
             "## The full model and its parts, on the embedded data",
-            f"Means over seeds {seeds}; the leads are paired by seed, ± their standard error. "
+            "Means over seeds; the leads are paired by seed, ± their standard error. "
             f"Commit {commit}, on {runs[0]['test']['provenance']['machine']}.",
             table(head, rows),
         ]
