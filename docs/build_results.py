@@ -100,6 +100,7 @@ def parts(runs: list[dict[str, Any]]) -> str:
     head = [
         "model",
         "command of the first seed",
+        "seeds",
         "HR@20",
         "full leads by",
         "NDCG@20",
