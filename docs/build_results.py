@@ -90,6 +90,7 @@ def parts(runs: list[dict[str, Any]]) -> str:
             variant.replace("-", " "),
             f"`{shlex.join(['python', *_without_folder(command)])}`",
         ]
+        cells.append(", ".join(sorted(by_seed)))
         for name in ("HR@20", "NDCG@20"):
             values = [test[name] for test in by_seed.values()]
             lead = [variants["full"][seed][name] - test[name] for seed, test in by_seed.items()]
