@@ -2,8 +2,8 @@
 
 python train.py
 
-Under a minute on 2 CPU cores. docs/results.md shows test figures, and that the full model leads
-each of its parts (--lambda-kd 0, --alpha 1, --alpha 0, --lambda-kd 100).
+Under a minute on 2 CPU cores. docs/results.md shows test figures, and by how much the full model
+leads its parts (--lambda-kd 0, --alpha 1, --alpha 0).
 """
 
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
