@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.reduction import Reduction, reduction_weights
 from mqsa_jax.objectives.teacher import Teacher
 
@@ -53,6 +53,33 @@ def distillation_loss(
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
     """
+    loss = distillation_cross_entropy(
+        student_ND,
+        item_VD,
+        item_N,
+        teacher,
+        tau,
+        where=where,
+        max_bumps=max_bumps,
+        reduce_fn=reduce_fn,
+        sharded=sharded,
+    )
+    return combine([loss], item_VD, [1.0])[0]
+
+
+def distillation_cross_entropy(
+    student_ND: Float[Array, "*B N D"],
+    item_VD: Float[Array, "V D"],
+    item_N: Int[Array, "*B N"],
+    teacher: Teacher,
+    tau: Float[Array, ""] | float,
+    *,
+    where: Bool[Array, "*B N"] | None = None,
+    max_bumps: int | None = None,
+    reduce_fn: Reduction = jnp.mean,
+    sharded: bool = False,
+) -> LinearCrossEntropy:
+    """The parts of `distillation_loss`, to be combined with others; arguments as there."""
     chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
     chex.assert_shape(teacher.base, item_VD.shape[:1])
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
@@ -61,14 +88,14 @@ def distillation_loss(
     lead = item_N.shape[0] if sharded else 1
     student_SND = student_ND.reshape(lead, -1, student_ND.shape[-1]) / tau
     item_SN, weight_SN = item_N.reshape(lead, -1), weight_N.reshape(lead, -1)
-    logsumexp = linear_logsumexp(student_SND, item_VD, weight_SN)
     base_SN = weight_SN * teacher.base[item_SN]
     base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0))
     bumps = partial(_bounded_bumps, max_bumps=max_bumps) if max_bumps else _all_bumps
     bump_logit_S = jax.vmap(bumps, in_axes=(0, None, 0, 0, None))(
         student_SND, item_VD, item_SN, weight_SN, teacher
     )
-    return logsumexp - base_logit - bump_logit_S.sum()
+    expected_logit = base_logit + bump_logit_S.sum()
+    return LinearCrossEntropy(student_SND, weight_SN, expected_logit, zero_class=False)
 
 
 def _all_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher):

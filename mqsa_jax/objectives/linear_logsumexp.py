@@ -2,27 +2,39 @@
 
 Logits x E^T are [N, V]. They are formed for a chunk of rows at a time, and the gradients of a chunk
 are formed right there in the forward pass, while its logits are still at hand: three matrix
-products in all, none repeated, and temporaries of one chunk.
+products in all, none repeated, and temporaries of one chunk. Rows that do not count are moved out
+of the way first, so that they cost nothing wherever they stand.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-CHUNK_LOGITS = {"cpu": 2**22, "gpu": 2**26, "tpu": 2**25}
-"""Logits of a chunk, by backend: what fits near the cores, or fills them."""
-CHUNK_ROWS = {"cpu": 240, "gpu": 4096, "tpu": 2048}
-"""Rows of a chunk at most."""
+CHUNK_ROWS = {"cpu": 448, "gpu": 4096, "tpu": 2048}
+"""Rows of a chunk at most, by backend: what fills the cores."""
+CHUNK_LOGITS = {"cpu": 2**23, "gpu": 2**26, "tpu": 2**25}
+"""Logits of a chunk at most, by backend: what fits near the cores."""
+FEWEST_ROWS = 64
+"""Rows of a chunk at least: every chunk adds to the table's whole gradient, [V, D]."""
+TAIL_PARTS = 4
+"""The rows behind the last full chunk are visited in chunks this many times smaller."""
 
 
 def chunk_rows(num_rows: int, num_items: int, backend: str | None = None) -> int:
     """Rows whose logits are held at a time; a multiple of 8 unless all rows fit."""
     backend = backend or jax.default_backend()
     backend = backend if backend in CHUNK_ROWS else "gpu"
-    rows = min(CHUNK_ROWS[backend], CHUNK_LOGITS[backend] // num_items // 8 * 8)
-    return min(max(rows, 8), max(num_rows, 1))
+    rows = max(CHUNK_LOGITS[backend] // num_items // 8 * 8, FEWEST_ROWS)
+    return min(CHUNK_ROWS[backend], rows, max(num_rows, 1))
+
+
+def tail_rows(chunk: int) -> int:
+    """Rows of the smaller chunks behind the last full one; the same for small chunks."""
+    return chunk // TAIL_PARTS // 8 * 8 if chunk >= FEWEST_ROWS else chunk
 
 
 def linear_logsumexp(
@@ -30,34 +42,51 @@ def linear_logsumexp(
     table_VD: Float[Array, "V D"],
     weight_SN: Float[Array, "S N"],
     *,
-    zero_class: bool = False,
+    where: Bool[Array, "S N"] | None = None,
+    zero_class: Bool[Array, "S N"] | bool = False,
     chunk: int | None = None,
-) -> Float[Array, ""]:
+) -> tuple[Float[Array, ""], Float[Array, "S N"]]:
     r"""Weighted sum of log-sum-exps of linear logits.
 
-        sum_n w_n log( [zero_class] + sum_j exp(x_n . E_j) )
+        sum_n w_n log( [zero_class_n] + sum_j exp(x_n . E_j) )
 
-    Rows after the last one of non-zero weight cost nothing: the number of chunks visited is decided
-    at run time. The sum over shards S comes last, so that sharding S needs no communication before
-    it.
+    Rows that do not count cost nothing: how many chunks are visited is decided at run time. The sum
+    over shards S comes last, so that sharding S needs no communication before it.
 
     Args:
       x_SND: [S, N, D] rows.
       table_VD: [V, D] E, one row a class.
-      weight_SN: [S, N] w; 0 leaves a row out.
-      zero_class: whether one more class takes part whose logit is always 0.
+      weight_SN: [S, N] w.
+      where: [S, N] which rows count; None: those whose weight is not 0.
+      zero_class: whether one more class takes part whose logit is always 0; for all rows or each.
       chunk: rows at a time; None chooses by backend.
 
     Returns:
-      The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows and table,
-      and in the weights of the chunks visited (all up to the last non-zero weight).
+      The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows, table and
+      the weights of rows that count. And the log-sum-exps [S, N] themselves, 0 where a row does not
+      count, without gradients.
     """
-    chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])
+    dtype = _accumulator(x_SND, table_VD)
+    zero_SN = jnp.broadcast_to(jnp.asarray(zero_class), weight_SN.shape)
+    where_SN = weight_SN != 0 if where is None else where
     rows = x_SND.shape[1]
-    padding = max(chunk - rows, -rows % chunk)
-    x_SND = jnp.pad(x_SND, ((0, 0), (0, padding), (0, 0)))
-    weight_SN = jnp.pad(weight_SN.astype(_accumulator(x_SND, table_VD)), ((0, 0), (0, padding)))
-    return _weighted_sum(zero_class, chunk, x_SND, table_VD, weight_SN)
+    chunk = chunk or chunk_rows(rows, table_VD.shape[0])
+    padded = rows + -rows % tail_rows(chunk)
+    # Rows that count come first: [S, padded] which row stands where, `rows` behind the last.
+    place_SN = jnp.where(where_SN, jnp.cumsum(where_SN, axis=1) - 1, padded)
+    fill = jax.vmap(lambda place_N: jnp.full(padded, rows).at[place_N].set(jnp.arange(rows)))
+    source_SM = fill(place_SN)
+    x_SMD, weight_SM, zero_SM = (
+        jax.vmap(lambda array_N, source_M: array_N.at[source_M].get(mode="fill", fill_value=0))(
+            array_SN, source_SM
+        )
+        for array_SN in (x_SND, weight_SN.astype(dtype), zero_SN)
+    )
+    total, lse_SM = _weighted_sum(chunk, x_SMD, table_VD, weight_SM, zero_SM, where_SN.sum(1).max())
+    lse_SN = jax.vmap(lambda lse_M, place_N: lse_M.at[place_N].get(mode="fill", fill_value=0))(
+        lse_SM, place_SN
+    )
+    return total, jax.lax.stop_gradient(lse_SN)
 
 
 def _accumulator(x_SND: Array, table_VD: Array) -> jnp.dtype:
@@ -65,70 +94,90 @@ def _accumulator(x_SND: Array, table_VD: Array) -> jnp.dtype:
     return jnp.promote_types(jnp.result_type(x_SND, table_VD), jnp.float32)
 
 
-def _chunk_logsumexp(zero_class: bool, chunk_SCD: Array, table_VD: Array):
-    """Log-sum-exp of a chunk [S, C] and its gradient in the logits [S, C, V]."""
+def _chunk_logsumexp(chunk_SCD: Array, table_VD: Array, zero_SC: Array):
+    """Log-sum-exp [S, C, 1] of a chunk, exp(logit - top) [S, C, V] and its sum [S, C, 1]."""
     logits_SCV = jnp.einsum(
         "scd,vd->scv",
         chunk_SCD,
         table_VD,
         preferred_element_type=_accumulator(chunk_SCD, table_VD),
     )
+    zero_SC1 = zero_SC[..., None]
     top_SC1 = logits_SCV.max(-1, keepdims=True)
-    if zero_class:
-        top_SC1 = jnp.maximum(top_SC1, 0)
+    top_SC1 = jnp.where(zero_SC1, jnp.maximum(top_SC1, 0), top_SC1)
     exp_SCV = jnp.exp(logits_SCV - top_SC1)
-    total_SC1 = exp_SCV.sum(-1, keepdims=True)
-    if zero_class:
-        total_SC1 += jnp.exp(-top_SC1)
-    return (jnp.log(total_SC1) + top_SC1)[..., 0], exp_SCV, total_SC1
+    total_SC1 = exp_SCV.sum(-1, keepdims=True) + jnp.where(zero_SC1, jnp.exp(-top_SC1), 0)
+    return jnp.log(total_SC1) + top_SC1, exp_SCV, total_SC1
 
 
-def _num_chunks(weight_SN: Array, chunk: int) -> Array:
-    """Chunks up to the last row of non-zero weight."""
-    used = jnp.where(weight_SN != 0, jnp.arange(1, weight_SN.shape[1] + 1), 0)
-    return (used.max() + chunk - 1) // chunk
+def _for_each_chunk(visit: Callable, used: Array, num_rows: int, chunk: int, start: Any) -> Any:
+    """Folds `visit(begin, rows, carry)` over chunks of the first `used` rows, as many as it takes.
 
-
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _weighted_sum(zero_class, chunk, x_SND, table_VD, weight_SN):
-    def add_chunk(index, total_S):
-        rows = partial(
-            jax.lax.dynamic_slice_in_dim, start_index=index * chunk, slice_size=chunk, axis=1
+    Full chunks first, then smaller ones, so that few rows are visited in vain.
+    """
+    tail = tail_rows(chunk)
+    full = 0
+    if tail < chunk <= num_rows:
+        full = used // chunk
+        start = jax.lax.fori_loop(
+            0, full, lambda index, carry: visit(index * chunk, chunk, carry), start
         )
-        lse_SC, _, _ = _chunk_logsumexp(zero_class, rows(x_SND), table_VD)
-        return total_S + (rows(weight_SN) * lse_SC).sum(-1)
+    begin = full * chunk
+    return jax.lax.fori_loop(
+        0,
+        (used - begin + tail - 1) // tail,
+        lambda index, carry: visit(begin + index * tail, tail, carry),
+        start,
+    )
 
-    start_S = jnp.zeros(x_SND.shape[0], weight_SN.dtype)
-    return jax.lax.fori_loop(0, _num_chunks(weight_SN, chunk), add_chunk, start_S).sum()
+
+def _rows(array_SM: Array, begin: Array, rows: int) -> Array:
+    return jax.lax.dynamic_slice_in_dim(array_SM, begin, rows, axis=1)
 
 
-def _weighted_sum_forward(zero_class, chunk, x_SND, table_VD, weight_SN):
-    def add_chunk(index, carry):
-        lse_SN, dx_SND, dtable_SVD = carry
-        start = index * chunk
-        rows = partial(jax.lax.dynamic_slice_in_dim, start_index=start, slice_size=chunk, axis=1)
-        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=start, axis=1)
-        chunk_SCD = rows(x_SND)
-        lse_SC, exp_SCV, total_SC1 = _chunk_logsumexp(zero_class, chunk_SCD, table_VD)
-        grad_SCV = exp_SCV * (rows(weight_SN)[..., None] / total_SC1)
-        dx_SCD = jnp.einsum("scv,vd->scd", grad_SCV, table_VD)
-        dtable_SVD += jnp.einsum("scv,scd->svd", grad_SCV, chunk_SCD)
-        return put(lse_SN, lse_SC), put(dx_SND, dx_SCD), dtable_SVD
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weighted_sum(chunk, x_SMD, table_VD, weight_SM, zero_SM, used):
+    """The sum and the log-sum-exps [S, M], of which only the first `used` are formed."""
+
+    def add_chunk(begin, rows, lse_SM):
+        x_SCD, zero_SC = _rows(x_SMD, begin, rows), _rows(zero_SM, begin, rows)
+        lse_SC1, _, _ = _chunk_logsumexp(x_SCD, table_VD, zero_SC)
+        return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
+
+    start_SM = jnp.zeros_like(weight_SM)
+    lse_SM = _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start_SM)
+    return (weight_SM * lse_SM).sum(), lse_SM
+
+
+def _weighted_sum_forward(chunk, x_SMD, table_VD, weight_SM, zero_SM, used):
+    def add_chunk(begin, rows, carry):
+        lse_SM, dx_SMD, dtable_SDV = carry
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
+        x_SCD, zero_SC = _rows(x_SMD, begin, rows), _rows(zero_SM, begin, rows)
+        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(x_SCD, table_VD, zero_SC)
+        # Rows are scaled beside the products, not the V logits of each between them.
+        scale_SC1 = _rows(weight_SM, begin, rows)[..., None] / total_SC1
+        dx_SCD = scale_SC1 * jnp.einsum("scv,vd->scd", exp_SCV, table_VD)
+        dtable_SDV += jnp.einsum("scd,scv->sdv", scale_SC1 * x_SCD, exp_SCV)
+        return put(lse_SM, lse_SC1[..., 0]), put(dx_SMD, dx_SCD), dtable_SDV
 
     start = (
-        jnp.zeros_like(weight_SN),
-        jnp.zeros(x_SND.shape, weight_SN.dtype),
-        jnp.zeros((x_SND.shape[0], *table_VD.shape), weight_SN.dtype),
+        jnp.zeros_like(weight_SM),
+        jnp.zeros(x_SMD.shape, weight_SM.dtype),
+        jnp.zeros((x_SMD.shape[0], *table_VD.shape[::-1]), weight_SM.dtype),
     )
-    num_chunks = _num_chunks(weight_SN, chunk)
-    lse_SN, dx_SND, dtable_SVD = jax.lax.fori_loop(0, num_chunks, add_chunk, start)
-    dtable_VD = dtable_SVD.sum(0).astype(table_VD.dtype)
-    return (weight_SN * lse_SN).sum(), (dx_SND.astype(x_SND.dtype), dtable_VD, lse_SN)
+    lse_SM, dx_SMD, dtable_SDV = _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start)
+    dtable_VD = dtable_SDV.sum(0).T.astype(table_VD.dtype)
+    gradients = (dx_SMD.astype(x_SMD.dtype), dtable_VD, lse_SM)
+    return ((weight_SM * lse_SM).sum(), lse_SM), gradients
 
 
-def _weighted_sum_backward(zero_class, chunk, gradients, cotangent):
-    del zero_class, chunk
-    return jax.tree.map(lambda gradient: (cotangent * gradient).astype(gradient.dtype), gradients)
+def _weighted_sum_backward(chunk, gradients, cotangents):
+    del chunk
+    # The log-sum-exps are for reading alone: their cotangent is 0.
+    total, _ = cotangents
+    scaled = jax.tree.map(lambda gradient: (total * gradient).astype(gradient.dtype), gradients)
+    return (*scaled, None, None)
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)

@@ -4,7 +4,7 @@ import chex
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.reduction import Reduction, reduction_weights
 
 
@@ -46,12 +46,31 @@ def ranking_loss(
       >>> round(float(loss), 4)  # ten classes, all alike: log(10)
       2.3026
     """
+    loss = ranking_cross_entropy(
+        user_ND, item_VD, target_N, where=where, reduce_fn=reduce_fn, sharded=sharded
+    )
+    return combine([loss], item_VD, [1.0])[0]
+
+
+def ranking_cross_entropy(
+    user_ND: Float[Array, "*B N D"],
+    item_VD: Float[Array, "V D"],
+    target_N: Int[Array, "*B N"],
+    *,
+    where: Bool[Array, "*B N"] | None = None,
+    reduce_fn: Reduction = jnp.mean,
+    sharded: bool = False,
+) -> LinearCrossEntropy:
+    """The parts of `ranking_loss`, to be combined with others; arguments and errors as there."""
     chex.assert_shape(user_ND, (*target_N.shape, item_VD.shape[-1]))
     where_N = jnp.ones(target_N.shape, bool) if where is None else where
     chex.assert_equal_shape([where_N, target_N])
     weight_N = reduction_weights(reduce_fn, where_N)
     lead = target_N.shape[0] if sharded else 1
-    user_SND = user_ND.reshape(lead, -1, user_ND.shape[-1])
-    logsumexp = linear_logsumexp(user_SND, item_VD, weight_N.reshape(lead, -1), zero_class=True)
     target_logit_N = (user_ND * item_VD[target_N]).sum(-1)
-    return logsumexp - (weight_N * target_logit_N).sum()
+    return LinearCrossEntropy(
+        x=user_ND.reshape(lead, -1, user_ND.shape[-1]),
+        weight=weight_N.reshape(lead, -1),
+        expected_logit=(weight_N * target_logit_N).sum(),
+        zero_class=True,
+    )

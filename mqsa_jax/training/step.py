@@ -8,8 +8,9 @@ from jaxtyping import Array, Float, Key
 
 from mqsa_jax.model.dropout import keep_mask
 from mqsa_jax.model.encoder import Encoder, Params, apply
-from mqsa_jax.objectives.distillation import distillation_loss
-from mqsa_jax.objectives.ranking import ranking_loss
+from mqsa_jax.objectives.cross_entropy import combine
+from mqsa_jax.objectives.distillation import distillation_cross_entropy
+from mqsa_jax.objectives.ranking import ranking_cross_entropy
 from mqsa_jax.objectives.teacher import Teacher
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.batch import Batch
@@ -59,7 +60,7 @@ def objective(
     def mean(value, where, count=1.0):
         return share * (value * count).sum(where=where) / jnp.maximum(batch.num_positions, 1)
 
-    loss_rec = ranking_loss(
+    ranking = ranking_cross_entropy(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,
         batch.target.reshape(shards, -1),
@@ -69,7 +70,7 @@ def objective(
     )
     # Equal items of a batch share a row of the student, and so one dropout mask.
     mask_SUD = keep_mask(student_key, hyper.dropout, batch.distinct_item, dim)
-    loss_kd = distillation_loss(
+    distillation = distillation_cross_entropy(
         dim**0.5 * item_VD[batch.distinct_item] * mask_SUD,
         item_VD,
         batch.distinct_item,
@@ -81,7 +82,8 @@ def objective(
         sharded=True,
     )
     squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
-    loss = loss_rec + hyper.lambda_kd * loss_kd + hyper.l2 / 2 * squares
+    loss, (loss_rec, loss_kd) = combine([ranking, distillation], item_VD, [1.0, hyper.lambda_kd])
+    loss += hyper.l2 / 2 * squares
     return loss, Losses(loss, loss_rec, loss_kd)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.objectives.linear_logsumexp import chunk_rows, linear_logsumexp
+from mqsa_jax.objectives.linear_logsumexp import chunk_rows, linear_logsumexp, tail_rows
 
 S, N, D, V = 2, 7, 3, 5
 
@@ -26,19 +26,22 @@ def naive(x_SND, table_VD, weight_SN, zero_class):
     lse = np.log(exp.sum(-1)) + top[..., 0]
     grad_SNV = (weight_SN[..., None] * exp / exp.sum(-1, keepdims=True))[..., : len(table_VD)]
     dtable_VD = np.einsum("snv,snd->vd", grad_SNV, x_SND)
+    lse = np.where(weight_SN != 0, lse, 0)  # rows of no weight are not visited
     return (weight_SN * lse).sum(), (grad_SNV @ table_VD, dtable_VD, lse)
 
 
+def total(*inputs, **options):
+    return linear_logsumexp(*inputs, **options)[0]
+
+
 fused = jax.jit(
-    jax.value_and_grad(linear_logsumexp, argnums=(0, 1, 2)), static_argnames=("zero_class", "chunk")
+    jax.value_and_grad(total, argnums=(0, 1, 2)), static_argnames=("zero_class", "chunk")
 )
 
 
 def arrays(rng, scale=1.0):
     x = scale * rng.normal(size=(S, N, D))
     weight = rng.choice([0.0, 0.25, 1.0, 3.0], size=(S, N))
-    # The last rows count, so that every row is visited and the gradient by its weight is known.
-    weight[:, -1] = 2
     return tuple(array.astype(np.float32) for array in (x, scale * rng.normal(size=(V, D)), weight))
 
 
@@ -61,10 +64,8 @@ def test_agrees_with_whole_logits(zero_class, chunk):
 def test_visible_examples():
     x, table, weight = jnp.zeros((1, 2, 3)), jnp.ones((4, 3)), jnp.array([[1.0, 0.5]])
     # Four logits of 0: log 4; with the zero class log 5.
-    np.testing.assert_allclose(linear_logsumexp(x, table, weight), 1.5 * np.log(4), rtol=1e-6)
-    np.testing.assert_allclose(
-        linear_logsumexp(x, table, weight, zero_class=True), 1.5 * np.log(5), rtol=1e-6
-    )
+    np.testing.assert_allclose(total(x, table, weight), 1.5 * np.log(4), rtol=1e-6)
+    np.testing.assert_allclose(total(x, table, weight, zero_class=True), 1.5 * np.log(5), rtol=1e-6)
 
 
 @pytest.mark.parametrize("zero_class", [False, True])
@@ -107,14 +108,43 @@ def test_rows_without_weight_change_nothing(rng):
     assert not dx[:, 4:].any()
 
 
-def test_chunks_after_the_last_weight_are_not_visited(rng):
+def test_rows_that_do_not_count_are_not_visited(rng):
     x, table, weight = arrays(rng)
-    weight[:, 4:] = 0
+    weight[:, [0, 3, 4]] = 0
     expected = naive(x, table, weight, False)
-    x[:, 6:] = np.nan
+    x[:, [0, 3, 4]] = np.nan
     value, gradients = fused(x, table, weight, zero_class=False, chunk=3)
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradients[1], expected[1][1], atol=1e-5)
+    assert not gradients[0][:, [0, 3, 4]].any()
+
+
+def test_the_log_sum_exps_are_told_where_rows_count(rng):
+    x, table, weight = arrays(rng)
+    where = rng.random((S, N)) < 0.5
+    zero_class = rng.random((S, N)) < 0.5
+    # A row may count for nothing in the sum and still be told.
+    inputs = map(jnp.asarray, (x, table, 0 * weight))
+    _, lse = linear_logsumexp(*inputs, where=jnp.asarray(where), zero_class=jnp.asarray(zero_class))
+    ones = np.ones((S, N))
+    with_zero, without = (naive(x, table, ones, zero)[1][2] for zero in (True, False))
+    expected = np.where(where, np.where(zero_class, with_zero, without), 0)
+    np.testing.assert_allclose(lse, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("used", [0, 1, 63, 64, 65, 80, 129, 150])
+def test_full_chunks_then_smaller_ones(used):
+    rng, rows = np.random.default_rng(used), 150
+    x = rng.normal(size=(1, rows, D)).astype(np.float32)
+    table = rng.normal(size=(V, D)).astype(np.float32)
+    weight = np.zeros((1, rows), np.float32)
+    weight[0, rng.permutation(rows)[:used]] = 0.5
+    assert tail_rows(64) == 16
+    value, gradients = fused(x, table, weight, zero_class=True, chunk=64)
+    expected, expected_gradients = naive(x, table, weight, True)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for actual, right in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-4)
 
 
 def test_one_shard_may_need_more_chunks_than_another(rng):
@@ -129,9 +159,9 @@ def test_one_shard_may_need_more_chunks_than_another(rng):
 
 def test_gradients_are_scaled_by_what_follows(rng):
     inputs = arrays(rng)
-    doubled = jax.jit(
-        jax.grad(lambda *inputs: linear_logsumexp(*inputs, chunk=3) ** 2, argnums=(0, 1, 2))
-    )(*inputs)
+    doubled = jax.jit(jax.grad(lambda *inputs: total(*inputs, chunk=3) ** 2, argnums=(0, 1, 2)))(
+        *inputs
+    )
     value, gradients = naive(*inputs, False)
     expected = jax.tree.map(lambda gradient: 2 * value * gradient, gradients)
     for actual, right in zip(doubled, expected, strict=True):
@@ -145,7 +175,7 @@ def test_vmap_and_pmap_agree(rng):
     stack_weight[3, :, 1:] = 0  # lanes differ in the chunks that they need
 
     def one(x, weight):
-        gradient = jax.value_and_grad(linear_logsumexp, argnums=(0, 1))
+        gradient = jax.value_and_grad(total, argnums=(0, 1))
         return gradient(x, table, weight, zero_class=True, chunk=3)
 
     mapped = jax.jit(jax.vmap(one))(stack_x, stack_weight)
@@ -161,9 +191,9 @@ def test_vmap_and_pmap_agree(rng):
 @pytest.mark.parametrize(
     ("rows", "items", "backend", "expected"),
     [
-        (1000, 11_924, "cpu", 240),  # 2**22 / 11,924 = 351 is more than the most
-        (1000, 20_033, "cpu", 208),  # 2**22 / 20,033 = 209, down to a multiple of 8
-        (1000, 10**7, "cpu", 8),
+        (1000, 11_924, "cpu", 448),  # 2**23 / 11,924 = 703 is more than the most
+        (1000, 20_033, "cpu", 416),  # 2**23 / 20,033 = 418, down to a multiple of 8
+        (1000, 10**7, "cpu", 64),
         (5, 10, "cpu", 5),
         (0, 10, "cpu", 1),
         (10**6, 11_924, "gpu", 4096),  # 2**26 / 11,924 = 5,628

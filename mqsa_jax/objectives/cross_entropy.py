@@ -1,0 +1,63 @@
+"""Cross-entropies of linear softmaxes, several at once: one pass of matrix products for all."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.pytree import Leaf
+
+
+@struct.dataclass
+class LinearCrossEntropy:
+    """A loss `sum_n w_n log( [zero_class] + sum_j exp(x_n . E_j) ) - expected_logit`."""
+
+    x: Leaf
+    """float [S, N, D] rows x; S shards, one a device."""
+    weight: Leaf
+    """float32 [S, N] w; 0 leaves a row out."""
+    expected_logit: Leaf
+    """float [] weighted sum of the logits that the labels expect."""
+    zero_class: bool = struct.field(pytree_node=False)
+    """Whether one more class takes part whose logit is always 0."""
+
+
+def combine(
+    losses: Sequence[LinearCrossEntropy],
+    table_VD: Float[Array, "V D"],
+    factors: Sequence[Float[Array, ""] | float],
+) -> tuple[Float[Array, ""], list[Float[Array, ""]]]:
+    """A weighted sum of losses over the same classes, at the price of one.
+
+    Args:
+      losses: the losses; of equal S.
+      table_VD: [V, D] E, one row a class.
+      factors: what each loss counts in the sum; may be traced.
+
+    Returns:
+      The sum, to be differentiated; and the value of each loss, without gradients.
+    """
+
+    def side_by_side(arrays):
+        return jnp.concatenate(list(arrays), axis=1)
+
+    weight_SN = side_by_side(loss.weight for loss in losses)
+    total, lse_SN = linear_logsumexp(
+        side_by_side(loss.x for loss in losses),
+        table_VD,
+        side_by_side(factor * loss.weight for loss, factor in zip(losses, factors, strict=True)),
+        # A loss of factor 0 is left out of the sum, but its value is told all the same.
+        where=weight_SN != 0,
+        zero_class=side_by_side(jnp.full(loss.weight.shape, loss.zero_class) for loss in losses),
+    )
+    values, begin = [], 0
+    for loss, factor in zip(losses, factors, strict=True):
+        end = begin + loss.weight.shape[1]
+        logsumexp = (loss.weight * lse_SN[:, begin:end]).sum()
+        values.append(jax.lax.stop_gradient(logsumexp - loss.expected_logit))
+        total -= factor * loss.expected_logit
+        begin = end
+    return total, values

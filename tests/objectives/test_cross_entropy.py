@@ -1,0 +1,55 @@
+"""Several cross-entropies in one pass are what each is alone."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
+
+S, D, V = 2, 3, 5
+
+
+def loss(rng, rows, zero_class):
+    x = rng.normal(size=(S, rows, D)).astype(np.float32)
+    weight = rng.choice([0.0, 0.5, 2.0], size=(S, rows)).astype(np.float32)
+    return LinearCrossEntropy(jnp.asarray(x), jnp.asarray(weight), jnp.float32(0.25), zero_class)
+
+
+def alone(loss, table_VD):
+    logits = np.asarray(loss.x, np.float64) @ np.asarray(table_VD, np.float64).T
+    total = np.exp(logits).sum(-1) + loss.zero_class
+    return (np.asarray(loss.weight) * np.log(total)).sum() - 0.25
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.1, 3.0])
+def test_the_sum_and_the_values(rng, factor):
+    losses = [loss(rng, 4, True), loss(rng, 6, False)]
+    table_VD = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
+    total, values = jax.jit(combine)(losses, table_VD, [1.0, factor])
+    expected = [alone(loss, table_VD) for loss in losses]
+    # A loss of factor 0 is told too.
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    np.testing.assert_allclose(total, expected[0] + factor * expected[1], rtol=1e-5)
+
+
+def test_gradients_are_those_of_the_sum(rng):
+    losses = [loss(rng, 4, True), loss(rng, 6, False)]
+    table_VD = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
+
+    def together(losses, table_VD):
+        return combine(losses, table_VD, [1.0, 0.1])[0]
+
+    def apart(losses, table_VD):
+        first, second = (combine([loss], table_VD, [1.0])[0] for loss in losses)
+        return first + 0.1 * second
+
+    gradients = (jax.jit(jax.grad(f, argnums=(0, 1)))(losses, table_VD) for f in (together, apart))
+    chex.assert_trees_all_close(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_values_have_no_gradients(rng):
+    table_VD = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
+    gradient = jax.grad(lambda table_VD: combine([loss(rng, 4, True)], table_VD, [1.0])[1][0])
+    assert not gradient(table_VD).any()
