@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from mqsa_jax.model.windowed_mean import windowed_mean
+from mqsa_jax.model.windowed_mean import causal_mask, windowed_mean
 
 LAYER_NORM_EPSILON = 1e-12
 """Effectively none, as in the authors' code; only keeps a constant vector from giving NaN."""
@@ -24,13 +24,6 @@ def layer_norm(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[
 def dense(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[Array, "*B F"]:
     """`x @ kernel + bias`, kernel [D, F]."""
     return x_D @ params["kernel"] + params["bias"]
-
-
-def causal_mask(segment_T: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
-    """[..., T queries, T keys]: key not after the query and of the same history."""
-    length = segment_T.shape[-1]
-    causal_TT = jnp.tril(jnp.ones((length, length), bool))
-    return causal_TT & (segment_T[..., :, None] == segment_T[..., None, :])
 
 
 def l_query_attention(

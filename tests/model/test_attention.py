@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.model.attention import causal_mask, dense, l_query_attention, layer_norm
+from mqsa_jax.model.attention import dense, l_query_attention, layer_norm
 from tests import oracle
 
 ROWS, T, D = 2, 7, 6
@@ -188,11 +188,6 @@ def test_vmap_and_pmap_agree_with_a_batch(rng):
     batch = attend(params, x, 3, num_heads=2, segment_T=segment)
     mapped, on_devices = jax.jit(jax.vmap(one))(x, segment), jax.pmap(one)(x, segment)
     chex.assert_trees_all_close(batch, mapped, on_devices, rtol=1e-5, atol=1e-5)
-
-
-def test_causal_mask_of_an_example():
-    mask = causal_mask(jnp.array([4, 4, 7, -1]))
-    assert mask.astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
 
 
 def test_dense_of_an_example():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.model.windowed_mean import segment_offsets, windowed_mean
+from mqsa_jax.model.windowed_mean import causal_mask, windowed_mean
 from tests import oracle
 
 ROWS, T, D = 3, 8, 3
@@ -64,10 +64,11 @@ def test_a_traced_window_equals_a_static_one(rng, window):
     chex.assert_trees_all_close(static(x, LAYOUT), traced(x, jnp.int32(window), LAYOUT), atol=1e-6)
 
 
-def test_window_one_is_the_vector_itself(rng):
+@pytest.mark.parametrize("mean", [windowed_mean, traced])
+def test_window_one_is_the_vector_itself(rng, mean):
     x = rng.normal(size=(ROWS, T, D)).astype(np.float32)
     expected = np.where((LAYOUT >= 0)[..., None], x, 0)
-    np.testing.assert_allclose(traced(x, 1, LAYOUT), expected, atol=1e-6)
+    np.testing.assert_allclose(mean(jnp.asarray(x), 1, jnp.asarray(LAYOUT)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("window", [T, T + 1, 2**31 - 1])
@@ -138,7 +139,6 @@ def test_windows_differ_under_vmap(rng):
     np.testing.assert_allclose(means, expected, atol=2e-6)
 
 
-def test_segment_offsets_count_from_the_oldest():
-    segment = jnp.array([[5, 5, 0, 0, 0, -1], [-1, -1, 3, 4, 4, 4]])
-    expected = [[0, 1, 0, 1, 2, 0], [0, 1, 0, 0, 1, 2]]
-    assert jax.jit(segment_offsets)(segment).tolist() == expected
+def test_causal_mask_of_an_example():
+    mask = causal_mask(jnp.array([4, 4, 7, -1]))
+    assert mask.astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
