@@ -268,6 +268,26 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path, capsys, flag):
     assert str(tmp_path / "file") in refused(capsys, tmp_path / "file" / "run", EPOCHS, flag)
 
 
+@pytest.mark.parametrize("patience", [2, 20])
+def test_an_epoch_starts_before_the_last_one_is_read_and_none_in_vain(
+    tmp_path, monkeypatch, patience
+):
+    """The first epoch is the best, so that a patience of 2 ends training after the third."""
+    seen = []
+    compile_epoch, read = loop.compile_epoch, loop._epoch_line
+
+    def compile_told(*args):
+        program = compile_epoch(*args)
+        return lambda *inputs: (seen.append("start"), program(*inputs))[1]
+
+    monkeypatch.setattr(loop, "compile_epoch", compile_told)
+    monkeypatch.setattr(loop, "_epoch_line", lambda epoch: (seen.append("read"), read(epoch))[1])
+    train(tmp_path, EPOCHS, f"--patience={patience}")
+    # Epoch 3 may be the last of a patience of 2: whether a fourth comes is only known then.
+    epochs = {2: 3, 20: EPOCHS}[patience]
+    assert seen == ["start"] + ["start", "read"] * (epochs - 1) + ["read"]
+
+
 def with_nan(state):
     embedding = state.params["item_embedding"] * np.float32(np.nan)
     return state.replace(params={**state.params, "item_embedding": embedding})

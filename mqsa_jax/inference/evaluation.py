@@ -152,18 +152,26 @@ class Evaluator:
             out_shardings=layout.replicated,
         )
 
-    def ranks(self, params: Params, hyper: Hyperparameters) -> np.ndarray:
-        """[U] float32 rank of every user's target, in the order of the histories.
+    def start(self, params: Params, hyper: Hyperparameters) -> Float[Array, "C S B"]:
+        """Starts ranking and does not wait: an array for `finish`, on the devices."""
+        return self._program(params, hyper, self._data)
+
+    def finish(self, rank_CSB: Float[Array, "C S B"]) -> np.ndarray:
+        """[U] float32 rank of every user's target, in the order of the histories; waits for it.
 
         Raises:
           FloatingPointError: if any score is NaN.
         """
-        ranks_U = np.asarray(self._program(params, hyper, self._data)).ravel()[: self._num_users]
+        ranks_U = np.asarray(rank_CSB).ravel()[: self._num_users]
         if np.isnan(ranks_U).any():
             raise FloatingPointError(
                 f"the scores of {np.isnan(ranks_U).sum()} users are not numbers (NaN)"
             )
         return ranks_U
+
+    def ranks(self, params: Params, hyper: Hyperparameters) -> np.ndarray:
+        """`start` and `finish` in one."""
+        return self.finish(self.start(params, hyper))
 
 
 def summarise(rank_U: np.ndarray) -> dict[str, float]:

@@ -45,14 +45,13 @@ def compile_epoch(
 ) -> EpochProgram:
     """`run_steps` compiled for the devices; compiled once for each shape of batches.
 
-    The program takes NumPy batches [steps, S, ...], S being `layout.num_shards`. With jit, the
-    state passed in is donated: do not use it again. State in and out is replicated over the mesh.
+    The program takes NumPy batches [steps, S, ...], S being `layout.num_shards`, and does not wait
+    for the devices. The state passed in is kept, to be saved while the next epoch runs. State in
+    and out is replicated over the mesh.
     """
     if parallel == "pmap":
         return _pmapped_epoch(encoder, layout)
-    program = jax.jit(
-        partial(run_steps, encoder=encoder), donate_argnums=0, out_shardings=layout.replicated
-    )
+    program = jax.jit(partial(run_steps, encoder=encoder), out_shardings=layout.replicated)
     return lambda state, batches, key, counts: program(
         state, layout.shard(batches, axis=1), key, counts
     )

@@ -1,8 +1,9 @@
 """The training loop: epochs until validation stops improving, then the test."""
 
 import dataclasses
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -121,6 +122,17 @@ def _start(experiment: Experiment, checkpoints: Checkpoints, resume: bool) -> _R
     return _Resumed(state, history)
 
 
+@dataclasses.dataclass(eq=False)
+class _RunningEpoch:
+    """An epoch that the devices work at, or have done: nothing of it has been waited for yet."""
+
+    state: TrainState
+    losses: list[Losses]
+    """One a program."""
+    ranks: jax.Array
+    """Of the validation targets, as `Evaluator.start` gives them."""
+
+
 def _run_epochs(
     experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, start: _Resumed
 ) -> tuple[TrainState, list[dict[str, Any]]]:
@@ -130,27 +142,51 @@ def _run_epochs(
     if is_finished(history, settings.epochs, settings.patience):
         return state, history
     run_dir.delete_results()
-    counts = experiment.transition_counts()
-    source = experiment.batch_source(counts)
-    program = compile_epoch(experiment.encoder, experiment.layout, experiment.config.run.parallel)
-    key = experiment.layout.replicate(run_key(settings.seed))
     validation = experiment.evaluator(Protocol("valid"))
-    stacks = prefetched(_stacks(source, len(history), settings.epochs))
+    run_epoch = _epoch_runner(experiment, validation, len(history))
+    running = run_epoch(state)
     with Progress(run_dir.events, len(history), settings.epochs) as progress:
-        while not is_finished(history, settings.epochs, settings.patience):
+        while running is not None:
             began = time.perf_counter()
-            parts = []
-            for batches in next(stacks):
-                state, losses = program(state, batches, key, counts)
-                parts.append(losses)
-            line = {"epoch": len(history) + 1, **_epoch_line(parts, state)}
+            state, upcoming = running.state, None
+            # The devices never wait: an epoch that is sure to come starts before this one is read.
+            if not is_finished([*history, _no_better(history)], settings.epochs, settings.patience):
+                upcoming = run_epoch(state)
+            line = {"epoch": len(history) + 1, **_epoch_line(running)}
             line["seconds"] = round(time.perf_counter() - began, 3)
-            line |= _validation_line(validation, state)
-            history.append(line)
+            history.append(line | _validation_line(validation, running))
             _save(experiment, checkpoints, state, history)
             run_dir.write_history(history)
-            progress.show(line, best_epoch(history))
+            progress.show(history[-1], best_epoch(history))
+            if upcoming is None and not is_finished(history, settings.epochs, settings.patience):
+                upcoming = run_epoch(state)
+            running = upcoming
     return state, history
+
+
+def _no_better(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """A line to stand for an epoch whose metrics are not known yet, as if it brought nothing."""
+    return {"epoch": len(history) + 1, STOPPING_METRIC: -math.inf}
+
+
+def _epoch_runner(
+    experiment: Experiment, validation: Evaluator, epochs_done: int
+) -> Callable[[TrainState], _RunningEpoch]:
+    """A function that starts the next epoch and its validation from a state, and does not wait."""
+    settings, layout = experiment.config.training, experiment.layout
+    counts = experiment.transition_counts()
+    stacks = prefetched(_stacks(experiment.batch_source(counts), epochs_done, settings.epochs))
+    program = compile_epoch(experiment.encoder, layout, experiment.config.run.parallel)
+    key = layout.replicate(run_key(settings.seed))
+
+    def run_epoch(state: TrainState) -> _RunningEpoch:
+        parts = []
+        for batches in next(stacks):
+            state, losses = program(state, batches, key, counts)
+            parts.append(losses)
+        return _RunningEpoch(state, parts, validation.start(state.params, state.hyper))
+
+    return run_epoch
 
 
 def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list[Batch]]:
@@ -160,14 +196,14 @@ def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list
         yield list(source.batches(epoch, STEPS_PER_PROGRAM, capacity))
 
 
-def _epoch_line(parts: list[Losses], state: TrainState) -> dict[str, Any]:
+def _epoch_line(epoch: _RunningEpoch) -> dict[str, Any]:
     """Step and mean losses of an epoch; waits for the devices.
 
     Raises:
       UserError: naming the step, if a loss is not a number.
     """
-    losses = jax.tree.map(lambda *steps: np.concatenate(steps), *jax.device_get(parts))
-    step = int(state.step)
+    losses = jax.tree.map(lambda *steps: np.concatenate(steps), *jax.device_get(epoch.losses))
+    step = int(epoch.state.step)
     wrong = np.flatnonzero(~np.isfinite(losses.loss))
     if wrong.size:
         first = step - losses.loss.size + int(wrong[0]) + 1
@@ -176,12 +212,12 @@ def _epoch_line(parts: list[Losses], state: TrainState) -> dict[str, Any]:
     return {"step": step, **means}
 
 
-def _validation_line(validation: Evaluator, state: TrainState) -> dict[str, float]:
+def _validation_line(validation: Evaluator, epoch: _RunningEpoch) -> dict[str, float]:
     """Validation metrics; raises UserError naming the step, if a score is not a number."""
     try:
-        ranks_U = validation.ranks(state.params, state.hyper)
+        ranks_U = validation.finish(epoch.ranks)
     except FloatingPointError as error:
-        raise UserError(f"after step {int(state.step)} {error}: {_DIVERGED}") from None
+        raise UserError(f"after step {int(epoch.state.step)} {error}: {_DIVERGED}") from None
     return {f"valid_{name}": value for name, value in summarise(ranks_U).items()}
 
 
