@@ -61,6 +61,8 @@ class TrainingConfig:
     """Epochs without a better validation NDCG@20 after which training stops."""
     seed: int = 2023
     """Seed of initialisation, order of users and dropout."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Factors of the matrix products of training; sums, losses and parameters stay float32."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,8 @@ def target_ranks(
       [B] ranks, 1 to V, halves included; NaN where a score is NaN.
     """
     num_users = user_BD.shape[0]
-    score_BV = user_BD @ item_VD.T
+    # In full, or scores that differ would tie on devices whose products are coarser by default.
+    score_BV = jnp.einsum("bd,vd->bv", user_BD, item_VD, precision="highest")
     target_score_B = jnp.take_along_axis(score_BV, target_B[:, None], axis=1)[:, 0]
     target_score_B1 = target_score_B[:, None]
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mqsa_jax.model.windowed_mean import causal_mask, windowed_mean
+from mqsa_jax.precision import Precision, product
 
 LAYER_NORM_EPSILON = 1e-12
 """Effectively none, as in the authors' code; only keeps a constant vector from giving NaN."""
@@ -21,9 +22,11 @@ def layer_norm(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[
     ]
 
 
-def dense(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[Array, "*B F"]:
+def dense(
+    params: Mapping[str, Array], x_D: Float[Array, "*B D"], precision: Precision = "float32"
+) -> Float[Array, "*B F"]:
     """`x @ kernel + bias`, kernel [D, F]."""
-    return x_D @ params["kernel"] + params["bias"]
+    return product("...d,df->...f", x_D, params["kernel"], precision) + params["bias"]
 
 
 def l_query_attention(
@@ -34,6 +37,7 @@ def l_query_attention(
     num_heads: int = 1,
     segment_T: Int[Array, "*B T"] | None = None,
     drop: Callable[[Array], Array] = lambda attention_HTT: attention_HTT,
+    precision: Precision = "float32",
 ) -> Float[Array, "*B T D"]:
     r"""Causal self-attention whose query is the mean of the last L positions.
 
@@ -49,6 +53,7 @@ def l_query_attention(
       num_heads: H, a divisor of D; heads split the last axis in order.
       segment_T: [..., T] history of each position, negative at padding; None: one history a row.
       drop: applied to the attention weights [..., H, T, T]; a dropout, say.
+      precision: of the matrix products.
 
     Returns:
       [..., T, D]; meaningless, but finite, at padding.
@@ -66,11 +71,12 @@ def l_query_attention(
         segment_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
     split = (*x_TD.shape[:-1], num_heads, dim // num_heads)
     q_TD = layer_norm(params["query_norm"], windowed_mean(x_TD, window, segment_T))
-    query_THd = dense(params["query"], q_TD).reshape(split)
-    key_THd = dense(params["key"], x_TD).reshape(split)
-    value_THd = dense(params["value"], x_TD).reshape(split)
-    logits_HTT = jnp.einsum("...qhd,...khd->...hqk", query_THd, key_THd) / (dim // num_heads) ** 0.5
+    query_THd = dense(params["query"], q_TD, precision).reshape(split)
+    key_THd = dense(params["key"], x_TD, precision).reshape(split)
+    value_THd = dense(params["value"], x_TD, precision).reshape(split)
+    logits_HTT = product("...qhd,...khd->...hqk", query_THd, key_THd, precision)
+    logits_HTT /= (dim // num_heads) ** 0.5
     mask_1TT = causal_mask(segment_T)[..., None, :, :]
     attention_HTT = drop(jax.nn.softmax(jnp.where(mask_1TT, logits_HTT, -jnp.inf), axis=-1))
-    mixed_THd = jnp.einsum("...hqk,...khd->...qhd", attention_HTT, value_THd)
+    mixed_THd = product("...hqk,...khd->...qhd", attention_HTT, value_THd, precision)
     return mixed_THd.reshape(x_TD.shape) + q_TD

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.model.attention import dense, l_query_attention, layer_norm
 from mqsa_jax.model.dropout import keep_masks
+from mqsa_jax.precision import Precision
 from mqsa_jax.pytree import Leaf
 
 EMBEDDING_STDDEV = 0.01
@@ -62,6 +63,7 @@ class Block(nn.Module):
     """One attention block; see docs/method.md."""
 
     num_heads: int
+    precision: Precision
 
     @nn.compact
     def __call__(
@@ -89,11 +91,12 @@ class Block(nn.Module):
             num_heads=self.num_heads,
             segment_T=segment_T,
             drop=lambda weights_HTT: drop("attention", weights_HTT),
+            precision=self.precision,
         )
         out_TD = layer_norm(self.param("attention_norm", _norm_init, dim), mixed_TD)
-        hidden_TD = nn.relu(dense(self.param("ffn_in", _dense_init, dim), out_TD))
-        ffn_out = self.param("ffn_out", _dense_init, dim)
-        out_TD = out_TD + drop("output", dense(ffn_out, drop("hidden", hidden_TD)))
+        ffn_in, ffn_out = (self.param(name, _dense_init, dim) for name in ("ffn_in", "ffn_out"))
+        hidden_TD = drop("hidden", nn.relu(dense(ffn_in, out_TD, self.precision)))
+        out_TD = out_TD + drop("output", dense(ffn_out, hidden_TD, self.precision))
         return jnp.where((segment_T >= 0)[..., None], out_TD, 0)
 
 
@@ -102,6 +105,7 @@ class Branch(nn.Module):
 
     num_blocks: int
     num_heads: int
+    precision: Precision
 
     def mask_widths(self, dim: int, length: int) -> dict[str, int]:
         """Draws a position that each dropout of this branch takes."""
@@ -116,7 +120,8 @@ class Branch(nn.Module):
     def __call__(self, x_TD, window, segment_T, masks: Mapping[str, Array] | None):
         """[..., T, D] to [..., T, D]."""
         for block in range(self.num_blocks):
-            x_TD = Block(self.num_heads, name=f"block_{block}")(x_TD, window, segment_T, masks)
+            name = f"block_{block}"
+            x_TD = Block(self.num_heads, self.precision, name=name)(x_TD, window, segment_T, masks)
         return layer_norm(self.param("output_norm", _norm_init, x_TD.shape[-1]), x_TD)
 
 
@@ -128,6 +133,7 @@ class Encoder(nn.Module):
     max_len: int
     num_blocks: int
     num_heads: int
+    precision: Precision = "float32"
 
     @nn.compact
     def __call__(self, sequences: Sequences, window, alpha, draw=None):
@@ -136,7 +142,8 @@ class Encoder(nn.Module):
         item_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
         position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
         branches = {
-            name: Branch(self.num_blocks, self.num_heads, name=name) for name in ("short", "long")
+            name: Branch(self.num_blocks, self.num_heads, self.precision, name=name)
+            for name in ("short", "long")
         }
         segment_T = sequences.segment
         x_TD = self.dim**0.5 * item_VD[sequences.item] + position_TD[sequences.position]

@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.precision import Precision
 from mqsa_jax.pytree import Leaf
 
 
@@ -29,6 +30,7 @@ def combine(
     losses: Sequence[LinearCrossEntropy],
     table_VD: Float[Array, "V D"],
     factors: Sequence[Float[Array, ""] | float],
+    precision: Precision = "float32",
 ) -> tuple[Float[Array, ""], list[Float[Array, ""]]]:
     """A weighted sum of losses over the same classes, at the price of one.
 
@@ -36,6 +38,7 @@ def combine(
       losses: the losses; of equal S.
       table_VD: [V, D] E, one row a class.
       factors: what each loss counts in the sum; may be traced.
+      precision: of the matrix products.
 
     Returns:
       The sum, to be differentiated; and the value of each loss, without gradients.
@@ -52,6 +55,7 @@ def combine(
         # A loss of factor 0 is left out of the sum, but its value is told all the same.
         where=weight_SN != 0,
         zero_class=side_by_side(jnp.full(loss.weight.shape, loss.zero_class) for loss in losses),
+        precision=precision,
     )
     values, begin = [], 0
     for loss, factor in zip(losses, factors, strict=True):

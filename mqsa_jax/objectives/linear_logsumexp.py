@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from mqsa_jax.precision import Precision, product
+
 CHUNK_ROWS = {"cpu": 448, "gpu": 4096, "tpu": 2048}
 """Rows of a chunk at most, by backend: what fills the cores."""
 CHUNK_LOGITS = {"cpu": 2**23, "gpu": 2**26, "tpu": 2**25}
@@ -45,6 +47,7 @@ def linear_logsumexp(
     where: Bool[Array, "S N"] | None = None,
     zero_class: Bool[Array, "S N"] | bool = False,
     chunk: int | None = None,
+    precision: Precision = "float32",
 ) -> tuple[Float[Array, ""], Float[Array, "S N"]]:
     r"""Weighted sum of log-sum-exps of linear logits.
 
@@ -60,6 +63,7 @@ def linear_logsumexp(
       where: [S, N] which rows count; None: those whose weight is not 0.
       zero_class: whether one more class takes part whose logit is always 0; for all rows or each.
       chunk: rows at a time; None chooses by backend.
+      precision: of the matrix products.
 
     Returns:
       The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows, table and
@@ -82,7 +86,8 @@ def linear_logsumexp(
         )
         for array_SN in (x_SND, weight_SN.astype(dtype), zero_SN)
     )
-    total, lse_SM = _weighted_sum(chunk, x_SMD, table_VD, weight_SM, zero_SM, where_SN.sum(1).max())
+    used = where_SN.sum(1).max()
+    total, lse_SM = _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, used)
     lse_SN = jax.vmap(lambda lse_M, place_N: lse_M.at[place_N].get(mode="fill", fill_value=0))(
         lse_SM, place_SN
     )
@@ -94,14 +99,9 @@ def _accumulator(x_SND: Array, table_VD: Array) -> jnp.dtype:
     return jnp.promote_types(jnp.result_type(x_SND, table_VD), jnp.float32)
 
 
-def _chunk_logsumexp(chunk_SCD: Array, table_VD: Array, zero_SC: Array):
+def _chunk_logsumexp(precision: Precision, chunk_SCD: Array, table_VD: Array, zero_SC: Array):
     """Log-sum-exp [S, C, 1] of a chunk, exp(logit - top) [S, C, V] and its sum [S, C, 1]."""
-    logits_SCV = jnp.einsum(
-        "scd,vd->scv",
-        chunk_SCD,
-        table_VD,
-        preferred_element_type=_accumulator(chunk_SCD, table_VD),
-    )
+    logits_SCV = product("scd,vd->scv", chunk_SCD, table_VD, precision)
     zero_SC1 = zero_SC[..., None]
     top_SC1 = logits_SCV.max(-1, keepdims=True)
     top_SC1 = jnp.where(zero_SC1, jnp.maximum(top_SC1, 0), top_SC1)
@@ -135,13 +135,13 @@ def _rows(array_SM: Array, begin: Array, rows: int) -> Array:
     return jax.lax.dynamic_slice_in_dim(array_SM, begin, rows, axis=1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _weighted_sum(chunk, x_SMD, table_VD, weight_SM, zero_SM, used):
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, used):
     """The sum and the log-sum-exps [S, M], of which only the first `used` are formed."""
 
     def add_chunk(begin, rows, lse_SM):
         x_SCD, zero_SC = _rows(x_SMD, begin, rows), _rows(zero_SM, begin, rows)
-        lse_SC1, _, _ = _chunk_logsumexp(x_SCD, table_VD, zero_SC)
+        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC)
         return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
 
     start_SM = jnp.zeros_like(weight_SM)
@@ -149,16 +149,16 @@ def _weighted_sum(chunk, x_SMD, table_VD, weight_SM, zero_SM, used):
     return (weight_SM * lse_SM).sum(), lse_SM
 
 
-def _weighted_sum_forward(chunk, x_SMD, table_VD, weight_SM, zero_SM, used):
+def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, used):
     def add_chunk(begin, rows, carry):
         lse_SM, dx_SMD, dtable_SDV = carry
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
         x_SCD, zero_SC = _rows(x_SMD, begin, rows), _rows(zero_SM, begin, rows)
-        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(x_SCD, table_VD, zero_SC)
+        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC)
         # Rows are scaled beside the products, not the V logits of each between them.
         scale_SC1 = _rows(weight_SM, begin, rows)[..., None] / total_SC1
-        dx_SCD = scale_SC1 * jnp.einsum("scv,vd->scd", exp_SCV, table_VD)
-        dtable_SDV += jnp.einsum("scd,scv->sdv", scale_SC1 * x_SCD, exp_SCV)
+        dx_SCD = scale_SC1 * product("scv,vd->scd", exp_SCV, table_VD, precision)
+        dtable_SDV += product("scd,scv->sdv", scale_SC1 * x_SCD, exp_SCV, precision)
         return put(lse_SM, lse_SC1[..., 0]), put(dx_SMD, dx_SCD), dtable_SDV
 
     start = (
@@ -172,8 +172,8 @@ def _weighted_sum_forward(chunk, x_SMD, table_VD, weight_SM, zero_SM, used):
     return ((weight_SM * lse_SM).sum(), lse_SM), gradients
 
 
-def _weighted_sum_backward(chunk, gradients, cotangents):
-    del chunk
+def _weighted_sum_backward(chunk, precision, gradients, cotangents):
+    del chunk, precision
     # The log-sum-exps are for reading alone: their cotangent is 0.
     total, _ = cotangents
     scaled = jax.tree.map(lambda gradient: (total * gradient).astype(gradient.dtype), gradients)

@@ -66,7 +66,9 @@ class Experiment:
 
     def evaluator(self, protocol: Protocol) -> Evaluator:
         """Evaluation of all users."""
-        return Evaluator(self.histories, protocol, self.encoder, self.layout)
+        # However coarse the training is, what is reported of it is not.
+        encoder = self.encoder.clone(precision="float32")
+        return Evaluator(self.histories, protocol, encoder, self.layout)
 
     def evaluate(
         self, state: TrainState, epoch: int, protocol: Protocol, run_dir: RunDirectory

@@ -65,7 +65,14 @@ def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
 def make_encoder(config: Config, num_items: int) -> Encoder:
     """The encoder of a configuration for V = `num_items`."""
     model = config.model
-    return Encoder(num_items, model.dim, model.max_len, model.num_blocks, model.num_heads)
+    return Encoder(
+        num_items,
+        model.dim,
+        model.max_len,
+        model.num_blocks,
+        model.num_heads,
+        config.training.precision,
+    )
 
 
 def run_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:

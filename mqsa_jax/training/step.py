@@ -82,7 +82,9 @@ def objective(
         sharded=True,
     )
     squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
-    loss, (loss_rec, loss_kd) = combine([ranking, distillation], item_VD, [1.0, hyper.lambda_kd])
+    loss, (loss_rec, loss_kd) = combine(
+        [ranking, distillation], item_VD, [1.0, hyper.lambda_kd], encoder.precision
+    )
     loss += hyper.l2 / 2 * squares
     return loss, Losses(loss, loss_rec, loss_kd)
 

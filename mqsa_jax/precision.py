@@ -1,0 +1,51 @@
+"""Matrix products of float32 factors, or of factors rounded to bfloat16; sums stay float32."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def product(
+    subscripts: str, a: Float[Array, "..."], b: Float[Array, "..."], precision: Precision
+) -> Float[Array, "..."]:
+    """`jnp.einsum(subscripts, a, b)` at a precision, and its gradients at the same.
+
+    With `float32`, as exact as JAX's default for the device: on NVIDIA GPUs TF32, on TPUs bfloat16,
+    unless `jax_default_matmul_precision` says otherwise. With `bfloat16`, the factors of the
+    product, and of the products that make its gradients, are rounded to bfloat16 on every device
+    alike; GPUs and TPUs multiply them as such, CPUs gain nothing.
+
+    Returns:
+      The product, float32 at least.
+    """
+    dtype = jnp.promote_types(jnp.result_type(a, b), jnp.float32)
+    if precision == "float32":
+        return jnp.einsum(subscripts, a, b, preferred_element_type=dtype)
+    algorithm = jax.lax.DotAlgorithmPreset.BF16_BF16_F32
+    a, b = _rounded(a.astype(jnp.float32)), _rounded(b.astype(jnp.float32))
+    return _cotangent_rounded(jnp.einsum(subscripts, a, b, precision=algorithm))
+
+
+def _bfloat16_values(x: Array) -> Array:
+    """Values of bfloat16 in float32; a cast there and back would be optimised away."""
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
+@jax.custom_vjp
+def _rounded(x: Array) -> Array:
+    return _bfloat16_values(x)
+
+
+_rounded.defvjp(lambda x: (_bfloat16_values(x), None), lambda _, cotangent: (cotangent,))
+
+
+@jax.custom_vjp
+def _cotangent_rounded(x: Array) -> Array:
+    return x
+
+
+_cotangent_rounded.defvjp(lambda x: (x, None), lambda _, cotangent: (_bfloat16_values(cotangent),))
