@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 DATASET ?= synthetic
+BENCH_DATASET ?= toys
 READY := $(VENV)/.ready
 
-.PHONY: train test lint
+.PHONY: train test lint bench bench-peers
 
 train: $(READY)
 	$(VENV)/bin/python train.py --dataset $(DATASET) $(ARGS)
@@ -15,6 +16,18 @@ test: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# The tables of docs/performance.md, as JSON in benchmarks/results; about 20 minutes on 2 quiet cores.
+bench: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(VENV)/bin/python -m benchmarks.epoch --dataset $(BENCH_DATASET)
+	$(VENV)/bin/python -m benchmarks.inference --dataset $(BENCH_DATASET)
+	$(VENV)/bin/python -m benchmarks.startup --dataset $(BENCH_DATASET)
+	$(VENV)/bin/python -m benchmarks.scaling
+
+# RecBole and RecTools, in environments of their own (a few GB).
+bench-peers: $(READY)
+	$(VENV)/bin/python -m benchmarks.peers --dataset $(BENCH_DATASET)
 
 $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,1 @@
+"""What the project costs, measured: `make bench`. Nothing here asserts a time."""

@@ -1,0 +1,114 @@
+"""How fast a model ranks: all users at once, and one user's top 20 at a time.
+
+    python -m benchmarks.inference [--dataset toys] [--data-dir DIR]
+
+The weights are those of the first step: speed does not hang on their values.
+"""
+
+import argparse
+import statistics
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from benchmarks.measure import load_experiment, report, seconds
+from mqsa_jax.data import splits
+from mqsa_jax.data.histories import Histories
+from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.state import Hyperparameters, TrainState
+
+TOP = 20
+RANKINGS = 7
+"""Rankings of all users that are timed."""
+CALLS = 1_000
+"""Calls for one user that are timed: ten lie above the 99th percentile."""
+
+
+def top_items(
+    params: Params, hyper: Hyperparameters, history: Sequences, *, encoder: Encoder
+) -> tuple[Float[Array, " K"], Int[Array, " K"]]:
+    """Scores and indices of the best 20 items for one history [1, T], its own items left out.
+
+    Args:
+      params: of the encoder.
+      hyper: window and alpha are read.
+      history: the newest item at T - 1, padding before the oldest.
+      encoder: sizes of the model.
+    """
+    user_1TD = apply(encoder, params, history, window=hyper.window, alpha=hyper.alpha)
+    score_V = params["item_embedding"] @ user_1TD[0, -1]
+    own_T = jnp.where(history.segment[0] >= 0, history.item[0], encoder.num_items)
+    score_V = score_V.at[own_T].set(-jnp.inf, mode="drop")
+    return jax.lax.top_k(score_V, min(TOP, encoder.num_items))
+
+
+def one_history(histories: Histories, user: int, max_len: int) -> Sequences:
+    """What the model reads of a user for the test, alone in a row: NumPy arrays [1, T]."""
+    kept = splits.window(histories, "test", max_len)
+    items = histories.items[kept.begin[user] : kept.end[user]]
+    place_T = np.arange(max_len, dtype=np.int32)
+    real_T = place_T >= max_len - items.size
+    item_T = np.zeros(max_len, np.int32)
+    item_T[real_T] = items
+    position_T = np.where(real_T, place_T, 0)
+    segment_T = np.where(real_T, 0, -1).astype(np.int32)
+    return Sequences(item_T[None], position_T[None], segment_T[None])
+
+
+def time_full_ranking(experiment: Experiment, state: TrainState) -> dict[str, Any]:
+    """Test users ranked against all items but those seen, as `eval.py` does it."""
+    evaluator = experiment.evaluator(Protocol("test"))
+    times = seconds(lambda: evaluator.ranks(state.params, state.hyper), RANKINGS)
+    median = statistics.median(times)
+    users = experiment.histories.num_users
+    return {
+        "what": "full ranking",
+        "users": users,
+        "items": experiment.histories.num_items,
+        "seconds": median,
+        "users_per_s": users / median,
+    }
+
+
+def time_one_user(experiment: Experiment, state: TrainState) -> dict[str, Any]:
+    """One history on the host to its top 20 on the host, user after user."""
+    histories, encoder = experiment.histories, experiment.encoder
+    program = jax.jit(partial(top_items, encoder=encoder))
+    # One more user for the call that compiles and is not counted.
+    users = np.random.default_rng(0).permutation(histories.num_users)
+    users = np.resize(users, CALLS + 1)
+    waiting = iter([one_history(histories, user, encoder.max_len) for user in users])
+    times = seconds(
+        lambda: jax.device_get(program(state.params, state.hyper, next(waiting))), CALLS
+    )
+    p50, p99 = np.percentile(times, [50, 99])
+    return {
+        "what": f"top {TOP}, one user",
+        "users": min(CALLS, histories.num_users),
+        "items": histories.num_items,
+        "calls": CALLS,
+        "p50_ms": 1e3 * float(p50),
+        "p99_ms": 1e3 * float(p99),
+    }
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", default="toys", help="name or file, as for train.py")
+    parser.add_argument("--data-dir", help="folder of the data files")
+    arguments = parser.parse_args()
+    experiment = load_experiment(arguments.dataset, arguments.data_dir)
+    state = experiment.initial_state()
+    rows = [time_full_ranking(experiment, state), time_one_user(experiment, state)]
+    report("inference", rows, dataset=arguments.dataset, split="test", exclude_seen="history")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""How the benchmarks measure, and how they tell: tables on the terminal, JSON in a folder."""
+
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from mqsa_jax.config import Config, TrainingConfig
+from mqsa_jax.data.histories import read_histories
+from mqsa_jax.data.sources import resolve_dataset
+from mqsa_jax.data.synthetic import synthetic_histories
+from mqsa_jax.precision import Precision
+from mqsa_jax.training.compilation_cache import enable_compilation_cache
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.provenance import provenance, versions
+
+RESULTS = Path(__file__).parent / "results"
+"""Where `make bench` leaves its JSON files; those of docs/performance.md are kept there."""
+
+
+def load_experiment(
+    dataset: str, data_dir: str | None = None, precision: Precision = "float32"
+) -> Experiment:
+    """The paper's settings on a data set (a name or a file), on all local devices."""
+    enable_compilation_cache()
+    path = resolve_dataset(dataset, data_dir)
+    histories = synthetic_histories() if path is None else read_histories(path)
+    config = Config(dataset=dataset, training=TrainingConfig(precision=precision))
+    return Experiment(config, histories, DeviceLayout.of(None))
+
+
+def matmul_gflops(size: int = 2048, repeats: int = 9) -> float:
+    """This machine's rate: the median of float32 products of two size × size matrices in NumPy."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.random((size, size), np.float32) for _ in range(2))
+    return 2 * size**3 / statistics.median(seconds(lambda: a @ b, repeats)) / 1e9
+
+
+def seconds(function: Callable[[], Any], repeats: int) -> list[float]:
+    """Seconds of each call of `function`, after one that is not counted; waits for devices."""
+    jax.block_until_ready(function())
+    return [one_call(function) for _ in range(repeats)]
+
+
+def one_call(function: Callable[[], Any]) -> float:
+    """Seconds of one call; waits for devices."""
+    began = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - began
+
+
+def peak_memory(function: Callable[[], Any]) -> int:
+    """Bytes that the process holds at most while `function` runs; on GPU, of device memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats is not None:
+        jax.block_until_ready(function())
+        return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"]
+    peak, done = 0, threading.Event()
+
+    def watch():
+        nonlocal peak
+        while not done.wait(0.01):
+            peak = max(peak, _resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        jax.block_until_ready(function())
+    finally:
+        done.set()
+        watcher.join()
+    return peak
+
+
+def _resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0
+    return pages * 4096
+
+
+def report(name: str, rows: list[dict[str, Any]], **facts: Any) -> None:
+    """Prints rows as a table and writes them, with facts and provenance, to results/NAME.json."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    table = Table(*columns, title=name)
+    for row in rows:
+        table.add_row(*(_cell(row.get(key)) for key in columns))
+    Console().print(table)
+    for key, value in facts.items():
+        print(f"{key}: {_cell(value)}")
+    content = {
+        "rows": rows,
+        **facts,
+        "versions": versions(),
+        "provenance": provenance(jax.local_devices()),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    print(f"Written to {path}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
