@@ -1,0 +1,168 @@
+"""Writes docs/performance.md from what benchmarks left in docs/performance.
+
+    make bench && make bench-peers && cp benchmarks/results/*.json docs/performance/
+    python docs/build_performance.py
+
+`commits.json` names commits, each with what changed and the gain that was predicted for it;
+`commits/COMMIT.jsonl` is the metrics.jsonl of `train.py --dataset toys --epochs 5` at that commit.
+"""
+
+import json
+import shlex
+import statistics
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+FOLDER = DOCS / "performance"
+
+
+def load(name: str) -> dict[str, Any]:
+    """What a benchmark wrote."""
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """A Markdown table; columns in the order in which rows name them."""
+    head = list(dict.fromkeys(key for row in rows for key in row))
+    body = [[_cell(row.get(key)) for key in head] for row in rows]
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def made_by(result: dict[str, Any]) -> str:
+    """Command, commit, machine and versions of a result."""
+    made = result["provenance"]
+    module, *arguments = made["command"]
+    command = shlex.join(["python", "-m", f"benchmarks.{Path(module).stem}", *_public(arguments)])
+    versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "jax"))
+    return f"`{command}`, commit {made['commit']}, {made['machine']}, {versions}."
+
+
+def _public(arguments: list[str]) -> list[str]:
+    """Without the interpreters of peers, which are paths of one machine."""
+    kept = list(arguments)
+    for flag in ("--recbole-python", "--rectools-python", "--data-dir"):
+        if flag in kept:
+            place = kept.index(flag)
+            del kept[place : place + 2]
+    return kept
+
+
+def epoch() -> str:
+    """An epoch beside the dense baseline and the floor."""
+    result = load("epoch_toys")
+    own = result["rows"][0]
+    rates = ", ".join(f"{rate:.0f}" for rate in result["matmul_gflops"])
+    return "\n\n".join(
+        [
+            "## An epoch of Toys",
+            made_by(result),
+            table(result["rows"]),
+            f"Median of {result['epochs']} epochs, the baseline from {result['dense_steps']} "
+            f"steps. NumPy's rate before and after: {rates} GFLOP/s; at their mean the floor of "
+            f"the matrix products is {result['floor_seconds']:.2f} s, and an epoch "
+            f"{own['times_floor']:.2f} times that. Packing an epoch on the host takes "
+            f"{result['packing_seconds']:.3f} s "
+            f"({100 * result['packing_seconds'] / own['seconds']:.1f}% of it, beside the compute), "
+            f"validation {result['validation_seconds']:.2f} s.",
+        ]
+    )
+
+
+def commits() -> str:
+    """What each change gained."""
+    rows, before = [], None
+    for commit in load("commits"):
+        lines = (FOLDER / "commits" / f"{commit['commit']}.jsonl").read_text().splitlines()
+        seconds = statistics.median(json.loads(line)["seconds"] for line in lines)
+        gained = None if before is None else f"{before - seconds:+.2f} s"
+        rows.append(
+            {
+                "commit": commit["commit"],
+                "change": commit["change"],
+                "seconds an epoch": seconds,
+                "gained": gained,
+                "predicted": commit["predicted"],
+            }
+        )
+        before = seconds
+    return "\n\n".join(
+        [
+            "## What each change gained",
+            "`python train.py --dataset toys --epochs 5` at each commit, one after the other on "
+            "the machine above; medians of `seconds` in its metrics.jsonl. From run to run such "
+            "medians differ by up to a tenth here, so that small gains drown; predictions come "
+            "from timing the part alone.",
+            table(rows),
+        ]
+    )
+
+
+def simple(name: str, title: str) -> str:
+    """A benchmark whose rows say all."""
+    result = load(name)
+    return "\n\n".join([f"## {title}", made_by(result), table(result["rows"])])
+
+
+def scaling() -> str:
+    """Step time and memory against every size."""
+    result = load("scaling")
+    exponents = [
+        {
+            "axis": axis,
+            "exponent of step time": exponent,
+            "exponent of temporary memory": result["temp_exponent"][axis],
+        }
+        for axis, exponent in result["step_exponent"].items()
+    ]
+    base = ", ".join(f"{name} {value:,}" for name, value in result["base"].items())
+    return "\n\n".join(
+        [
+            "## Scaling",
+            made_by(result),
+            f"One size varies at a time, the others stay at {base}. `ratio` is the temporary "
+            "memory of a step over parameters and optimiser state.",
+            "![Step time and temporary memory against every size](performance/scaling.png)",
+            table(exponents),
+            table(result["rows"]),
+        ]
+    )
+
+
+def peers() -> str:
+    """RecBole's and RecTools' SASRec on the same machine."""
+    result = load("peers")
+    return "\n\n".join(
+        [
+            "## Beside RecBole and RecTools",
+            made_by(result),
+            table(result["rows"]),
+            "Each trains in its own way, as the notes say. The peers' evaluation is one cold call, "
+            "ours a warm one.",
+        ]
+    )
+
+
+def build() -> str:
+    """The whole page."""
+    sections = [
+        (FOLDER / "introduction.md").read_text().strip(),
+        epoch(),
+        commits(),
+        simple("inference", "Ranking"),
+        simple("startup", "Start-up"),
+        scaling(),
+        peers(),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+if __name__ == "__main__":
+    (DOCS / "performance.md").write_text(build())

@@ -1,0 +1,52 @@
+"""The dense baseline of the benchmarks computes the same objective as the packed step."""
+
+import jax
+import numpy as np
+
+from benchmarks.epoch import dense_batch, dense_objective
+from mqsa_jax.config import Config, ModelConfig, TrainingConfig
+from mqsa_jax.data.histories import make_histories
+from mqsa_jax.objectives.teacher import teacher_probabilities, transition_teacher
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.state import run_key
+from mqsa_jax.training.step import objective
+
+
+def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
+    # The batch holds all users, so that it does not matter in which order they are drawn.
+    config = Config(
+        model=ModelConfig(dim=8, max_len=6, dropout=0.0), training=TrainingConfig(batch_size=12)
+    )
+    sequences = [rng.integers(1, 25, rng.integers(3, 12)) for _ in range(12)]
+    experiment = Experiment(config, make_histories(range(1, 13), sequences), DeviceLayout.of(1))
+    state, counts = experiment.initial_state(), experiment.transition_counts()
+    # Larger embeddings than at the start, where all logits are alike.
+    params = {**state.params, "item_embedding": 30 * state.params["item_embedding"]}
+    teacher = transition_teacher(counts, state.hyper.tau)
+    source = experiment.batch_source(counts)
+    batch = jax.tree.map(lambda leaf: leaf[0], next(source.batches(0, 1, source.capacity())))
+    inputs, target = dense_batch(experiment)
+    key = run_key(0)
+
+    def packed(params):
+        return objective(
+            params, batch, key, encoder=experiment.encoder, hyper=state.hyper, teacher=teacher
+        )[0]
+
+    def dense(params):
+        return dense_objective(
+            params,
+            inputs,
+            target,
+            teacher_probabilities(teacher),
+            key,
+            experiment=experiment,
+            hyper=state.hyper,
+        )
+
+    loss, gradient = jax.jit(jax.value_and_grad(packed))(params)
+    dense_loss, dense_gradient = jax.jit(jax.value_and_grad(dense))(params)
+    np.testing.assert_allclose(loss, dense_loss, rtol=1e-5)
+    for one, other in zip(*map(jax.tree.leaves, (gradient, dense_gradient)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
