@@ -181,8 +181,9 @@ def main(options: Options) -> None:
         for name, times in measured.items()
     ]
     report(
-        f"epoch_{options.dataset}" + ("" if options.precision == "float32" else "_bfloat16"),
+        "epoch" if options.precision == "float32" else "epoch_bfloat16",
         rows,
+        options.dataset,
         precision=options.precision,
         positions=own["positions"],
         matmul_gflops=rates,

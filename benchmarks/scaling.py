@@ -139,7 +139,6 @@ def measure_step(sizes: Sizes, repeats: int) -> dict[str, Any]:
         lambda state, batch, key, teacher: train_step(
             state, batch, key, encoder=encoder, teacher=teacher
         ),
-        donate_argnums=0,
     )
     key = run_key(0)
     compiled = step.lower(state, batch, key, teacher).compile()
@@ -147,7 +146,7 @@ def measure_step(sizes: Sizes, repeats: int) -> dict[str, Any]:
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
 
     def one_step():
-        # The old state is given away, as in training: memory never holds two of them.
+        # As in training, which keeps the old state until it is saved: it is not given away.
         nonlocal state
         state, losses = compiled(state, batch, key, teacher)
         return state, losses

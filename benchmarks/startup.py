@@ -72,7 +72,7 @@ def main(options: Options) -> None:
         {"start": f"first step of {options.dataset}, nothing compiled", "seconds": cold},
         {"start": f"first step of {options.dataset}", "seconds": statistics.median(cached)},
     ]
-    report("startup", rows)
+    report("startup", rows, options.dataset)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,11 @@ def product(
     product, and of the products that make its gradients, are rounded to bfloat16 on every device
     alike; GPUs and TPUs multiply them as such, CPUs gain nothing.
 
+    Args:
+      subscripts: as of `jnp.einsum`, of two arrays.
+      a, b: factors, of shapes that fit the subscripts.
+      precision: see above.
+
     Returns:
       The product, float32 at least.
     """

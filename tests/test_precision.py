@@ -1,12 +1,21 @@
 """Matrix products of rounded factors, against the same in float64 NumPy."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mqsa_jax.config import Config, ModelConfig, TrainingConfig
+from mqsa_jax.data.histories import make_histories
+from mqsa_jax.inference.evaluation import Protocol
 from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
 from mqsa_jax.precision import product
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.epoch import compile_epoch
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.state import run_key
 
 ROWS, D, F = 5, 16, 7
 
@@ -52,8 +61,36 @@ def test_log_sum_exps_of_rounded_factors(rng):
 
     value, (dx, dtable) = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))(x, table)
     logits = rounded(x[0]) @ rounded(table).T
-    probability = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    np.testing.assert_allclose(value, np.log(np.exp(logits).sum(-1)).sum(), rtol=1e-5)
-    # The gradients' products have rounded factors too: up to 2**-8 off each.
-    np.testing.assert_allclose(dx[0], probability @ exact(table), rtol=0.02, atol=0.02)
-    np.testing.assert_allclose(dtable, probability.T @ exact(x[0]), rtol=0.02, atol=0.02)
+    top = logits.max(-1, keepdims=True)
+    exp = np.exp(logits - top)
+    scale = 1 / exp.sum(-1, keepdims=True)
+    np.testing.assert_allclose(value, (np.log(exp.sum(-1)) + top[:, 0]).sum(), rtol=1e-5)
+    # The factors of the gradients' products are rounded as well; a last bit may fall either way.
+    np.testing.assert_allclose(dx[0], scale * (rounded(exp) @ rounded(table)), rtol=1e-3, atol=1e-3)
+    expected = rounded(exp).T @ rounded(scale * exact(x[0]))
+    np.testing.assert_allclose(dtable, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_training_is_of_the_precision_and_evaluation_is_not():
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(1, 25, rng.integers(3, 12)) for _ in range(40)]
+    histories = make_histories(range(1, 41), sequences)
+    config = Config(model=ModelConfig(dim=8, max_len=6), training=TrainingConfig(batch_size=40))
+    losses, ranks = {}, {}
+    for precision in ("float32", "bfloat16"):
+        training = dataclasses.replace(config.training, precision=precision)
+        configured = dataclasses.replace(config, training=training)
+        experiment = Experiment(configured, histories, DeviceLayout.of(1))
+        state, counts = experiment.initial_state(), experiment.transition_counts()
+        # Larger embeddings than at the start, where all logits are alike.
+        larger = 30 * state.params["item_embedding"]
+        state = state.replace(params={**state.params, "item_embedding": larger})
+        source = experiment.batch_source(counts)
+        batches = next(source.batches(0, 1, source.capacity()))
+        program = compile_epoch(experiment.encoder, experiment.layout)
+        _, losses[precision] = program(state, batches, run_key(0), counts)
+        ranks[precision] = experiment.evaluator(Protocol("test")).ranks(state.params, state.hyper)
+    for name in ("loss_rec", "loss_kd"):
+        fine, coarse = (getattr(losses[p], name)[0] for p in ("float32", "bfloat16"))
+        assert 1e-6 < abs(fine - coarse) / fine < 1e-2, name
+    np.testing.assert_array_equal(ranks["float32"], ranks["bfloat16"])

@@ -34,10 +34,11 @@ def keep_mask(
     )
     # Two draws a word of 32 bits: making the words is most of the work.
     draws_NW2 = jax.lax.bitcast_convert_type(draw(unit_N), jnp.uint16)
-    draws_NW = draws_NW2.reshape(*unit_N.shape, -1)[..., :width]
+    draws_NW = draws_NW2.reshape(*unit_N.shape, 2 * draws_NW2.shape[-2])[..., :width]
     # No draw lies below 0, so that a rate of 0 drops nothing.
-    keep = draws_NW.astype(jnp.float32) >= jnp.float32(rate) * 2**16
-    return keep / (1 - jnp.float32(rate))
+    dropped = jnp.minimum(jnp.round(jnp.float32(rate) * 2**16), 2**16 - 1)
+    keep = draws_NW.astype(jnp.float32) >= dropped
+    return keep / (1 - dropped / 2**16)
 
 
 def keep_masks(

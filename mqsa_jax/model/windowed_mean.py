@@ -48,4 +48,5 @@ def windowed_mean(
     back_TT = place_T[:, None] - place_T[None, :]
     inside_TT = causal_mask(segment_T) & (back_TT < window) & real_T1
     weight_TT = inside_TT / jnp.maximum(inside_TT.sum(-1, keepdims=True), 1).astype(x_TD.dtype)
-    return jnp.einsum("...ts,...sd->...td", weight_TT, x_TD)
+    # In full on every device: this is a mean, which coarse weights would bias.
+    return jnp.einsum("...ts,...sd->...td", weight_TT, x_TD, precision="highest")

@@ -42,7 +42,14 @@ def combine(
 
     Returns:
       The sum, to be differentiated; and the value of each loss, without gradients.
+
+    Raises:
+      ValueError: if there are not as many factors as losses, or their shards differ.
     """
+    if len(losses) != len(factors):
+        raise ValueError(f"{len(losses)} losses and {len(factors)} factors")
+    if len({loss.x.shape[0] for loss in losses}) > 1:
+        raise ValueError(f"losses of {[loss.x.shape[0] for loss in losses]} shards do not combine")
 
     def side_by_side(arrays):
         return jnp.concatenate(list(arrays), axis=1)

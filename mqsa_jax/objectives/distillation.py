@@ -43,6 +43,7 @@ def distillation_loss(
         teacher's entries are visited.
       reduce_fn: linear reduction taking `where=`, such as `jnp.mean`, `jnp.sum`, or a weighted
         mean: equal items of a batch need one row, weighted by their count.
+      sharded: whether the first axis is split over devices; it is then kept apart to the end.
 
     Returns:
       The reduced loss, in nats; 0 where nothing counts.
@@ -90,7 +91,7 @@ def distillation_cross_entropy(
     item_SN, weight_SN = item_N.reshape(lead, -1), weight_N.reshape(lead, -1)
     base_SN = weight_SN * teacher.base[item_SN]
     base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0))
-    bumps = partial(_bounded_bumps, max_bumps=max_bumps) if max_bumps else _all_bumps
+    bumps = partial(_bounded_bumps, max_bumps=max_bumps) if max_bumps is not None else _all_bumps
     bump_logit_S = jax.vmap(bumps, in_axes=(0, None, 0, 0, None))(
         student_SND, item_VD, item_SN, weight_SN, teacher
     )

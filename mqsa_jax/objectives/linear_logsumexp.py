@@ -39,6 +39,31 @@ def tail_rows(chunk: int) -> int:
     return chunk // TAIL_PARTS // 8 * 8 if chunk >= FEWEST_ROWS else chunk
 
 
+def _counting_first(where_SN: Array, length: int) -> tuple[Array, Array]:
+    """The order in which rows that count come first.
+
+    Returns:
+      [S, N] the place of each row, `length` where it does not count; [S, length] the row at each
+      place, N behind the last that counts.
+    """
+    rows = where_SN.shape[1]
+    place_SN = jnp.where(where_SN, jnp.cumsum(where_SN, axis=1) - 1, length)
+
+    def inverse(place_N):
+        return jnp.full(length, rows).at[place_N].set(jnp.arange(rows), mode="drop")
+
+    return place_SN, jax.vmap(inverse)(place_SN)
+
+
+def _gathered(array_SN: Array, index_SM: Array) -> Array:
+    """[S, M, ...] entries of each shard; 0 at indices beyond its end."""
+
+    def gather(array_N, index_M):
+        return array_N.at[index_M].get(mode="fill", fill_value=0)
+
+    return jax.vmap(gather)(array_SN, index_SM)
+
+
 def linear_logsumexp(
     x_SND: Float[Array, "S N D"],
     table_VD: Float[Array, "V D"],
@@ -53,8 +78,9 @@ def linear_logsumexp(
 
         sum_n w_n log( [zero_class_n] + sum_j exp(x_n . E_j) )
 
-    Rows that do not count cost nothing: how many chunks are visited is decided at run time. The sum
-    over shards S comes last, so that sharding S needs no communication before it.
+    Rows that do not count are not visited: how many chunks are is decided at run time, by the
+    fullest shard. The sum over shards S comes last, so that all that sharded S needs before it is
+    that one maximum.
 
     Args:
       x_SND: [S, N, D] rows.
@@ -69,29 +95,26 @@ def linear_logsumexp(
       The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows, table and
       the weights of rows that count. And the log-sum-exps [S, N] themselves, 0 where a row does not
       count, without gradients.
+
+    Raises:
+      TypeError, ValueError: if shapes do not agree.
     """
     dtype = _accumulator(x_SND, table_VD)
     zero_SN = jnp.broadcast_to(jnp.asarray(zero_class), weight_SN.shape)
     where_SN = weight_SN != 0 if where is None else where
-    rows = x_SND.shape[1]
-    chunk = chunk or chunk_rows(rows, table_VD.shape[0])
-    padded = rows + -rows % tail_rows(chunk)
-    # Rows that count come first: [S, padded] which row stands where, `rows` behind the last.
-    place_SN = jnp.where(where_SN, jnp.cumsum(where_SN, axis=1) - 1, padded)
-    fill = jax.vmap(lambda place_N: jnp.full(padded, rows).at[place_N].set(jnp.arange(rows)))
-    source_SM = fill(place_SN)
-    x_SMD, weight_SM, zero_SM = (
-        jax.vmap(lambda array_N, source_M: array_N.at[source_M].get(mode="fill", fill_value=0))(
-            array_SN, source_SM
-        )
-        for array_SN in (x_SND, weight_SN.astype(dtype), zero_SN)
+    chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])
+    # Room for a whole tail chunk behind the last row, wherever the tail begins.
+    place_SN, source_SM = _counting_first(where_SN, x_SND.shape[1] + tail_rows(chunk))
+    total, lse_SM = _weighted_sum(
+        chunk,
+        precision,
+        _gathered(x_SND, source_SM),
+        table_VD,
+        _gathered(weight_SN.astype(dtype), source_SM),
+        _gathered(zero_SN, source_SM),
+        where_SN.sum(1).max(),
     )
-    used = where_SN.sum(1).max()
-    total, lse_SM = _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, used)
-    lse_SN = jax.vmap(lambda lse_M, place_N: lse_M.at[place_N].get(mode="fill", fill_value=0))(
-        lse_SM, place_SN
-    )
-    return total, jax.lax.stop_gradient(lse_SN)
+    return total, jax.lax.stop_gradient(_gathered(lse_SM, place_SN))
 
 
 def _accumulator(x_SND: Array, table_VD: Array) -> jnp.dtype:

@@ -43,7 +43,7 @@ def is_finished(history: list[dict[str, Any]], epochs: int, patience: int) -> bo
 
 @dataclasses.dataclass(eq=False)
 class _Resumed:
-    state: TrainState
+    state: TrainState | None
     history: list[dict[str, Any]]
 
 
@@ -131,30 +131,35 @@ class _RunningEpoch:
     """One a program."""
     ranks: jax.Array
     """Of the validation targets, as `Evaluator.start` gives them."""
+    began: float
+    """When it was handed to the devices, compiled, on the clock of `time.perf_counter`."""
 
 
 def _run_epochs(
     experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, start: _Resumed
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     settings = experiment.config.training
-    state, history = start.state, list(start.history)
+    # Let go of: the devices hold two states as it is, that of the epoch read and of the next.
+    state, start.state = start.state, None
+    history = list(start.history)
     run_dir.write_history(history)
     if is_finished(history, settings.epochs, settings.patience):
         return state, history
     run_dir.delete_results()
     validation = experiment.evaluator(Protocol("valid"))
     run_epoch = _epoch_runner(experiment, validation, len(history))
-    running = run_epoch(state)
+    running, through = run_epoch(state), 0.0
     with Progress(run_dir.events, len(history), settings.epochs) as progress:
         while running is not None:
-            began = time.perf_counter()
             state, upcoming = running.state, None
             # The devices never wait: an epoch that is sure to come starts before this one is read.
             if not is_finished([*history, _no_better(history)], settings.epochs, settings.patience):
                 upcoming = run_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running)}
-            line["seconds"] = round(time.perf_counter() - began, 3)
+            # Since the devices had this epoch and were through with the one before.
+            line["seconds"] = round(time.perf_counter() - max(running.began, through), 3)
             history.append(line | _validation_line(validation, running))
+            through = time.perf_counter()
             _save(experiment, checkpoints, state, history)
             run_dir.write_history(history)
             progress.show(history[-1], best_epoch(history))
@@ -184,7 +189,8 @@ def _epoch_runner(
         for batches in next(stacks):
             state, losses = program(state, batches, key, counts)
             parts.append(losses)
-        return _RunningEpoch(state, parts, validation.start(state.params, state.hyper))
+        began = time.perf_counter()
+        return _RunningEpoch(state, parts, validation.start(state.params, state.hyper), began)
 
     return run_epoch
 

@@ -8,9 +8,10 @@ from jaxtyping import Array, Float, Key
 
 from mqsa_jax.model.dropout import keep_mask
 from mqsa_jax.model.encoder import Encoder, Params, apply
-from mqsa_jax.objectives.cross_entropy import combine
+from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.distillation import distillation_cross_entropy
 from mqsa_jax.objectives.ranking import ranking_cross_entropy
+from mqsa_jax.objectives.reduction import Reduction
 from mqsa_jax.objectives.teacher import Teacher
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.batch import Batch
@@ -68,10 +69,28 @@ def objective(
         reduce_fn=mean,
         sharded=True,
     )
+    distillation = _distillation(batch, student_key, item_VD, hyper, teacher, mean)
+    squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
+    loss, (loss_rec, loss_kd) = combine(
+        [ranking, distillation], item_VD, [1.0, hyper.lambda_kd], encoder.precision
+    )
+    loss += hyper.l2 / 2 * squares
+    return loss, Losses(loss, loss_rec, loss_kd)
+
+
+def _distillation(
+    batch: Batch,
+    key: Key[Array, ""],
+    item_VD: Float[Array, "V D"],
+    hyper: Hyperparameters,
+    teacher: Teacher,
+    mean: Reduction,
+) -> LinearCrossEntropy:
+    """The distillation loss of the distinct items of a batch, each weighted by its count."""
     # Equal items of a batch share a row of the student, and so one dropout mask.
-    mask_SUD = keep_mask(student_key, hyper.dropout, batch.distinct_item, dim)
-    distillation = distillation_cross_entropy(
-        dim**0.5 * item_VD[batch.distinct_item] * mask_SUD,
+    mask_SUD = keep_mask(key, hyper.dropout, batch.distinct_item, item_VD.shape[-1])
+    return distillation_cross_entropy(
+        item_VD.shape[-1] ** 0.5 * item_VD[batch.distinct_item] * mask_SUD,
         item_VD,
         batch.distinct_item,
         teacher,
@@ -81,12 +100,6 @@ def objective(
         reduce_fn=lambda value, where: mean(value, where, batch.distinct_count),
         sharded=True,
     )
-    squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
-    loss, (loss_rec, loss_kd) = combine(
-        [ranking, distillation], item_VD, [1.0, hyper.lambda_kd], encoder.precision
-    )
-    loss += hyper.l2 / 2 * squares
-    return loss, Losses(loss, loss_rec, loss_kd)
 
 
 def train_step(

@@ -51,5 +51,18 @@ def test_gradients_are_those_of_the_sum(rng):
 
 def test_values_have_no_gradients(rng):
     table_VD = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
-    gradient = jax.grad(lambda table_VD: combine([loss(rng, 4, True)], table_VD, [1.0])[1][0])
-    assert not gradient(table_VD).any()
+
+    def value(losses, table_VD):
+        return combine(losses, table_VD, [1.0])[1][0]
+
+    gradient = jax.grad(value, argnums=(0, 1))([loss(rng, 4, True)], table_VD)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
+def test_losses_of_different_shards_are_refused(rng):
+    one, other = loss(rng, 4, True), loss(rng, 4, True)
+    other = other.replace(x=other.x[:1], weight=other.weight[:1])
+    with pytest.raises(ValueError, match="shards"):
+        combine([one, other], jnp.ones((V, D)), [1.0, 1.0])
+    with pytest.raises(ValueError, match="2 losses and 1 factors"):
+        combine([one, one], jnp.ones((V, D)), [1.0])

@@ -132,15 +132,20 @@ def test_the_log_sum_exps_are_told_where_rows_count(rng):
     np.testing.assert_allclose(lse, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("used", [0, 1, 63, 64, 65, 80, 129, 150])
-def test_full_chunks_then_smaller_ones(used):
-    rng, rows = np.random.default_rng(used), 150
+@pytest.mark.parametrize(
+    ("chunk", "tail", "rows", "used"),
+    [(64, 16, 150, used) for used in (0, 1, 63, 64, 65, 80, 129, 150)]
+    # Tails of 16 do not divide a chunk of 72, and every row counts.
+    + [(72, 16, rows, rows) for rows in (71, 72, 73, 140, 144, 145)],
+)
+def test_full_chunks_then_smaller_ones(chunk, tail, rows, used):
+    rng = np.random.default_rng(used)
     x = rng.normal(size=(1, rows, D)).astype(np.float32)
     table = rng.normal(size=(V, D)).astype(np.float32)
     weight = np.zeros((1, rows), np.float32)
     weight[0, rng.permutation(rows)[:used]] = 0.5
-    assert tail_rows(64) == 16
-    value, gradients = fused(x, table, weight, zero_class=True, chunk=64)
+    assert tail_rows(chunk) == tail
+    value, gradients = fused(x, table, weight, zero_class=True, chunk=chunk)
     expected, expected_gradients = naive(x, table, weight, True)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for actual, right in zip(gradients, expected_gradients, strict=True):
@@ -186,6 +191,16 @@ def test_vmap_and_pmap_agree(rng):
         np.testing.assert_allclose(mapped[0][lane], value, rtol=1e-5)
         np.testing.assert_allclose(mapped[1][0][lane], dx, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(mapped[1][1][lane], dtable, rtol=1e-4, atol=1e-4)
+
+
+def test_no_rows_at_all():
+    table = jnp.ones((V, D))
+    value, (dx, dtable, _) = fused(
+        jnp.zeros((1, 0, D)), table, jnp.zeros((1, 0)), zero_class=True, chunk=None
+    )
+    assert value == 0
+    assert dx.shape == (1, 0, D)
+    assert not dtable.any()
 
 
 @pytest.mark.parametrize(
