@@ -63,7 +63,7 @@ class Block(nn.Module):
     """One attention block; see docs/method.md."""
 
     num_heads: int
-    precision: Precision
+    precision: Precision = "float32"
 
     @nn.compact
     def __call__(
@@ -105,7 +105,7 @@ class Branch(nn.Module):
 
     num_blocks: int
     num_heads: int
-    precision: Precision
+    precision: Precision = "float32"
 
     def mask_widths(self, dim: int, length: int) -> dict[str, int]:
         """Draws a position that each dropout of this branch takes."""

@@ -100,6 +100,8 @@ def linear_logsumexp(
       TypeError, ValueError: if shapes do not agree.
     """
     dtype = _accumulator(x_SND, table_VD)
+    if not x_SND.shape[1]:
+        return jnp.zeros((), dtype), jnp.zeros(weight_SN.shape, dtype)
     zero_SN = jnp.broadcast_to(jnp.asarray(zero_class), weight_SN.shape)
     where_SN = weight_SN != 0 if where is None else where
     chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])

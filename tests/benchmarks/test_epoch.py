@@ -1,6 +1,7 @@
 """The dense baseline of the benchmarks computes the same objective as the packed step."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.epoch import dense_batch, dense_objective
@@ -25,8 +26,9 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
     params = {**state.params, "item_embedding": 30 * state.params["item_embedding"]}
     teacher = transition_teacher(counts, state.hyper.tau)
     source = experiment.batch_source(counts)
-    batch = jax.tree.map(lambda leaf: leaf[0], next(source.batches(0, 1, source.capacity())))
-    inputs, target = dense_batch(experiment)
+    batches = next(source.batches(0, 1, source.capacity()))
+    batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
+    inputs, target = jax.tree.map(jnp.asarray, dense_batch(experiment))
     key = run_key(0)
 
     def packed(params):
