@@ -4,7 +4,7 @@
     python docs/build_performance.py
 
 `commits.json` names commits, each with what changed and the gain that was predicted for it;
-`commits/COMMIT.jsonl` is the metrics.jsonl of `train.py --dataset toys --epochs 5` at that commit.
+`commits/COMMIT.jsonl` is the metrics.jsonl of `train.py --dataset toys --epochs 3` at that commit.
 """
 
 import json
@@ -96,7 +96,7 @@ def commits() -> str:
     return "\n\n".join(
         [
             "## What each change gained",
-            "`python train.py --dataset toys --epochs 5` at each commit, one after the other on "
+            "`python train.py --dataset toys --epochs 3` at each commit, one after the other on "
             "the machine above; medians of `seconds` in its metrics.jsonl. From run to run such "
             "medians differ by up to a tenth here, so that small gains drown; predictions come "
             "from timing the part alone.",
