@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from mqsa_jax.config import Config, TrainingConfig
 from mqsa_jax.data.histories import read_histories
 from mqsa_jax.data.sources import resolve_dataset
 from mqsa_jax.data.synthetic import synthetic_histories
+from mqsa_jax.errors import UserError
 from mqsa_jax.precision import Precision
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.devices import DeviceLayout
@@ -31,10 +33,18 @@ RESULTS = Path(__file__).parent / "results"
 def load_experiment(
     dataset: str, data_dir: str | None = None, precision: Precision = "float32"
 ) -> Experiment:
-    """The paper's settings on a data set (a name or a file), on all local devices."""
+    """The paper's settings on a data set (a name or a file), on all local devices.
+
+    Raises:
+      SystemExit: 2, after one line on stderr, if the data cannot be had.
+    """
     enable_compilation_cache()
-    path = resolve_dataset(dataset, data_dir)
-    histories = synthetic_histories() if path is None else read_histories(path)
+    try:
+        path = resolve_dataset(dataset, data_dir)
+        histories = synthetic_histories() if path is None else read_histories(path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     config = Config(dataset=dataset, training=TrainingConfig(precision=precision))
     return Experiment(config, histories, DeviceLayout.of(None))
 
