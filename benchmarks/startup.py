@@ -3,7 +3,7 @@
 python -m benchmarks.startup [--dataset toys] [--data-dir DIR]
 
 Whole processes are timed. The first step begins when the first epoch is through less the seconds
-that it took: a little too late, by the validation and the first checkpoint.
+that it took: too late by the first validation and checkpoint, a second or more.
 """
 
 import dataclasses
