@@ -98,8 +98,9 @@ def test_the_configuration_is_kept_in_full(trained):
     config = read(trained[0] / "config.json")
     given = dict(dataset="toys", dim=8, max_len=8, batch_size=16, lr=0.002, devices=1, epochs=3)
     defaults = dict(alpha=0.5, window=3, lambda_kd=0.1, seed=2023, parallel="jit", run_dir=None)
+    defaults |= dict(precision="float32")
     assert (given | defaults | dict(data_dir="data")).items() <= config.items()
-    assert len(config) == 22
+    assert len(config) == 23
 
 
 def test_every_epoch_has_a_line(trained):
