@@ -157,7 +157,7 @@ def build() -> str:
         epoch(),
         commits(),
         simple("inference_toys", "Ranking"),
-        simple("startup_toys", "Start-up, until the first step at the latest"),
+        simple("startup_toys", "Start-up"),
         scaling(),
         peers(),
     ]
