@@ -27,7 +27,7 @@ from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.provenance import provenance, versions
 
 RESULTS = Path(__file__).parent / "results"
-"""Where `make bench` leaves its JSON files; those of docs/performance.md are kept there."""
+"""Where the JSON files are left; docs/performance holds copies of those that its page shows."""
 
 
 def load_experiment(

@@ -98,8 +98,8 @@ def commits() -> str:
             "## What each change gained",
             "`python train.py --dataset toys --epochs 3` at each commit, one after the other on "
             "the machine above; medians of `seconds` in its metrics.jsonl. From run to run such "
-            "medians differ by up to a tenth here, so that small gains drown; predictions come "
-            "from timing the part alone.",
+            "medians differ by up to a tenth here, so that small gains drown. Predictions come "
+            "from timing the part alone, unless they are called a guess.",
             table(rows),
         ]
     )
