@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from mqsa_jax.precision import Precision, product
 
-CHUNK_ROWS = {"cpu": 448, "gpu": 4096, "tpu": 2048}
+CHUNK_ROWS = {"cpu": 256, "gpu": 4096, "tpu": 2048}
 """Rows of a chunk at most, by backend: what fills the cores."""
 CHUNK_LOGITS = {"cpu": 2**23, "gpu": 2**26, "tpu": 2**25}
 """Logits of a chunk at most, by backend: what fits near the cores."""

@@ -78,11 +78,12 @@ class BatchSource:
     def capacity(self) -> Capacity:
         """Sizes that hold the first epoch with some margin; nearly always, every other one."""
         inputs = splits.training_inputs(self.histories, self.max_len)
-        needed = Capacity(1, 1, 1)
-        for users in _blocks(self.order(0), 256):
-            draft = _Draft.of(self, inputs, users)
-            needed = needed.holding(draft.needed())
-        return needed.margined()
+        needed = (
+            dataclasses.astuple(_Draft.of(self, inputs, users).needed())
+            for users in _blocks(self.order(0), 256)
+        )
+        # Rounded once, with the margin: rounding each block's too would add up to 1/8 again.
+        return Capacity(*map(max, zip(*needed, strict=True))).margined()
 
     def batches(self, epoch: int, steps_per_program: int, capacity: Capacity) -> Iterator[Batch]:
         """Stacked batches of an epoch, [steps, ...] each, at most `steps_per_program` steps long.

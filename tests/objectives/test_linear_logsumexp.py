@@ -206,8 +206,8 @@ def test_no_rows_at_all():
 @pytest.mark.parametrize(
     ("rows", "items", "backend", "expected"),
     [
-        (1000, 11_924, "cpu", 448),  # 2**23 / 11,924 = 703 is more than the most
-        (1000, 20_033, "cpu", 416),  # 2**23 / 20,033 = 418, down to a multiple of 8
+        (1000, 11_924, "cpu", 256),  # 2**23 / 11,924 = 703 is more than the most
+        (1000, 40_000, "cpu", 208),  # 2**23 / 40,000 = 209, down to a multiple of 8
         (1000, 10**7, "cpu", 64),
         (5, 10, "cpu", 5),
         (0, 10, "cpu", 1),
