@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.objectives.sparse_logits import SparseLogits
 from mqsa_jax.precision import Precision
 from mqsa_jax.pytree import Leaf
 
@@ -24,6 +25,8 @@ class LinearCrossEntropy:
     """float [] weighted sum of the logits that the labels expect."""
     zero_class: bool = struct.field(pytree_node=False)
     """Whether one more class takes part whose logit is always 0."""
+    sparse: SparseLogits | None = None
+    """[S, N, K] what is added to few logits of each row; `expected_logit` holds its share."""
 
 
 def combine(
@@ -62,6 +65,7 @@ def combine(
         # A loss of factor 0 is left out of the sum, but its value is told all the same.
         where=weight_SN != 0,
         zero_class=side_by_side(jnp.full(loss.weight.shape, loss.zero_class) for loss in losses),
+        sparse=_sparse_side_by_side(losses),
         precision=precision,
     )
     values, begin = [], 0
@@ -72,3 +76,21 @@ def combine(
         total -= factor * loss.expected_logit
         begin = end
     return total, values
+
+
+def _sparse_side_by_side(losses: Sequence[LinearCrossEntropy]) -> SparseLogits | None:
+    """[S, sum of N, most of K]; losses without sparse logits get zeros."""
+    width = max((loss.sparse.item.shape[-1] for loss in losses if loss.sparse), default=0)
+    if not width:
+        return None
+
+    def widened(loss: LinearCrossEntropy) -> SparseLogits:
+        if loss.sparse is None:
+            blank = (*loss.weight.shape, width)
+            return SparseLogits(jnp.zeros(blank, jnp.int32), jnp.zeros(blank))
+        spare = width - loss.sparse.item.shape[-1]
+        return jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 0), (0, spare))), loss.sparse)
+
+    return jax.tree.map(
+        lambda *leaves: jnp.concatenate(leaves, axis=1), *[widened(loss) for loss in losses]
+    )

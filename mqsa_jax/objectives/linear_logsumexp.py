@@ -12,8 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from mqsa_jax.objectives.sparse_logits import SparseLogits
 from mqsa_jax.precision import Precision, product
 
 CHUNK_ROWS = {"cpu": 256, "gpu": 4096, "tpu": 2048}
@@ -71,12 +73,13 @@ def linear_logsumexp(
     *,
     where: Bool[Array, "S N"] | None = None,
     zero_class: Bool[Array, "S N"] | bool = False,
+    sparse: SparseLogits | None = None,
     chunk: int | None = None,
     precision: Precision = "float32",
 ) -> tuple[Float[Array, ""], Float[Array, "S N"]]:
     r"""Weighted sum of log-sum-exps of linear logits.
 
-        sum_n w_n log( [zero_class_n] + sum_j exp(x_n . E_j) )
+        sum_n w_n log( [zero_class_n] + sum_j exp(x_n . E_j + sparse_nj) )
 
     Rows that do not count are not visited: how many chunks are is decided at run time, by the
     fullest shard. The sum over shards S comes last, so that all that sharded S needs before it is
@@ -88,13 +91,14 @@ def linear_logsumexp(
       weight_SN: [S, N] w.
       where: [S, N] which rows count; None: those whose weight is not 0.
       zero_class: whether one more class takes part whose logit is always 0; for all rows or each.
+      sparse: [S, N, K] what is added to few logits of each row; None: nothing.
       chunk: rows at a time; None chooses by backend.
       precision: of the matrix products.
 
     Returns:
-      The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows, table and
-      the weights of rows that count. And the log-sum-exps [S, N] themselves, 0 where a row does not
-      count, without gradients.
+      The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows, table,
+      sparse values and the weights of rows that count. And the log-sum-exps [S, N] themselves, 0
+      where a row does not count, without gradients.
 
     Raises:
       TypeError, ValueError: if shapes do not agree.
@@ -114,6 +118,7 @@ def linear_logsumexp(
         table_VD,
         _gathered(weight_SN.astype(dtype), source_SM),
         _gathered(zero_SN, source_SM),
+        jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
         where_SN.sum(1).max(),
     )
     return total, jax.lax.stop_gradient(_gathered(lse_SM, place_SN))
@@ -124,9 +129,17 @@ def _accumulator(x_SND: Array, table_VD: Array) -> jnp.dtype:
     return jnp.promote_types(jnp.result_type(x_SND, table_VD), jnp.float32)
 
 
-def _chunk_logsumexp(precision: Precision, chunk_SCD: Array, table_VD: Array, zero_SC: Array):
+def _chunk_logsumexp(
+    precision: Precision,
+    chunk_SCD: Array,
+    table_VD: Array,
+    zero_SC: Array,
+    sparse: SparseLogits | None,
+):
     """Log-sum-exp [S, C, 1] of a chunk, exp(logit - top) [S, C, V] and its sum [S, C, 1]."""
     logits_SCV = product("scd,vd->scv", chunk_SCD, table_VD, precision)
+    if sparse is not None:
+        logits_SCV = sparse.added_to(logits_SCV)
     zero_SC1 = zero_SC[..., None]
     top_SC1 = logits_SCV.max(-1, keepdims=True)
     top_SC1 = jnp.where(zero_SC1, jnp.maximum(top_SC1, 0), top_SC1)
@@ -156,17 +169,19 @@ def _for_each_chunk(visit: Callable, used: Array, num_rows: int, chunk: int, sta
     )
 
 
-def _rows(array_SM: Array, begin: Array, rows: int) -> Array:
-    return jax.lax.dynamic_slice_in_dim(array_SM, begin, rows, axis=1)
+def _rows(tree_SM: Any, begin: Array, rows: int) -> Any:
+    return jax.tree.map(
+        lambda leaf_SM: jax.lax.dynamic_slice_in_dim(leaf_SM, begin, rows, axis=1), tree_SM
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, used):
+def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, sparse, used):
     """The sum and the log-sum-exps [S, M], of which only the first `used` are formed."""
 
     def add_chunk(begin, rows, lse_SM):
-        x_SCD, zero_SC = _rows(x_SMD, begin, rows), _rows(zero_SM, begin, rows)
-        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC)
+        x_SCD, zero_SC, few = _rows((x_SMD, zero_SM, sparse), begin, rows)
+        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC, few)
         return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
 
     start_SM = jnp.zeros_like(weight_SM)
@@ -174,26 +189,33 @@ def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, used):
     return (weight_SM * lse_SM).sum(), lse_SM
 
 
-def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, used):
+def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, sparse, used):
     def add_chunk(begin, rows, carry):
-        lse_SM, dx_SMD, dtable_SDV = carry
+        lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = carry
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
-        x_SCD, zero_SC = _rows(x_SMD, begin, rows), _rows(zero_SM, begin, rows)
-        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC)
+        x_SCD, zero_SC, few = _rows((x_SMD, zero_SM, sparse), begin, rows)
+        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC, few)
         # Rows are scaled beside the products, not the V logits of each between them.
         scale_SC1 = _rows(weight_SM, begin, rows)[..., None] / total_SC1
         dx_SCD = scale_SC1 * product("scv,vd->scd", exp_SCV, table_VD, precision)
         dtable_SDV += product("scd,scv->sdv", scale_SC1 * x_SCD, exp_SCV, precision)
-        return put(lse_SM, lse_SC1[..., 0]), put(dx_SMD, dx_SCD), dtable_SDV
+        if few is not None:
+            chosen_SCK = jnp.take_along_axis(exp_SCV, few.item, axis=-1)
+            dvalue_SMK = put(dvalue_SMK, scale_SC1 * chosen_SCK)
+        return put(lse_SM, lse_SC1[..., 0]), put(dx_SMD, dx_SCD), dtable_SDV, dvalue_SMK
 
     start = (
         jnp.zeros_like(weight_SM),
         jnp.zeros(x_SMD.shape, weight_SM.dtype),
         jnp.zeros((x_SMD.shape[0], *table_VD.shape[::-1]), weight_SM.dtype),
+        None if sparse is None else jnp.zeros(sparse.value.shape, weight_SM.dtype),
     )
-    lse_SM, dx_SMD, dtable_SDV = _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start)
+    lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = _for_each_chunk(
+        add_chunk, used, x_SMD.shape[1], chunk, start
+    )
     dtable_VD = dtable_SDV.sum(0).T.astype(table_VD.dtype)
-    gradients = (dx_SMD.astype(x_SMD.dtype), dtable_VD, lse_SM)
+    dvalue_SMK = None if sparse is None else dvalue_SMK.astype(sparse.value.dtype)
+    gradients = (dx_SMD.astype(x_SMD.dtype), dtable_VD, lse_SM, dvalue_SMK)
     return ((weight_SM * lse_SM).sum(), lse_SM), gradients
 
 
@@ -201,8 +223,14 @@ def _weighted_sum_backward(chunk, precision, gradients, cotangents):
     del chunk, precision
     # The log-sum-exps are for reading alone: their cotangent is 0.
     total, _ = cotangents
-    scaled = jax.tree.map(lambda gradient: (total * gradient).astype(gradient.dtype), gradients)
-    return (*scaled, None, None)
+    *dense, dvalue_SMK = jax.tree.map(
+        lambda gradient: (total * gradient).astype(gradient.dtype), gradients
+    )
+    dsparse = None
+    if dvalue_SMK is not None:
+        no_gradient = np.zeros(dvalue_SMK.shape, jax.dtypes.float0)
+        dsparse = SparseLogits(no_gradient, dvalue_SMK)
+    return (*dense, None, dsparse, None)
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)

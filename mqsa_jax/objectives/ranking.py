@@ -1,11 +1,13 @@
 """The ranking loss: softmax cross-entropy over all items and one padding class."""
 
 import chex
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.reduction import Reduction, reduction_weights
+from mqsa_jax.objectives.sparse_logits import SparseLogits
 
 
 def ranking_loss(
@@ -13,13 +15,14 @@ def ranking_loss(
     item_VD: Float[Array, "V D"],
     target_N: Int[Array, "*B N"],
     *,
+    sparse: SparseLogits | None = None,
     where: Bool[Array, "*B N"] | None = None,
     reduce_fn: Reduction = jnp.mean,
     sharded: bool = False,
 ) -> Float[Array, ""]:
     r"""Softmax cross-entropy of the next item, [N, V] logits never kept.
 
-        l_n = log( 1 + sum_j exp(z_n . E_j) ) - z_n . E_target(n)
+        l_n = log( 1 + sum_j exp(s_nj) ) - s_n,target(n),    s_nj = z_n . E_j + sparse_nj
 
     The 1 is a padding class whose logit is always 0, as in the authors' code.
 
@@ -27,6 +30,7 @@ def ranking_loss(
       user_ND: [..., N, D] user vectors z.
       item_VD: [V, D] item vectors E.
       target_N: [..., N] int32 index 0..V-1 of the next item.
+      sparse: [..., N, K] what is added to few scores of each row; None: nothing.
       where: [..., N] which rows count; None: all. Others may hold anything finite.
       reduce_fn: linear reduction taking `where=`, such as `jnp.mean` or `jnp.sum`. For a loss a
         row, `jax.vmap` over single rows [D].
@@ -47,7 +51,13 @@ def ranking_loss(
       2.3026
     """
     loss = ranking_cross_entropy(
-        user_ND, item_VD, target_N, where=where, reduce_fn=reduce_fn, sharded=sharded
+        user_ND,
+        item_VD,
+        target_N,
+        sparse=sparse,
+        where=where,
+        reduce_fn=reduce_fn,
+        sharded=sharded,
     )
     return combine([loss], item_VD, [1.0])[0]
 
@@ -57,6 +67,7 @@ def ranking_cross_entropy(
     item_VD: Float[Array, "V D"],
     target_N: Int[Array, "*B N"],
     *,
+    sparse: SparseLogits | None = None,
     where: Bool[Array, "*B N"] | None = None,
     reduce_fn: Reduction = jnp.mean,
     sharded: bool = False,
@@ -68,9 +79,14 @@ def ranking_cross_entropy(
     weight_N = reduction_weights(reduce_fn, where_N)
     lead = target_N.shape[0] if sharded else 1
     target_logit_N = (user_ND * item_VD[target_N]).sum(-1)
+    if sparse is not None:
+        chex.assert_shape([sparse.item, sparse.value], (*target_N.shape, None))
+        target_logit_N += sparse.at(target_N)
+        sparse = jax.tree.map(lambda leaf: leaf.reshape(lead, -1, leaf.shape[-1]), sparse)
     return LinearCrossEntropy(
         x=user_ND.reshape(lead, -1, user_ND.shape[-1]),
         weight=weight_N.reshape(lead, -1),
         expected_logit=(weight_N * target_logit_N).sum(),
         zero_class=True,
+        sparse=sparse,
     )

@@ -1,0 +1,29 @@
+"""Logits of few classes a row, to be added to dense ones that are never kept."""
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from mqsa_jax.pytree import Leaf
+
+
+@struct.dataclass
+class SparseLogits:
+    """What is added to few logits of each row: value[n, k] to logit[n, item[n, k]]."""
+
+    item: Leaf
+    """int32 [..., K] classes 0..V-1; those that are named twice in a row get both values."""
+    value: Leaf
+    """float32 [..., K]; 0 where there is nothing to add."""
+
+    def added_to(self, logit: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
+        """[..., V] the logits with these."""
+        add = jnp.vectorize(
+            lambda logit_V, item_K, value_K: logit_V.at[item_K].add(value_K),
+            signature="(v),(k),(k)->(v)",
+        )
+        return add(logit, self.item, self.value)
+
+    def at(self, item: Int[Array, "*B"]) -> Float[Array, "*B"]:
+        """[...] what is added to the logit of one class of each row."""
+        return (self.value * (self.item == item[..., None])).sum(-1)
