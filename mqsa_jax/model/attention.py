@@ -1,16 +1,22 @@
-"""L-query self-attention as a pure function of its parameters."""
+"""L-query self-attention as a pure function of its parameters, and the layers it is made of."""
 
 from collections.abc import Callable, Mapping
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.model.windowed_mean import causal_mask, windowed_mean
 from mqsa_jax.precision import Precision, product
 
 LAYER_NORM_EPSILON = 1e-12
 """Effectively none, as in the authors' code; only keeps a constant vector from giving NaN."""
+
+
+def norm_init(_: Key[Array, ""], dim: int) -> dict[str, Array]:
+    """Parameters of `layer_norm`, [D] each: scales of 1 and biases of 0."""
+    return {"scale": jnp.ones(dim), "bias": jnp.zeros(dim)}
 
 
 def layer_norm(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
@@ -20,6 +26,13 @@ def layer_norm(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[
     return (x_D - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON) * params["scale"] + params[
         "bias"
     ]
+
+
+def dense_init(key: Key[Array, ""], dim: int, width: int | None = None) -> dict[str, Array]:
+    """Parameters of `dense`: Glorot uniform kernel [D, F], bias 0 [F]; F is D unless `width`."""
+    width = dim if width is None else width
+    kernel = nn.initializers.glorot_uniform()(key, (dim, width))
+    return {"kernel": kernel, "bias": jnp.zeros(width)}
 
 
 def dense(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
-from mqsa_jax.model.attention import dense, l_query_attention, layer_norm
+from mqsa_jax.model.attention import dense, dense_init, l_query_attention, layer_norm, norm_init
 from mqsa_jax.model.dropout import keep_masks
 from mqsa_jax.precision import Precision
 from mqsa_jax.pytree import Leaf
@@ -35,15 +35,6 @@ class Sequences:
 def position_units(sequences: Sequences) -> Int[Array, "*B T"]:
     """[..., T] a number for each position that does not depend on where it was packed."""
     return sequences.segment * sequences.segment.shape[-1] + sequences.position
-
-
-def _dense_init(key: Key[Array, ""], dim: int) -> dict[str, Array]:
-    kernel = nn.initializers.glorot_uniform()(key, (dim, dim))
-    return {"kernel": kernel, "bias": jnp.zeros(dim)}
-
-
-def _norm_init(_: Key[Array, ""], dim: int) -> dict[str, Array]:
-    return {"scale": jnp.ones(dim), "bias": jnp.zeros(dim)}
 
 
 def attention_mask(mask_TW: Float[Array, "*B T W"], num_heads: int) -> Float[Array, "*B H T T"]:
@@ -82,8 +73,8 @@ class Block(nn.Module):
             mask = masks[f"{self.name}/{name}"]
             return value * (attention_mask(mask, self.num_heads) if name == "attention" else mask)
 
-        attention = {name: self.param(name, _dense_init, dim) for name in ("query", "key", "value")}
-        attention["query_norm"] = self.param("query_norm", _norm_init, dim)
+        attention = {name: self.param(name, dense_init, dim) for name in ("query", "key", "value")}
+        attention["query_norm"] = self.param("query_norm", norm_init, dim)
         mixed_TD = l_query_attention(
             attention,
             x_TD,
@@ -93,8 +84,8 @@ class Block(nn.Module):
             drop=lambda weights_HTT: drop("attention", weights_HTT),
             precision=self.precision,
         )
-        out_TD = layer_norm(self.param("attention_norm", _norm_init, dim), mixed_TD)
-        ffn_in, ffn_out = (self.param(name, _dense_init, dim) for name in ("ffn_in", "ffn_out"))
+        out_TD = layer_norm(self.param("attention_norm", norm_init, dim), mixed_TD)
+        ffn_in, ffn_out = (self.param(name, dense_init, dim) for name in ("ffn_in", "ffn_out"))
         hidden_TD = drop("hidden", nn.relu(dense(ffn_in, out_TD, self.precision)))
         out_TD = out_TD + drop("output", dense(ffn_out, hidden_TD, self.precision))
         return jnp.where((segment_T >= 0)[..., None], out_TD, 0)
@@ -122,7 +113,7 @@ class Branch(nn.Module):
         for block in range(self.num_blocks):
             name = f"block_{block}"
             x_TD = Block(self.num_heads, self.precision, name=name)(x_TD, window, segment_T, masks)
-        return layer_norm(self.param("output_norm", _norm_init, x_TD.shape[-1]), x_TD)
+        return layer_norm(self.param("output_norm", norm_init, x_TD.shape[-1]), x_TD)
 
 
 class Encoder(nn.Module):
