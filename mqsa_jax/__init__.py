@@ -12,6 +12,7 @@ _HOMES = {
     "windowed_mean": "model.windowed_mean",
     "l_query_attention": "model.attention",
     "count_transitions": "objectives.transitions",
+    "multi_step": "objectives.multi_step",
     "transition_teacher": "objectives.teacher",
     "teacher_probabilities": "objectives.teacher",
     "ranking_loss": "objectives.ranking",
