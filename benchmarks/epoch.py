@@ -55,8 +55,8 @@ class Options:
 
 def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
     """Seconds of the project's own epoch, of packing it on the host, and of its validation."""
-    counts = experiment.transition_counts()
-    source = experiment.batch_source(counts)
+    relations = experiment.relations()
+    source = experiment.batch_source(relations.counts)
     capacity = source.capacity()
     began = time.perf_counter()
     stacks = list(source.batches(0, STEPS_PER_PROGRAM, capacity))
@@ -66,7 +66,7 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
 
     def run_epoch(state: TrainState) -> TrainState:
         for batches in stacks:
-            state, _ = program(state, batches, key, counts)
+            state, _ = program(state, batches, key, relations)
         return state
 
     state = jax.block_until_ready(run_epoch(experiment.initial_state()))

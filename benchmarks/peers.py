@@ -51,8 +51,8 @@ NOTES = {
 
 def own_result(experiment: Experiment) -> dict[str, Any]:
     """Seconds and sizes of this project; the same keys as the peers print."""
-    counts = experiment.transition_counts()
-    source = experiment.batch_source(counts)
+    relations = experiment.relations()
+    source = experiment.batch_source(relations.counts)
     capacity = source.capacity()
     program = compile_epoch(experiment.encoder, experiment.layout)
     key = experiment.layout.replicate(run_key(source.seed))
@@ -61,7 +61,7 @@ def own_result(experiment: Experiment) -> dict[str, Any]:
     for epoch in range(1 + OWN_EPOCHS):
         began = time.perf_counter()
         for batches in source.batches(epoch, STEPS_PER_PROGRAM, capacity):
-            state, _ = program(state, batches, key, counts)
+            state, _ = program(state, batches, key, relations)
         jax.block_until_ready(state)
         epoch_seconds.append(time.perf_counter() - began)
     # Neither peer leaves seen items out of the ranking here.

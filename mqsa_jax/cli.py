@@ -8,17 +8,21 @@ import dataclasses
 import importlib
 import io
 import sys
+import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
 import tyro
 
-from mqsa_jax.config import Config
+from mqsa_jax.config import Config, ModelConfig, ModelName
 from mqsa_jax.data.sources import dataset_names, resolve_dataset
 from mqsa_jax.errors import UserError
+from mqsa_jax.zoo.spec import check_model_settings, with_model_settings
 
 Parsed = TypeVar("Parsed")
+PLUS = "mqsa-ted-plus"
+"""The model whose settings lie in configs/NAME_plus.py."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +76,15 @@ def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequ
 
 def _train(arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
-    defaults = _dataset_defaults(_peek(arguments, "dataset") or Config.dataset)
+    dataset = _peek(arguments, "dataset") or Config.dataset
+    defaults = _defaults(dataset, _peek(arguments, "model") or ModelConfig.model)
     config = _parse("train.py", Config, arguments, _train.__doc__, defaults)
     if config.dataset.lower() in dataset_names():
         config = dataclasses.replace(config, dataset=config.dataset.lower())
     config.validate()
+    check_model_settings(config)
 
+    from mqsa_jax.inference.counting import count_and_test
     from mqsa_jax.report import print_result
     from mqsa_jax.training.loop import train
     from mqsa_jax.training.run_dir import RunDirectory
@@ -87,7 +94,10 @@ def _train(arguments: Sequence[str]) -> None:
     experiment = _load(config)
     if not config.run.resume:
         run_dir.delete_run()
-    result = train(experiment, run_dir, resume)
+    if experiment.spec.counting:
+        result = count_and_test(experiment, run_dir)
+    else:
+        result = train(experiment, run_dir, resume)
     print_result(config.dataset, result, run_dir.path)
 
 
@@ -95,6 +105,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     """Ranks every user's held-out item among all items with the best epoch of a run."""
     options = _parse("eval.py", EvalConfig, arguments, _evaluate.__doc__)
 
+    from mqsa_jax.inference.counting import evaluate_counting
     from mqsa_jax.inference.evaluation import Protocol
     from mqsa_jax.report import print_result
     from mqsa_jax.training.loop import restore_best
@@ -107,9 +118,12 @@ def _evaluate(arguments: Sequence[str]) -> None:
     config = dataclasses.replace(config, run=run)
     config.validate()
     experiment = _load(config)
-    state, epoch = restore_best(experiment, run_dir)
     protocol = Protocol(options.split, options.exclude_seen)
-    result = experiment.evaluate(state, epoch, protocol, run_dir)
+    if experiment.spec.counting:
+        result = evaluate_counting(experiment, protocol, run_dir)
+    else:
+        state, epoch = restore_best(experiment, run_dir)
+        result = experiment.evaluate(state, epoch, protocol, run_dir)
     print_result(config.dataset, result, run_dir.path)
 
 
@@ -130,12 +144,19 @@ def _load(config: Config) -> Any:
     return Experiment(config, histories, DeviceLayout.of(config.run.devices))
 
 
-def _dataset_defaults(dataset: str) -> Config:
-    """The configuration of configs/NAME.py, or the general one for a file of the user's own."""
-    name = dataset.lower()
-    if name not in dataset_names():
-        return Config(dataset=dataset)
-    return importlib.import_module(f"configs.{name}").config
+def _defaults(dataset: str, model: str) -> Config:
+    """The configuration of configs/NAME.py, or of NAME_plus.py, with what the model settles.
+
+    A file of the user's own has the general one.
+    """
+    name, plus = dataset.lower(), model == PLUS
+    config = Config(dataset=dataset)
+    if name in dataset_names():
+        config = importlib.import_module(f"configs.{name}{'_plus' if plus else ''}").config
+    if model not in typing.get_args(ModelName):
+        return config  # for the parser to complain of
+    chosen = dataclasses.replace(config.model, model=model)
+    return with_model_settings(dataclasses.replace(config, model=chosen))
 
 
 def _peek(arguments: Sequence[str], flag: str) -> str | None:

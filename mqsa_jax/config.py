@@ -12,15 +12,39 @@ from typing import Any, Literal
 
 from mqsa_jax.errors import UserError
 
+ModelName = Literal[
+    "mqsa-ted",
+    "mqsa",
+    "l-query",
+    "sasrec",
+    "sasrec-ted",
+    "gru4rec",
+    "gru4rec-ted",
+    "fmlp",
+    "fmlp-ted",
+    "ges",
+    "grareg",
+    "graphsage",
+    "gat",
+    "mqsa-ted-plus",
+    "popular",
+    "transition",
+    "transition-rows",
+    "transition-paths",
+]
+"""The rows of the results' table; each is a file of `mqsa_jax/zoo`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The two-branch L-query encoder (paper, section 3)."""
+    """The encoder; by default the two-branch L-query one (paper, section 3)."""
 
+    model: ModelName = "mqsa-ted"
+    """What is trained; a model fixes some flags and may start others from defaults of its own."""
     dim: int = 64
     """Width of item vectors and hidden layers (d in the paper)."""
     num_blocks: int = 1
-    """Attention blocks in each of the two branches (the paper uses 1)."""
+    """Blocks of each branch of attention (the paper uses 1), or layers of another backbone."""
     num_heads: int = 1
     """Attention heads; must divide --dim."""
     window: int = 3
@@ -43,8 +67,38 @@ class ObjectiveConfig:
     """Softmax temperature of teacher and student, above 0 (tau in the paper)."""
     time_span: int = 1
     """Steps ahead that count as a transition; 1 counts direct successors only."""
+    span_decay: float = 1.0
+    """Weight of one more step ahead, or on a path, above 0, at most 1; 1 weighs all alike."""
+    symmetric: float = 0.0
+    """Share in which a transition counts backwards too, 0 to 1."""
+    popularity: float = 0.0
+    """Exponent that damps transitions of frequent items; 0 does not, 0.5 normalises the graph."""
+    multi_step: int = 1
+    """Transitions of the longest path from which the teacher learns; 1 takes no paths."""
     l2: float = 1e-4
     """Weight of half the sum of squares of all parameters."""
+    lambda_graph: float = 1.0
+    """Weight of the graph regularisation of --model grareg; others have none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TermConfig:
+    """The sparse transition term of the scores (mqsa_jax/model/transition_term.py)."""
+
+    term_items: int = 0
+    """Recent items from which transitions are scored; 0: scores are inner products alone."""
+    term_neighbours: int = 16
+    """Strongest transitions of an item that are kept."""
+    term_weight: float = 8.0
+    """Weight of the newest item's transitions at the start; it is learned."""
+    term_decay: float = 0.6
+    """Factor of that weight from an item to the one before it, above 0, at most 1."""
+    term_span: int = 3
+    """Steps ahead that count as a transition of the term."""
+    term_span_decay: float = 0.5
+    """Weight of one more step ahead, above 0, at most 1."""
+    term_symmetric: float = 0.5
+    """Share in which a transition of the term counts backwards too, 0 to 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +143,7 @@ class Config:
     """synthetic, beauty, sports, toys, yelp, or the path of a file `user item item ...`."""
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    term: TermConfig = TermConfig()
     training: TrainingConfig = TrainingConfig()
     run: RunConfig = RunConfig()
 
@@ -122,19 +177,33 @@ class Config:
 _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 _NOT_NEGATIVE = (lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or above")
 _POSITIVE = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
+_SHARE = (lambda v: 0 <= v <= 1, "between 0 and 1")
+_FACTOR = (lambda v: 0 < v <= 1, "above 0 and at most 1")
 _RANGES = {
     "dim": _AT_LEAST_1,
     "num_blocks": _AT_LEAST_1,
     "num_heads": _AT_LEAST_1,
     "window": _AT_LEAST_1,
-    "alpha": (lambda v: 0 <= v <= 1, "between 0 and 1"),
+    "alpha": _SHARE,
     "dropout": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
     # The newest of the max_len items is a target alone, so that one item would train nothing.
     "max_len": (lambda v: v >= 2, "at least 2"),
     "lambda_kd": _NOT_NEGATIVE,
     "tau": _POSITIVE,
     "time_span": _AT_LEAST_1,
+    "span_decay": _FACTOR,
+    "symmetric": _SHARE,
+    "popularity": _NOT_NEGATIVE,
+    "multi_step": _AT_LEAST_1,
     "l2": _NOT_NEGATIVE,
+    "lambda_graph": _NOT_NEGATIVE,
+    "term_items": (lambda v: v >= 0, "0 or above"),
+    "term_neighbours": _AT_LEAST_1,
+    "term_weight": _POSITIVE,
+    "term_decay": _FACTOR,
+    "term_span": _AT_LEAST_1,
+    "term_span_decay": _FACTOR,
+    "term_symmetric": _SHARE,
     "lr": _POSITIVE,
     "batch_size": _AT_LEAST_1,
     "epochs": _AT_LEAST_1,

@@ -9,7 +9,10 @@ from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, RunConfig, Tra
 from mqsa_jax.errors import UserError
 
 COUNTS = ["dim", "num_blocks", "num_heads", "window"]
-COUNTS += ["time_span", "batch_size", "epochs", "patience", "devices"]
+COUNTS += ["time_span", "multi_step", "batch_size", "epochs", "patience", "devices"]
+
+NUMBERS = ["alpha", "dropout", "lambda_kd", "tau", "l2", "lr"]
+NUMBERS += ["span_decay", "symmetric", "popularity"]
 
 
 def changed(**values) -> Config:
@@ -24,7 +27,7 @@ def test_flat_holds_every_value_by_its_own_name_in_order():
         training=TrainingConfig(epochs=7),
         run=RunConfig(parallel="pmap"),
     )
-    parts = (config.model, config.objective, config.training, config.run)
+    parts = (config.model, config.objective, config.term, config.training, config.run)
     names = ["dataset"] + [field.name for part in parts for field in dataclasses.fields(part)]
     flat = config.flat()
     assert list(flat) == names
@@ -65,6 +68,8 @@ def test_the_defaults_and_the_ends_of_all_ranges_are_valid():
         dict(dim=1, num_blocks=1, num_heads=1, window=1, max_len=2, time_span=1),
         dict(batch_size=1, epochs=1, patience=1, tau=1e-6, lr=1e-12),
         dict(dim=48, num_heads=3, window=10**6),
+        dict(span_decay=1e-6, symmetric=0.0, popularity=0.0, multi_step=1),
+        dict(span_decay=1.0, symmetric=1.0, popularity=2.0, multi_step=3),
     ):
         changed(**values).validate()
 
@@ -90,6 +95,12 @@ def test_counts_start_at_1(name, value):
         ("tau", 0.0),
         ("tau", -1.0),
         ("tau", math.inf),
+        ("span_decay", 0.0),
+        ("span_decay", 1.1),
+        ("symmetric", -0.1),
+        ("symmetric", 1.1),
+        ("popularity", -0.1),
+        ("popularity", math.inf),
         ("l2", -1e-9),
         ("l2", math.inf),
         ("lr", 0.0),
@@ -105,7 +116,7 @@ def test_a_value_out_of_range_is_named(name, value):
         changed(**{name: value}).validate()
 
 
-@pytest.mark.parametrize("name", ["alpha", "dropout", "lambda_kd", "tau", "l2", "lr"])
+@pytest.mark.parametrize("name", NUMBERS)
 def test_no_number_is_out_of_every_range(name):
     with pytest.raises(UserError, match="got nan$"):
         changed(**{name: math.nan}).validate()

@@ -81,14 +81,14 @@ def test_training_is_of_the_precision_and_evaluation_is_not():
         training = dataclasses.replace(config.training, precision=precision)
         configured = dataclasses.replace(config, training=training)
         experiment = Experiment(configured, histories, DeviceLayout.of(1))
-        state, counts = experiment.initial_state(), experiment.transition_counts()
+        state, relations = experiment.initial_state(), experiment.relations()
         # Larger embeddings than at the start, where all logits are alike.
         larger = 30 * state.params["item_embedding"]
         state = state.replace(params={**state.params, "item_embedding": larger})
-        source = experiment.batch_source(counts)
+        source = experiment.batch_source(relations.counts)
         batches = next(source.batches(0, 1, source.capacity()))
         program = compile_epoch(experiment.encoder, experiment.layout)
-        _, losses[precision] = program(state, batches, run_key(0), counts)
+        _, losses[precision] = program(state, batches, run_key(0), relations)
         ranks[precision] = experiment.evaluator(Protocol("test")).ranks(state.params, state.hyper)
     for name in ("loss_rec", "loss_kd"):
         fine, coarse = (getattr(losses[p], name)[0] for p in ("float32", "bfloat16"))

@@ -1,19 +1,22 @@
 """Full-ranking, leave-one-out evaluation: users packed once, ranks counted chunk by chunk."""
 
 import dataclasses
+from functools import partial
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
-from mqsa_jax.inference.ranking import target_ranks
+from mqsa_jax.inference.ranking import scores, target_ranks
 from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
+from mqsa_jax.model.relations import ItemRelations, item_vectors
+from mqsa_jax.model.transition_term import past_items, transition_term
 from mqsa_jax.objectives import metrics
 from mqsa_jax.objectives.linear_logsumexp import chunk_rows
 from mqsa_jax.pytree import Leaf
@@ -119,19 +122,45 @@ def _seen_pairs(
 
 
 def rank_users(
-    params: Params, hyper: Hyperparameters, data: EvaluationSet, *, encoder: Encoder
+    params: Params,
+    hyper: Hyperparameters,
+    data: EvaluationSet,
+    relations: ItemRelations | None = None,
+    *,
+    encoder: Encoder,
 ) -> Float[Array, "C S B"]:
     """[C, S, B] rank of each user's target; a pure function, a scan over chunks."""
+    item_VD = item_vectors(encoder, params, relations)
 
     def rank_chunk(_, chunk: EvaluationSet):
-        user_SRTD = apply(encoder, params, chunk.inputs, window=hyper.window, alpha=hyper.alpha)
-        flat_SND = user_SRTD.reshape(user_SRTD.shape[0], -1, user_SRTD.shape[-1])
-        user_SBD = jnp.take_along_axis(flat_SND, chunk.last[..., None], axis=1)
-        ranks = jax.vmap(target_ranks, in_axes=(0, None, 0, 0, 0))
-        item_VD = params["item_embedding"]
-        return None, ranks(user_SBD, item_VD, chunk.target, chunk.seen_user, chunk.seen_item)
+        user_SRTD = apply(
+            encoder,
+            params,
+            chunk.inputs,
+            window=hyper.window,
+            alpha=hyper.alpha,
+            item_VD=item_VD,
+        )
+        term = None
+        if encoder.num_recent:
+            inputs = chunk.inputs
+            num_past = encoder.num_recent + relations.near.step_weight.shape[-1]
+            past_SRTP = past_items(inputs.item, inputs.segment, num_past)
+            past_SBP = _at_last(past_SRTP, chunk.last)
+            term = transition_term(params["transition_term"], past_SBP, relations.near)
+        score_SBV = jax.vmap(scores, in_axes=(0, None, 0))(
+            _at_last(user_SRTD, chunk.last), item_VD, term
+        )
+        ranks = jax.vmap(target_ranks)
+        return None, ranks(score_SBV, chunk.target, chunk.seen_user, chunk.seen_item)
 
     return jax.lax.scan(rank_chunk, None, data)[1]
+
+
+def _at_last(leaf_SRTK: Array, last_SB: Int[Array, "S B"]) -> Array:
+    """[S, B, K] entries at each user's newest item."""
+    flat_SNK = leaf_SRTK.reshape(leaf_SRTK.shape[0], -1, leaf_SRTK.shape[-1])
+    return jnp.take_along_axis(flat_SNK, last_SB[..., None], axis=1)
 
 
 class Evaluator:
@@ -143,18 +172,19 @@ class Evaluator:
         protocol: Protocol,
         encoder: Encoder,
         layout: DeviceLayout,
+        relations: ItemRelations | None = None,
     ):
         data = build_evaluation_set(histories, protocol, encoder.max_len, layout.num_shards)
         self._num_users = histories.num_users
         self._data = layout.shard(data, axis=1)
+        self._relations = relations
         self._program = jax.jit(
-            lambda params, hyper, data: rank_users(params, hyper, data, encoder=encoder),
-            out_shardings=layout.replicated,
+            partial(rank_users, encoder=encoder), out_shardings=layout.replicated
         )
 
     def start(self, params: Params, hyper: Hyperparameters) -> Float[Array, "C S B"]:
         """Starts ranking and does not wait: an array for `finish`, on the devices."""
-        return self._program(params, hyper, self._data)
+        return self._program(params, hyper, self._data, self._relations)
 
     def finish(self, rank_CSB: Float[Array, "C S B"]) -> np.ndarray:
         """[U] float32 rank of every user's target, in the order of the histories; waits for it.

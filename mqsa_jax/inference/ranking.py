@@ -4,10 +4,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mqsa_jax.objectives.sparse_logits import SparseLogits
 
-def target_ranks(
+
+def scores(
     user_BD: Float[Array, "B D"],
     item_VD: Float[Array, "V D"],
+    sparse: SparseLogits | None = None,
+) -> Float[Array, "B V"]:
+    """[B, V] inner products, and what is added to few of each user's; float32 on every device."""
+    # In full, or scores that differ would tie on devices whose products are coarser by default.
+    score_BV = jnp.einsum("bd,vd->bv", user_BD, item_VD, precision="highest")
+    return score_BV if sparse is None else sparse.added_to(score_BV)
+
+
+def target_ranks(
+    score_BV: Float[Array, "B V"],
     target_B: Int[Array, " B"],
     seen_user_M: Int[Array, " M"],
     seen_item_M: Int[Array, " M"],
@@ -15,19 +27,16 @@ def target_ranks(
     """1 + items scored strictly higher + half the ties, over all items but those seen.
 
     Args:
-      user_BD: [B, D] user vectors.
-      item_VD: [V, D] item vectors.
+      score_BV: [B, V] scores of all items for each user.
       target_B: [B] int32 target of each user.
-      seen_user_M: [M] int32 with `seen_item_M`, pairs (row of `user_BD`, item) to leave out of the
+      seen_user_M: [M] int32 with `seen_item_M`, pairs (row of `score_BV`, item) to leave out of the
         ranking, none twice and none a target; a row of B or above is padding.
       seen_item_M: [M] int32.
 
     Returns:
       [B] ranks, 1 to V, halves included; NaN where a score is NaN.
     """
-    num_users = user_BD.shape[0]
-    # In full, or scores that differ would tie on devices whose products are coarser by default.
-    score_BV = jnp.einsum("bd,vd->bv", user_BD, item_VD, precision="highest")
+    num_users = score_BV.shape[0]
     target_score_B = jnp.take_along_axis(score_BV, target_B[:, None], axis=1)[:, 0]
     target_score_B1 = target_score_B[:, None]
 

@@ -14,6 +14,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.model.attention import dense, dense_init, l_query_attention, layer_norm, norm_init
 from mqsa_jax.model.dropout import keep_masks
+from mqsa_jax.model.fmlp import FMLP
+from mqsa_jax.model.gru import GRU
+from mqsa_jax.model.parts import Backbone, Graph
 from mqsa_jax.precision import Precision
 from mqsa_jax.pytree import Leaf
 
@@ -125,27 +128,44 @@ class Encoder(nn.Module):
     num_blocks: int
     num_heads: int
     precision: Precision = "float32"
+    backbone: Backbone = "attention"
+    graph: Graph = "unused"
+    """How the graph of item transitions enters the item vectors; see `item_vectors`."""
+    num_recent: int = 0
+    """K, recent items that the transition term of the scores looks at; 0: there is no term."""
+
+    def _parts(self) -> dict[str, nn.Module]:
+        """The modules that work on the sequence, by name."""
+        if self.backbone == "attention":
+            sizes = (self.num_blocks, self.num_heads, self.precision)
+            return {name: Branch(*sizes, name=name) for name in ("short", "long")}
+        kind = {"gru": GRU, "fmlp": FMLP}[self.backbone]
+        return {self.backbone: kind(self.num_blocks, self.precision, name=self.backbone)}
 
     @nn.compact
-    def __call__(self, sequences: Sequences, window, alpha, draw=None):
-        """Sequences [..., T] to user vectors [..., T, D]; `draw(widths)` makes dropout masks."""
+    def __call__(self, sequences: Sequences, window, alpha, draw=None, item_VD=None):
+        """Sequences [..., T] to user vectors [..., T, D]; `draw(widths)` makes dropout masks.
+
+        `item_VD` are the vectors of the items, if not the embedding itself.
+        """
         normal = nn.initializers.normal(EMBEDDING_STDDEV)
-        item_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
+        embedding_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
+        item_VD = embedding_VD if item_VD is None else item_VD
         position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
-        branches = {
-            name: Branch(self.num_blocks, self.num_heads, self.precision, name=name)
-            for name in ("short", "long")
-        }
         segment_T = sequences.segment
+        parts = self._parts()
+        masks = dict.fromkeys(parts)
         x_TD = self.dim**0.5 * item_VD[sequences.item] + position_TD[sequences.position]
-        masks = {"short": None, "long": None}
         if draw is not None:
-            widths = branches["long"].mask_widths(self.dim, segment_T.shape[-1])
-            masks = draw({"input": {"x": self.dim}, "short": widths, "long": widths})
+            length = segment_T.shape[-1]
+            widths = {name: part.mask_widths(self.dim, length) for name, part in parts.items()}
+            masks = draw({"input": {"x": self.dim}, **widths})
             x_TD *= masks["input"]["x"]
         x_TD = jnp.where((segment_T >= 0)[..., None], x_TD, 0)
-        short_TD = branches["short"](x_TD, 1, segment_T, masks["short"])
-        long_TD = branches["long"](x_TD, window, segment_T, masks["long"])
+        if self.backbone != "attention":
+            return parts[self.backbone](x_TD, segment_T, masks[self.backbone])
+        short_TD = parts["short"](x_TD, 1, segment_T, masks["short"])
+        long_TD = parts["long"](x_TD, window, segment_T, masks["long"])
         return alpha * short_TD + (1 - alpha) * long_TD
 
 
@@ -167,8 +187,9 @@ def apply(
     alpha: Float[Array, ""] | float,
     dropout: Float[Array, ""] | float = 0.0,
     key: Key[Array, ""] | None = None,
+    item_VD: Float[Array, "V D"] | None = None,
 ) -> Float[Array, "*B T D"]:
-    """User vector at every position of every history; `user @ item_embedding.T` are the scores.
+    """User vector at every position of every history; `user @ item_VD.T` are the scores.
 
     Args:
       encoder: sizes of the model.
@@ -178,11 +199,10 @@ def apply(
       alpha: share of the short branch, 0 to 1; may be traced.
       dropout: probability of dropping a unit; may be traced. Used only with a key.
       key: randomness of dropout; None at evaluation: nothing is dropped.
+      item_VD: [V, D] vectors of the items; None: the embedding.
 
     Returns:
       [..., T, D]; the last position of a history holds the vector that predicts its next item.
     """
-    if key is None:
-        return encoder.apply({"params": params}, sequences, window, alpha)
-    draw = partial(keep_masks, key, dropout, position_units(sequences))
-    return encoder.apply({"params": params}, sequences, window, alpha, draw)
+    draw = None if key is None else partial(keep_masks, key, dropout, position_units(sequences))
+    return encoder.apply({"params": params}, sequences, window, alpha, draw, item_VD)

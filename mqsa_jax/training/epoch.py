@@ -8,15 +8,15 @@ import jax
 from jaxtyping import Array, Key
 
 from mqsa_jax.model.encoder import Encoder
+from mqsa_jax.model.relations import ItemRelations
 from mqsa_jax.objectives.teacher import transition_teacher
-from mqsa_jax.objectives.transitions import TransitionCounts
 from mqsa_jax.training.batch import Batch
 from mqsa_jax.training.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses, train_step
 
 EpochProgram = Callable[
-    [TrainState, Batch, Key[Array, ""], TransitionCounts], tuple[TrainState, Losses]
+    [TrainState, Batch, Key[Array, ""], ItemRelations], tuple[TrainState, Losses]
 ]
 
 
@@ -24,7 +24,7 @@ def run_steps(
     state: TrainState,
     batches: Batch,
     key: Key[Array, ""],
-    counts: TransitionCounts,
+    relations: ItemRelations,
     *,
     encoder: Encoder,
     axis_name: str | None = None,
@@ -35,8 +35,10 @@ def run_steps(
       State after the last step, and the losses of every step [steps].
     """
     # Soft labels depend on tau, which may differ from run to run: made here, once a program.
-    teacher = transition_teacher(counts, state.hyper.tau)
-    step = partial(train_step, encoder=encoder, teacher=teacher, axis_name=axis_name)
+    teacher = transition_teacher(relations.counts, state.hyper.tau)
+    step = partial(
+        train_step, encoder=encoder, teacher=teacher, relations=relations, axis_name=axis_name
+    )
     return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
 
 
@@ -52,24 +54,24 @@ def compile_epoch(
     if parallel == "pmap":
         return _pmapped_epoch(encoder, layout)
     program = jax.jit(partial(run_steps, encoder=encoder), out_shardings=layout.replicated)
-    return lambda state, batches, key, counts: program(
-        state, layout.shard(batches, axis=1), key, counts
+    return lambda state, batches, key, relations: program(
+        state, layout.shard(batches, axis=1), key, relations
     )
 
 
 def _pmapped_epoch(encoder: Encoder, layout: DeviceLayout) -> EpochProgram:
-    def body(state: TrainState, batches: Batch, key, counts: TransitionCounts):
+    def body(state: TrainState, batches: Batch, key, relations: ItemRelations):
         # pmap takes the shard axis away; the step expects one, here of length 1.
         batches = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim > 1 else leaf, batches)
-        return run_steps(state, batches, key, counts, encoder=encoder, axis_name=DATA_AXIS)
+        return run_steps(state, batches, key, relations, encoder=encoder, axis_name=DATA_AXIS)
 
     mapped = jax.pmap(
         body, axis_name=DATA_AXIS, in_axes=(None, 1, None, None), devices=layout.devices
     )
 
-    def program(state: TrainState, batches: Batch, key, counts: TransitionCounts):
+    def program(state: TrainState, batches: Batch, key, relations: ItemRelations):
         num_positions = batches.num_positions[:, None].repeat(layout.num_shards, axis=1)
-        state, losses = mapped(state, batches.replace(num_positions=num_positions), key, counts)
+        state, losses = mapped(state, batches.replace(num_positions=num_positions), key, relations)
         return layout.replicate(jax.tree.map(lambda leaf: leaf[0], (state, losses)))
 
     return program

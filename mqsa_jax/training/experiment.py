@@ -6,18 +6,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from mqsa_jax.config import Config
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
 from mqsa_jax.model.encoder import Encoder
+from mqsa_jax.model.item_graph import item_graph
+from mqsa_jax.model.relations import ItemRelations
+from mqsa_jax.model.transition_term import neighbours, normalised
+from mqsa_jax.objectives.multi_step import multi_step
 from mqsa_jax.objectives.transitions import TransitionCounts, count_transitions
 from mqsa_jax.training.batch import BatchSource
 from mqsa_jax.training.devices import DeviceLayout
 from mqsa_jax.training.provenance import provenance, versions
 from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.training.state import Hyperparameters, TrainState, init_state, make_encoder
+from mqsa_jax.zoo.spec import ModelSpec, load_model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,18 +46,62 @@ class Experiment:
         seed = np.uint32(self.config.training.seed)
         return make(self.encoder, Hyperparameters.of(self.config), seed)
 
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is built of."""
+        return load_model(self.config.model.model)
+
     def transition_counts(self) -> TransitionCounts:
         """Transitions of the training items, on all devices."""
-        kept = splits.window(self.histories, "train", self.config.model.max_len)
+        objective = self.config.objective
+        counts = self._counts(
+            time_span=objective.time_span,
+            decay=objective.span_decay,
+            symmetric=objective.symmetric,
+            popularity=objective.popularity,
+        )
+        return self.layout.replicate(multi_step(counts, objective.multi_step, objective.span_decay))
+
+    def term_matrix(self) -> scipy.sparse.csr_array:
+        """[V, V] M of the transition term, with all of its entries."""
+        return normalised(self._term_counts())[0]
+
+    def relations(self) -> ItemRelations:
+        """Everything of item transitions that the model needs, on all devices."""
+        counts, graph, near = self.transition_counts(), None, None
+        if self.spec.graph != "unused":
+            graph = item_graph(counts)
+        term = self.config.term
+        if term.term_items:
+            near = neighbours(
+                self._term_counts(),
+                term.term_neighbours,
+                term.term_items,
+                term.term_span,
+                term.term_span_decay,
+            )
+        return self.layout.replicate(ItemRelations(counts, graph, near))
+
+    def _term_counts(self) -> TransitionCounts:
+        term = self.config.term
+        return self._counts(
+            time_span=term.term_span, decay=term.term_span_decay, symmetric=term.term_symmetric
+        )
+
+    def _counts(self, time_span: int, **options: float) -> TransitionCounts:
+        max_len = self.config.model.max_len
+        kept = splits.window(self.histories, "train", max_len)
         segment_N, source_N = kept.flat_index()
-        counts = jax.jit(count_transitions, static_argnums=2, static_argnames="time_span")(
+        # No two items of a history lie further apart.
+        options["time_span"] = min(time_span, max_len - 1)
+        # All are static: options that are off then cost nothing.
+        count = jax.jit(count_transitions, static_argnums=2, static_argnames=tuple(options))
+        return count(
             jnp.asarray(self.histories.items[source_N]),
             jnp.asarray(segment_N.astype(np.int32)),
             self.histories.num_items,
-            # No two items of a history lie further apart.
-            time_span=min(self.config.objective.time_span, self.config.model.max_len - 1),
-        )
-        return self.layout.replicate(counts.trimmed())
+            **options,
+        ).trimmed()
 
     def batch_source(self, counts: TransitionCounts) -> BatchSource:
         """Training batches."""
@@ -64,17 +114,25 @@ class Experiment:
             self.layout.num_shards,
         )
 
-    def evaluator(self, protocol: Protocol) -> Evaluator:
-        """Evaluation of all users."""
+    def evaluator(self, protocol: Protocol, relations: ItemRelations | None = None) -> Evaluator:
+        """Evaluation of all users; `relations` are made if not at hand."""
         # However coarse the training is, what is reported of it is not.
         encoder = self.encoder.clone(precision="float32")
-        return Evaluator(self.histories, protocol, encoder, self.layout)
+        return Evaluator(
+            self.histories, protocol, encoder, self.layout, relations or self.relations()
+        )
 
     def evaluate(
         self, state: TrainState, epoch: int, protocol: Protocol, run_dir: RunDirectory
     ) -> dict[str, Any]:
         """Ranks all users and writes the result to the run's folder."""
-        ranks_U = self.evaluator(protocol).ranks(state.params, state.hyper)
+        evaluator = self.evaluator(protocol)
+        return self.record(evaluator.ranks(state.params, state.hyper), epoch, protocol, run_dir)
+
+    def record(
+        self, ranks_U: np.ndarray, epoch: int, protocol: Protocol, run_dir: RunDirectory
+    ) -> dict[str, Any]:
+        """Writes what the ranks [U] of all users come to, to the run's folder; returns it."""
         result = {
             **summarise(ranks_U),
             "split": protocol.split,

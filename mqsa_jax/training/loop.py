@@ -11,6 +11,7 @@ import numpy as np
 
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
+from mqsa_jax.model.relations import ItemRelations
 from mqsa_jax.training.batch import Batch, BatchSource
 from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.training.epoch import compile_epoch
@@ -146,9 +147,10 @@ def _run_epochs(
     if is_finished(history, settings.epochs, settings.patience):
         return state, history
     run_dir.delete_results()
-    validation = experiment.evaluator(Protocol("valid"))
-    run_epoch = _epoch_runner(experiment, validation, len(history))
-    running, through = run_epoch(state), 0.0
+    relations = experiment.relations()
+    validation = experiment.evaluator(Protocol("valid"), relations)
+    run_epoch = _epoch_runner(experiment, relations, validation, len(history))
+    running, ended = run_epoch(state), 0.0
     with Progress(run_dir.events, len(history), settings.epochs) as progress:
         while running is not None:
             state, upcoming = running.state, None
@@ -156,10 +158,11 @@ def _run_epochs(
             if not is_finished([*history, _no_better(history)], settings.epochs, settings.patience):
                 upcoming = run_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running)}
-            # Since the devices had this epoch and were through with the one before.
-            line["seconds"] = round(time.perf_counter() - max(running.began, through), 3)
+            # Since the devices had this epoch and had trained the one before. The validation of
+            # that one, which they do meanwhile, is part of it.
+            began, ended = max(running.began, ended), time.perf_counter()
+            line["seconds"] = round(ended - began, 3)
             history.append(line | _validation_line(validation, running))
-            through = time.perf_counter()
             _save(experiment, checkpoints, state, history)
             run_dir.write_history(history)
             progress.show(history[-1], best_epoch(history))
@@ -175,19 +178,19 @@ def _no_better(history: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _epoch_runner(
-    experiment: Experiment, validation: Evaluator, epochs_done: int
+    experiment: Experiment, relations: ItemRelations, validation: Evaluator, epochs_done: int
 ) -> Callable[[TrainState], _RunningEpoch]:
     """A function that starts the next epoch and its validation from a state, and does not wait."""
     settings, layout = experiment.config.training, experiment.layout
-    counts = experiment.transition_counts()
-    stacks = prefetched(_stacks(experiment.batch_source(counts), epochs_done, settings.epochs))
+    source = experiment.batch_source(relations.counts)
+    stacks = prefetched(_stacks(source, epochs_done, settings.epochs))
     program = compile_epoch(experiment.encoder, layout, experiment.config.run.parallel)
     key = layout.replicate(run_key(settings.seed))
 
     def run_epoch(state: TrainState) -> _RunningEpoch:
         parts = []
         for batches in next(stacks):
-            state, losses = program(state, batches, key, counts)
+            state, losses = program(state, batches, key, relations)
             parts.append(losses)
         began = time.perf_counter()
         return _RunningEpoch(state, parts, validation.start(state.params, state.hyper), began)

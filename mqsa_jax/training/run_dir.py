@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.config import Config
+from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.errors import UserError
 
 MAY_CHANGE = {"epochs", "patience", "data_dir", "run_dir", "resume"}
@@ -49,8 +49,9 @@ class RunDirectory:
 
     @classmethod
     def of(cls, config: Config) -> "RunDirectory":
-        """`--run-dir`, or runs/DATASET-SEED."""
-        name = f"{Path(config.dataset).stem.lower()}-{config.training.seed}"
+        """`--run-dir`, or runs/DATASET-SEED; runs/DATASET-MODEL-SEED of another model."""
+        model = "" if config.model.model == ModelConfig.model else f"{config.model.model}-"
+        name = f"{Path(config.dataset).stem.lower()}-{model}{config.training.seed}"
         return cls(config.run.run_dir or Path("runs") / name)
 
     @property

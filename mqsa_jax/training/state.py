@@ -8,7 +8,10 @@ from jaxtyping import Array, Int, Integer, Key
 
 from mqsa_jax.config import Config
 from mqsa_jax.model.encoder import Encoder, init
+from mqsa_jax.model.graph_layers import gat_init, graphsage_init
+from mqsa_jax.model.transition_term import term_init
 from mqsa_jax.pytree import Leaf
+from mqsa_jax.zoo.spec import load_model
 
 
 @struct.dataclass
@@ -24,6 +27,9 @@ class Hyperparameters:
     tau: Leaf
     l2: Leaf
     lr: Leaf
+    lambda_graph: Leaf
+    term_weight: Leaf
+    term_decay: Leaf
 
     @classmethod
     def of(cls, config: Config) -> "Hyperparameters":
@@ -64,7 +70,7 @@ def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
 
 def make_encoder(config: Config, num_items: int) -> Encoder:
     """The encoder of a configuration for V = `num_items`."""
-    model = config.model
+    model, spec = config.model, load_model(config.model.model)
     return Encoder(
         num_items,
         model.dim,
@@ -72,6 +78,9 @@ def make_encoder(config: Config, num_items: int) -> Encoder:
         model.num_blocks,
         model.num_heads,
         config.training.precision,
+        spec.backbone,
+        spec.graph,
+        config.term.term_items,
     )
 
 
@@ -85,4 +94,12 @@ def init_state(
 ) -> TrainState:
     """State before the first step, a function of the seed."""
     params = init(encoder, run_key(seed))
+    # What lies outside of the sequence: it takes nothing from the key of the rest.
+    graph_init = {"graphsage": graphsage_init, "gat": gat_init}.get(encoder.graph)
+    if graph_init:
+        graph = graph_init(jax.random.fold_in(run_key(seed), 0), encoder.dim)
+        params = {**params, "graph": graph}
+    if encoder.num_recent:
+        term = term_init(hyper.term_weight, hyper.term_decay, encoder.num_recent)
+        params = {**params, "transition_term": term}
     return TrainState(params, adam(jnp.int32(0)).init(params), jnp.int32(0), hyper)

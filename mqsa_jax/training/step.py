@@ -8,10 +8,14 @@ from jaxtyping import Array, Float, Key
 
 from mqsa_jax.model.dropout import keep_mask
 from mqsa_jax.model.encoder import Encoder, Params, apply
+from mqsa_jax.model.item_graph import regularisation
+from mqsa_jax.model.relations import ItemRelations, item_vectors
+from mqsa_jax.model.transition_term import future_items, past_items, transition_term
 from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.distillation import distillation_cross_entropy
 from mqsa_jax.objectives.ranking import ranking_cross_entropy
 from mqsa_jax.objectives.reduction import Reduction
+from mqsa_jax.objectives.sparse_logits import SparseLogits
 from mqsa_jax.objectives.teacher import Teacher
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.batch import Batch
@@ -23,7 +27,7 @@ class Losses:
     """What a step reports; nats per position. An epoch holds one more leading axis."""
 
     loss: Leaf
-    """float32 [] `loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`."""
+    """float32 [] `loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`, and what graphs add."""
     loss_rec: Leaf
     """float32 [] ranking loss."""
     loss_kd: Leaf
@@ -38,6 +42,7 @@ def objective(
     encoder: Encoder,
     hyper: Hyperparameters,
     teacher: Teacher,
+    relations: ItemRelations | None = None,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], Losses]:
     """The combined objective `L_rec + lambda L_kd + l2 / 2 |theta|^2` of a batch [S, ...].
@@ -46,6 +51,7 @@ def objective(
     """
     share = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
     encoder_key, student_key = jax.random.split(key)
+    item_VD = item_vectors(encoder, params, relations)
     user_SRTD = apply(
         encoder,
         params,
@@ -54,9 +60,9 @@ def objective(
         alpha=hyper.alpha,
         dropout=hyper.dropout,
         key=encoder_key,
+        item_VD=item_VD,
     )
     shards, rows, length, dim = user_SRTD.shape
-    item_VD = params["item_embedding"]
 
     def mean(value, where, count=1.0):
         return share * (value * count).sum(where=where) / jnp.maximum(batch.num_positions, 1)
@@ -65,6 +71,7 @@ def objective(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,
         batch.target.reshape(shards, -1),
+        sparse=_term(params, batch, encoder, relations),
         where=batch.inputs.segment.reshape(shards, -1) >= 0,
         reduce_fn=mean,
         sharded=True,
@@ -75,7 +82,27 @@ def objective(
         [ranking, distillation], item_VD, [1.0, hyper.lambda_kd], encoder.precision
     )
     loss += hyper.l2 / 2 * squares
+    if encoder.graph == "regularised":
+        loss += hyper.lambda_graph * regularisation(item_VD, relations.graph)
     return loss, Losses(loss, loss_rec, loss_kd)
+
+
+def _term(
+    params: Params, batch: Batch, encoder: Encoder, relations: ItemRelations | None
+) -> SparseLogits | None:
+    """[S, R T, K W] the transition term of the scores, without what the history itself adds."""
+    if not encoder.num_recent:
+        return None
+    inputs, near = batch.inputs, relations.near
+    span = near.step_weight.shape[-1]
+    term = transition_term(
+        params["transition_term"],
+        past_items(inputs.item, inputs.segment, encoder.num_recent + span),
+        near,
+        future_items(batch.target, inputs.segment, span),
+    )
+    shards = inputs.item.shape[0]
+    return jax.tree.map(lambda leaf: leaf.reshape(shards, -1, leaf.shape[-1]), term)
 
 
 def _distillation(
@@ -109,6 +136,7 @@ def train_step(
     *,
     encoder: Encoder,
     teacher: Teacher,
+    relations: ItemRelations | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Losses]:
     """One step of Adam on the combined objective.
@@ -119,6 +147,7 @@ def train_step(
       key: the run's key; the step's own is folded from it and `state.step`.
       encoder: sizes of the model.
       teacher: soft labels at temperature `state.hyper.tau`.
+      relations: what the encoder needs to know of item transitions; None: nothing.
       axis_name: mapped axis over which gradients are averaged; None: the batch is whole.
 
     Returns:
@@ -131,6 +160,7 @@ def train_step(
         encoder=encoder,
         hyper=state.hyper,
         teacher=teacher,
+        relations=relations,
         axis_name=axis_name,
     )
     if axis_name is not None:

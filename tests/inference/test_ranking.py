@@ -5,12 +5,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.inference.ranking import target_ranks
+from mqsa_jax.inference.ranking import scores, target_ranks
 from tests import oracle
 
 B, V, D, M = 4, 10, 2, 16
 
-ranks = jax.jit(target_ranks)
+ranks = jax.jit(lambda user_BD, item_VD, *rest: target_ranks(scores(user_BD, item_VD), *rest))
 
 
 def pairs(seen_of_user):

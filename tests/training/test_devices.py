@@ -49,8 +49,8 @@ def train(parallel: str, num_devices: int) -> Outcome:
     histories = make_histories(range(1, 85), sequences)
     experiment = Experiment(CONFIG, histories, DeviceLayout.of(num_devices))
     layout, state = experiment.layout, experiment.initial_state()
-    counts = experiment.transition_counts()
-    source = experiment.batch_source(counts)
+    relations = experiment.relations()
+    source = experiment.batch_source(relations.counts)
     users = -(-CONFIG.training.batch_size // num_devices)
     capacity = Capacity(users, histories.num_items, int(source.num_successors.sum()))
     program = compile_epoch(experiment.encoder, layout, parallel)
@@ -59,7 +59,7 @@ def train(parallel: str, num_devices: int) -> Outcome:
     for epoch in range(EPOCHS):
         for batches in source.batches(epoch, 1, capacity):
             assert batches.target.shape[:2] == (1, num_devices)
-            state, loss = program(state, batches, key, counts)
+            state, loss = program(state, batches, key, relations)
             losses.append([float(x[0]) for x in (loss.loss, loss.loss_rec, loss.loss_kd)])
             if gradient is None:
                 # Adam's first moment starts from 0: after one step it is 0.1 of the gradient.

@@ -1,0 +1,10 @@
+"""Beauty, MQSA-TED with a sparse transition term in the scores: a recipe of our own.
+
+python train.py --dataset beauty --model mqsa-ted-plus
+
+What each part gains stands in docs/results.md.
+"""
+
+from configs.beauty import config
+
+__all__ = ["config"]

@@ -1,0 +1,5 @@
+"""FMLP-Rec with transition-aware embedding distillation."""
+
+from mqsa_jax.zoo.spec import ModelSpec
+
+spec = ModelSpec("FMLP-Rec with distillation", backbone="fmlp")

@@ -1,0 +1,21 @@
+"""Decayed, symmetric transitions over several steps, from the latest items; not trained.
+
+The transition term of `mqsa-ted-plus` alone: see mqsa_jax/model/transition_term.py.
+"""
+
+from mqsa_jax.zoo.spec import ModelSpec
+
+
+def counting(experiment):
+    """M as in the term, with all of its entries."""
+    from mqsa_jax.inference.counting import Counting
+
+    term = experiment.config.term
+    return Counting(experiment.term_matrix(), term.term_decay, term.term_items)
+
+
+spec = ModelSpec(
+    "decayed symmetric transitions up to 3 steps, from the latest 4 items; not trained",
+    defaults={"term_items": 4},
+    counting=counting,
+)

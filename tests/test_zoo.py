@@ -1,0 +1,114 @@
+"""Every model that `--model` selects: its settings, and that it trains or counts."""
+
+import dataclasses
+import typing
+
+import jax
+import numpy as np
+import pytest
+
+from mqsa_jax.config import Config, ModelConfig, ModelName, TrainingConfig
+from mqsa_jax.data.histories import make_histories
+from mqsa_jax.data.synthetic import synthetic_histories
+from mqsa_jax.errors import UserError
+from mqsa_jax.inference.counting import count_and_test, counting_ranks
+from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.epoch import compile_epoch
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.loop import train
+from mqsa_jax.training.run_dir import RunDirectory
+from mqsa_jax.training.state import run_key
+from mqsa_jax.zoo.spec import check_model_settings, load_model, with_model_settings
+
+NAMES = typing.get_args(ModelName)
+TRAINED = [name for name in NAMES if load_model(name).counting is None]
+COUNTED = [name for name in NAMES if name not in TRAINED]
+USERS = 300
+
+
+@pytest.fixture(scope="module")
+def histories():
+    whole = synthetic_histories()
+    sequences = np.split(whole.items[: whole.offsets[USERS]], whole.offsets[1:USERS])
+    return make_histories(range(USERS), sequences)
+
+
+def experiment_of(name, histories, **training):
+    model = ModelConfig(model=name, dim=16, max_len=12)
+    config = Config(model=model, training=TrainingConfig(batch_size=100, **training))
+    return Experiment(with_model_settings(config), histories, DeviceLayout.of(1))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trains_for_a_few_steps(name, histories):
+    experiment = experiment_of(name, histories, lr=0.01)
+    start, relations = experiment.initial_state(), experiment.relations()
+    source = experiment.batch_source(relations.counts)
+    program = compile_epoch(experiment.encoder, experiment.layout)
+    state, losses = start, []
+    for epoch in range(4):
+        for batches in source.batches(epoch, 10, source.capacity()):
+            state, loss = program(state, batches, run_key(1), relations)
+            losses.append(loss.loss_rec.mean())
+    assert np.isfinite(losses).all()
+    # Chance is the logarithm of the number of items, and one; so is the first epoch's loss, about.
+    assert losses[-1] < losses[0] - 0.1
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), start.params, state.params)
+    still = {
+        jax.tree_util.keystr(path) for path, did in jax.tree.leaves_with_path(moved) if not did
+    }
+    # A branch without a share in the user vector has nothing but its decay.
+    idle = {1.0: "['long']", 0.0: "['short']"}.get(experiment.config.model.alpha)
+    assert not {path for path in still if not (idle and path.startswith(idle))}
+    ranks = experiment.evaluator(Protocol("valid"), relations).ranks(state.params, state.hyper)
+    assert ((ranks >= 1) & (ranks <= histories.num_items)).all()
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counts(name, histories, tmp_path):
+    experiment = experiment_of(name, histories)
+    run_dir = RunDirectory(tmp_path)
+    result = count_and_test(experiment, run_dir)
+    assert (tmp_path / "valid_metrics.json").exists()
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+    assert run_dir.config().model.model == name
+    with np.load(tmp_path / "ranks.npz") as stored:
+        assert stored["test"].mean() < histories.num_items / 2
+    assert result["NDCG@20"] > 0
+
+
+def test_counting_by_hand():
+    # Training sees [1 2], [1 2], [1 3], [4 1]; the newest items before the targets are 3, 4, 4, 2.
+    sequences = [[1, 2, 3, 2], [1, 2, 4, 3], [1, 3, 4, 1], [4, 1, 2, 3]]
+    histories = make_histories(range(1, 5), [np.array(each) for each in sequences])
+
+    def ranks(name):
+        return counting_ranks(experiment_of(name, histories), Protocol("test", "none")).tolist()
+
+    # 1 occurs four times, 2 twice, 3 and 4 once.
+    assert ranks("popular") == [2, 3.5, 1, 3.5]
+    # From 3 and from 2 nothing leads anywhere: all four tie. From 4 only to 1.
+    assert ranks("transition") == [2.5, 3, 1, 2.5]
+    assert ranks("transition-rows") == ranks("transition")
+
+
+def test_a_model_trains_to_the_end_and_is_resumed(histories, tmp_path):
+    experiment = experiment_of("mqsa-ted-plus", histories, epochs=2)
+    run_dir = RunDirectory(tmp_path)
+    result = train(experiment, run_dir, resume=False)
+    assert train(experiment, run_dir, resume=True)["NDCG@20"] == result["NDCG@20"]
+
+
+def test_a_model_fixes_its_flags():
+    config = with_model_settings(Config(model=ModelConfig(model="sasrec")))
+    assert (config.model.alpha, config.objective.lambda_kd) == (1.0, 0.0)
+    check_model_settings(config)
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, alpha=0.5))
+    with pytest.raises(UserError, match="--model sasrec fixes --alpha at 1.0, got 0.5"):
+        check_model_settings(other)
+
+
+def test_the_five_rows_of_attention_share_a_program(histories):
+    names = ("mqsa-ted", "mqsa", "sasrec", "sasrec-ted", "l-query")
+    assert len({experiment_of(name, histories).encoder for name in names}) == 1
