@@ -3,8 +3,9 @@
     make bench && make bench-peers && cp benchmarks/results/*.json docs/performance/
     python docs/build_performance.py
 
-`commits.json` names commits, each with what changed and the gain that was predicted for it;
-`commits/COMMIT.jsonl` is the metrics.jsonl of `train.py --dataset toys --epochs 3` at that commit.
+`precision/` holds the test_metrics.json of `train.py --dataset toys --seed 1`, with and without
+`--precision bfloat16`. `commits.json` names commits, each with what changed and the gain that was
+predicted for it; `commits/COMMIT.jsonl` is the metrics.jsonl of `train.py --dataset toys --epochs 3` at that commit.
 """
 
 import json
@@ -46,9 +47,9 @@ def made_by(result: dict[str, Any]) -> str:
 
 
 def _public(arguments: list[str]) -> list[str]:
-    """Without the interpreters of peers, which are paths of one machine."""
+    """Without what are paths of one machine."""
     kept = list(arguments)
-    for flag in ("--recbole-python", "--rectools-python", "--data-dir"):
+    for flag in ("--recbole-python", "--rectools-python", "--data-dir", "--run-dir"):
         if flag in kept:
             place = kept.index(flag)
             del kept[place : place + 2]
@@ -128,10 +129,29 @@ def scaling() -> str:
             "## Scaling",
             made_by(result),
             f"One size varies at a time, the others stay at {base}. `ratio` is the temporary "
-            "memory of a step over parameters and optimiser state.",
+            "memory of a step, the new state among it, over parameters and optimiser state.",
             "![Step time and temporary memory against every size](performance/scaling.png)",
             table(exponents),
             table(result["rows"]),
+        ]
+    )
+
+
+def precision() -> str:
+    """What coarser factors of matrix products do to the test figures."""
+    rows = []
+    for name in ("float32", "bfloat16"):
+        result = json.loads((FOLDER / "precision" / f"{name}.json").read_text())
+        command = shlex.join(["python", *_public(result["provenance"]["command"])])
+        figures = {f"{metric}@20": f"{result[f'{metric}@20']:.4f}" for metric in ("HR", "NDCG")}
+        rows.append({"command": f"`{command}`", "epoch": result["epoch"], **figures})
+    made = result["provenance"]
+    return "\n\n".join(
+        [
+            "## Precision",
+            f"Test figures of Toys, commit {made['commit']}, {made['machine']}; one seed, between "
+            "whose like the figures of a model differ by more than these do.",
+            table(rows),
         ]
     )
 
@@ -159,6 +179,7 @@ def build() -> str:
         simple("inference_toys", "Ranking"),
         simple("startup_toys", "Start-up"),
         scaling(),
+        precision(),
         peers(),
     ]
     return "\n\n".join(sections) + "\n"
