@@ -5,7 +5,8 @@
 
 `precision/` holds the test_metrics.json of `train.py --dataset toys --seed 1`, with and without
 `--precision bfloat16`. `commits.json` names commits, each with what changed and the gain that was
-predicted for it; `commits/COMMIT.jsonl` is the metrics.jsonl of `train.py --dataset toys --epochs 3` at that commit.
+predicted for it; `commits/COMMIT.jsonl` is the metrics.jsonl that `train.py --dataset toys --epochs
+3` wrote at that commit.
 """
 
 import json

@@ -126,7 +126,7 @@ class RunConfig:
     data_dir: str | None = None
     """Folder of the data files; otherwise $MQSA_DATA_DIR, the user's cache, a download."""
     run_dir: str | None = None
-    """Folder of the results (default: runs/DATASET-SEED)."""
+    """Folder of the results (default: runs/DATASET-SEED, or runs/DATASET-MODEL-SEED)."""
     resume: bool = True
     """Continue the run that --run-dir holds; --no-resume deletes it and starts afresh."""
     devices: int | None = None

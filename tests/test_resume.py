@@ -288,6 +288,25 @@ def test_an_epoch_starts_before_the_last_one_is_read_and_none_in_vain(
     assert seen == ["start"] + ["start", "read"] * (epochs - 1) + ["read"]
 
 
+def test_seconds_go_from_the_end_of_one_epoch_to_that_of_the_next(tmp_path, monkeypatch):
+    """On a clock of its own: reading an epoch's losses takes 10 s, its validation's 100 s."""
+    clock = [0.0]
+
+    def taking(seconds, function):
+        def told(*inputs):
+            clock[0] += seconds
+            return function(*inputs)
+
+        return told
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(loop, "_epoch_line", taking(10, loop._epoch_line))
+    monkeypatch.setattr(loop, "_validation_line", taking(100, loop._validation_line))
+    train(tmp_path, 3)
+    written = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seconds"] for line in written] == [10, 110, 110]
+
+
 def with_nan(state):
     embedding = state.params["item_embedding"] * np.float32(np.nan)
     return state.replace(params={**state.params, "item_embedding": embedding})

@@ -11,6 +11,7 @@ import numpy as np
 
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.errors import UserError
+from mqsa_jax.zoo.spec import check_model_settings
 
 MAY_CHANGE = {"epochs", "patience", "data_dir", "run_dir", "resume"}
 """Flags in which a resumed run may differ from the one before: none changes an epoch's result."""
@@ -75,6 +76,7 @@ class RunDirectory:
             raise UserError(f"{self._config}: not a configuration; restore or delete it")
         config = Config.from_flat(values)
         config.validate()
+        check_model_settings(config)
         return config
 
     def check_resumable(self, config: Config) -> bool:
