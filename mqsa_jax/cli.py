@@ -1,4 +1,4 @@
-"""The command lines of train.py and eval.py: parse, delegate, and one line for what goes wrong.
+"""The command lines of train.py, eval.py and report.py: parse, delegate, one line for mistakes.
 
 JAX is imported only once the arguments have proved good, so that help and errors come at once.
 """
@@ -11,6 +11,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tyro
@@ -41,6 +42,18 @@ class EvalConfig:
     """Local devices to use (default: all of them)."""
 
 
+@dataclasses.dataclass(frozen=True)
+class ReportConfig:
+    """What report.py is asked for."""
+
+    results: str = "docs/results/benchmarks"
+    """Folder that holds the runs' folders."""
+    out: str = "docs"
+    """Folder that gets results.md, and results/figures and results/analysis."""
+    data_dir: str | None = None
+    """Folder of the data files; otherwise $MQSA_DATA_DIR, the user's cache, a download."""
+
+
 def train_main(arguments: Sequence[str] | None = None) -> int:
     """Runs train.py; returns its exit code."""
     return _run("train.py", _train, sys.argv[1:] if arguments is None else arguments)
@@ -49,6 +62,11 @@ def train_main(arguments: Sequence[str] | None = None) -> int:
 def eval_main(arguments: Sequence[str] | None = None) -> int:
     """Runs eval.py; returns its exit code."""
     return _run("eval.py", _evaluate, sys.argv[1:] if arguments is None else arguments)
+
+
+def report_main(arguments: Sequence[str] | None = None) -> int:
+    """Runs report.py; returns its exit code."""
+    return _run("report.py", _report, sys.argv[1:] if arguments is None else arguments)
 
 
 def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
@@ -77,7 +95,7 @@ def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequ
 def _train(arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
     dataset = _peek(arguments, "dataset") or Config.dataset
-    defaults = _defaults(dataset, _peek(arguments, "model") or ModelConfig.model)
+    defaults = default_config(dataset, _peek(arguments, "model") or ModelConfig.model)
     config = _parse("train.py", Config, arguments, _train.__doc__, defaults)
     if config.dataset.lower() in dataset_names():
         config = dataclasses.replace(config, dataset=config.dataset.lower())
@@ -127,6 +145,16 @@ def _evaluate(arguments: Sequence[str]) -> None:
     print_result(config.dataset, result, run_dir.path)
 
 
+def _report(arguments: Sequence[str]) -> None:
+    """Makes results.md, with tables, tests and figures, from the results of runs."""
+    options = _parse("report.py", ReportConfig, arguments, _report.__doc__)
+
+    from mqsa_jax.reporting.report import make_report
+
+    page = make_report(Path(options.results), Path(options.out), options.data_dir)
+    print(f"Report in {page}")
+
+
 def _load(config: Config) -> Any:
     """Reads or generates the data, and finds the devices."""
     path = resolve_dataset(config.dataset, config.run.data_dir)
@@ -144,7 +172,7 @@ def _load(config: Config) -> Any:
     return Experiment(config, histories, DeviceLayout.of(config.run.devices))
 
 
-def _defaults(dataset: str, model: str) -> Config:
+def default_config(dataset: str, model: str) -> Config:
     """The configuration of configs/NAME.py, or of NAME_plus.py, with what the model settles.
 
     A file of the user's own has the general one.

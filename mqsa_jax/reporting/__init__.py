@@ -1,0 +1,1 @@
+"""From the result files of runs to docs/results.md and its figures; without JAX."""
