@@ -5,7 +5,7 @@ DATASET ?= synthetic
 BENCH_DATASET ?= toys
 READY := $(VENV)/.ready
 
-.PHONY: train test lint bench bench-peers
+.PHONY: train test lint report bench bench-peers
 
 train: $(READY)
 	$(VENV)/bin/python train.py --dataset $(DATASET) $(ARGS)
@@ -16,6 +16,11 @@ test: $(READY)
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+# docs/results.md and its figures, from the runs kept in docs/results.
+report: $(READY)
+	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(VENV)/bin/python report.py $(ARGS)
 
 # The tables of docs/performance.md, as JSON in benchmarks/results; about 20 minutes on 2 quiet cores.
 bench: $(READY)

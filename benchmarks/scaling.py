@@ -3,7 +3,7 @@
     python -m benchmarks.scaling [--quick]
 
 One axis varies at a time, all others stay at `BASE`. Data are random, so that any size can be
-had; a step's cost hangs on sizes alone. Plotting takes matplotlib, which nothing else here does.
+had; a step's cost hangs on sizes alone. Plotting takes matplotlib.
 
 Shape legend: V items, N positions, R rows, T positions a row, U distinct items, M transitions.
 """

@@ -1,0 +1,191 @@
+"""What ranks, lists and data sets tell: computed where they are at hand, kept as small JSON files.
+
+The page is built from those files alone, so that it can be made again without ranks and data.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mqsa_jax.cli import default_config
+from mqsa_jax.data.histories import Histories, read_histories
+from mqsa_jax.data.sources import resolve_dataset
+from mqsa_jax.data.synthetic import synthetic_histories
+from mqsa_jax.errors import UserError
+from mqsa_jax.reporting import breakdown
+from mqsa_jax.reporting.lists import list_statistics
+from mqsa_jax.reporting.ranks import load_array, load_ranks, ndcg
+from mqsa_jax.reporting.runs import FULL_MODEL, Models, Run
+from mqsa_jax.reporting.significance import compare
+from mqsa_jax.training.run_dir import read_json, write_json
+
+Analysis = dict[str, Any]
+"""Of one data set:
+
+`runs`: NDCG@20 in the test of each run that took part, by which a stale file is recognised;
+`significance`: for each model the result of `compare`, with `seeds`, `users` and `runs`;
+`breakdown`: for each of `transition` and `popularity` the `groups`, their `users`, and each run's
+mean NDCG@20 in them; `lists`: for each run the result of `list_statistics`.
+"""
+
+
+def read_analysis(path: Path) -> Analysis:
+    """The kept file, or an empty analysis where there is none."""
+    empty: Analysis = {"runs": {}, "significance": {}, "breakdown": {}, "lists": {}}
+    if not path.exists():
+        return empty
+    kept = read_json(path)
+    if not isinstance(kept, dict) or kept.keys() != empty.keys():
+        raise UserError(f"{path}: not an analysis of report.py; delete it")
+    return kept
+
+
+def without_stale(analysis: Analysis, models: Models) -> Analysis:
+    """The part that is of these runs, as they are now."""
+    current = {run.name: run.test["NDCG@20"] for runs in models.values() for run in runs}
+    alive = {name for name, value in analysis["runs"].items() if current.get(name) == value}
+    significance = {
+        model: entry
+        for model, entry in analysis["significance"].items()
+        if set(entry["runs"]) <= alive
+    }
+    groups = {}
+    for kind, entry in analysis["breakdown"].items():
+        ndcg_of = {name: values for name, values in entry["ndcg"].items() if name in alive}
+        if ndcg_of:
+            groups[kind] = {**entry, "ndcg": ndcg_of}
+    return {
+        "runs": {name: current[name] for name in sorted(alive)},
+        "significance": significance,
+        "breakdown": groups,
+        "lists": {name: entry for name, entry in analysis["lists"].items() if name in alive},
+    }
+
+
+def update_analysis(dataset: str, models: Models, path: Path, data_dir: str | None) -> None:
+    """Computes anew what files at hand allow, and writes it with what is kept of the rest."""
+    analysis = without_stale(read_analysis(path), models)
+    ranked = _with_file(models, "ranks.npz")
+    listed = _with_file(models, "recommendations.npz")
+    ranks = {run.name: load_ranks(run) for runs in ranked.values() for run in runs}
+    analysis["significance"].update(significance(ranked, ranks))
+    if ranked or listed:
+        some_run = next(iter((ranked or listed).values()))[0]
+        try:
+            histories = load_histories(some_run.config["dataset"], data_dir)
+        except UserError as error:
+            warnings.warn(
+                f"{dataset}: no breakdown computed, as its data are not at hand: {error}",
+                UserWarning,
+                stacklevel=2,
+            )
+        else:
+            _check_same_data(_all(ranked) + _all(listed), histories)
+            _update_by_data(analysis, ranked, ranks, listed, histories)
+    for run in _all(ranked) + _all(listed):
+        analysis["runs"][run.name] = run.test["NDCG@20"]
+    if analysis["runs"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, _sorted(analysis))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _with_file(models: Models, file: str) -> Models:
+    found = {model: [run for run in runs if run.has(file)] for model, runs in models.items()}
+    return {model: runs for model, runs in found.items() if runs}
+
+
+def _all(models: Models) -> list[Run]:
+    return [run for runs in models.values() for run in runs]
+
+
+def _sorted(value: Any) -> Any:
+    """The same with keys in order, so that the file does not hang on the order of computing."""
+    if not isinstance(value, dict):
+        return value
+    return {key: _sorted(value[key]) for key in sorted(value)}
+
+
+def load_histories(dataset: str, data_dir: str | None) -> Histories:
+    """The histories of a data set, sought as train.py seeks them."""
+    path = resolve_dataset(dataset, data_dir)
+    return synthetic_histories() if path is None else read_histories(path)
+
+
+def _check_same_data(runs: Iterable[Run], histories: Histories) -> None:
+    fingerprint = histories.fingerprint()
+    for run in runs:
+        if run.test["data_fingerprint"] != fingerprint:
+            raise UserError(
+                f"{run.folder}: tested on other data than those at hand for {run.dataset} "
+                "(data_fingerprint differs); name their folder with --data-dir"
+            )
+
+
+Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
+"""[U] user ids and [U] ranks by name of the run."""
+
+
+def significance(ranked: Models, ranks: Ranks) -> dict[str, Any]:
+    """Each model against the full one, averaged over the seeds that both have."""
+    full = {run.seed: run for run in ranked.get(FULL_MODEL, [])}
+    results = {}
+    for model, runs in ranked.items():
+        pairs = _pairs(runs, full)
+        if model == FULL_MODEL or not pairs:
+            continue
+        own, other = ([ranks[run.name] for run in side] for side in zip(*pairs, strict=True))
+        if any(not np.array_equal(user_U, own[0][0]) for user_U, _ in own + other):
+            names = ", ".join(str(run.folder) for pair in pairs for run in pair)
+            raise UserError(f"{names}: ranks of different users; test all on the same data")
+        values = [_seed_mean(side, value) for value in (ndcg, np.log2) for side in (own, other)]
+        results[model] = {
+            **compare(*values),
+            "users": len(values[0]),
+            "seeds": sorted(other.seed for _, other in pairs),
+            "runs": sorted({run.name for pair in pairs for run in pair}),
+        }
+    return results
+
+
+def _pairs(runs: list[Run], full: dict[int, Run]) -> list[tuple[Run, Run]]:
+    """Each run with the full model's of the same seed; one that is not trained with all of them."""
+    if not runs[0].epochs:
+        return [(runs[0], other) for other in full.values()]
+    return [(run, full[run.seed]) for run in runs if run.seed in full]
+
+
+def _seed_mean(
+    ranks: list[tuple[np.ndarray, np.ndarray]], value: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """[U] mean over runs of a value of the rank."""
+    return np.mean([value(rank_U) for _, rank_U in ranks], axis=0)
+
+
+def _update_by_data(
+    analysis: Analysis, ranked: Models, ranks: Ranks, listed: Models, histories: Histories
+) -> None:
+    """Breakdown and list statistics, which need the data set."""
+    some_run = (_all(ranked) or _all(listed))[0]
+    max_len = default_config(some_run.config["dataset"], FULL_MODEL).model.max_len
+    count_V = breakdown.item_counts(histories, max_len)
+    target_U = histories.items[histories.offsets[1:] - 1]
+    groups = {
+        "transition": breakdown.transition_groups(breakdown.transition_counts(histories, max_len)),
+        "popularity": breakdown.popularity_groups(count_V[target_U]),
+    }
+    for kind, (names, group_U) in groups.items() if ranked else ():
+        entry = analysis["breakdown"].setdefault(kind, {"ndcg": {}})
+        entry["groups"] = names
+        entry["users"] = np.bincount(group_U, minlength=len(names)).tolist()
+        for name, (user_U, rank_U) in ranks.items():
+            if not np.array_equal(user_U, histories.user_ids):
+                raise UserError(f"run {name}: ranks.npz is of other users than the data set's")
+            entry["ndcg"][name] = breakdown.group_means(ndcg(rank_U), group_U, len(names))
+    for run in _all(listed):
+        top_UK = load_array(run, "recommendations.npz", "test_top20")
+        analysis["lists"][run.name] = list_statistics(top_UK, count_V)

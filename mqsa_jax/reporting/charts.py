@@ -1,0 +1,171 @@
+"""Which charts the page shows, and their values; drawn by figures.py."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+from mqsa_jax.reporting.analysis import Analysis
+from mqsa_jax.reporting.runs import FULL_MODEL, MODELS, Models, Run, place
+
+SWEPT = {
+    "window": "items",
+    "alpha": "share of the short branch",
+    "lambda_kd": "weight of the distillation",
+    "tau": "temperature",
+}
+"""Flags whose influence is shown, with what they count."""
+
+Sweeps = dict[str, dict[int | float, list[Run]]]
+"""For each flag that was varied: its values, ascending, each with its runs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A line of a panel."""
+
+    label: str
+    style: int
+    """Number of its colour and dashes: 0 is the full model's."""
+    x: list[float]
+    y: list[float]
+    error: list[float] | None = None
+    """Standard deviations."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Axes with lines."""
+
+    xlabel: str
+    lines: list[Line]
+    ticks: list[str] | None = None
+    """Names of x = 0, 1, 2, …; None: x is a number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A picture: panels side by side, with one legend."""
+
+    name: str
+    """Of the file, without ending."""
+    alt: str
+    """What it shows: its title, and what the page says in its place."""
+    ylabel: str
+    panels: list[Panel]
+    same_y: bool = True
+    """Whether the panels share one range of y."""
+
+
+def style_of(model: str) -> int:
+    """The same number for a model in every chart."""
+    return place(MODELS, model)[0]
+
+
+def learning_chart(dataset: str, models: Models) -> Chart | None:
+    """Validation NDCG@20 over epochs: mean over seeds, as far as all of them went."""
+    lines = []
+    for model, runs in models.items():
+        curves = [[line["valid_NDCG@20"] for line in run.epochs] for run in runs if run.epochs]
+        if curves:
+            y = [statistics.mean(values) for values in zip(*curves, strict=False)]
+            x = [float(epoch) for epoch in range(1, len(y) + 1)]
+            label = model if len(curves) == 1 else f"{model} ({len(curves)} seeds)"
+            lines.append(Line(label, style_of(model), x, y))
+    if not lines:
+        return None
+    return Chart(
+        f"learning_{dataset}",
+        f"Validation NDCG@20 on {dataset} over epochs, a line a model",
+        "Validation NDCG@20",
+        [Panel("Epoch (passes over the users)", lines)],
+    )
+
+
+def sweeps(runs: list[Run], models: Models) -> Sweeps:
+    """For each flag of `SWEPT` that was varied: its values, each with its runs.
+
+    The runs are those of the full model that differ in this flag alone from the runs that stand
+    for it; the latter give one of the values.
+    """
+    if FULL_MODEL not in models:
+        return {}
+    base = models[FULL_MODEL]
+    found: Sweeps = {}
+    for run in runs:
+        if run.dataset != base[0].dataset or run.model != FULL_MODEL:
+            continue
+        names = {*run.differs, *base[0].differs}
+        changed = [name for name in names if run.config.get(name) != base[0].config.get(name)]
+        if len(changed) == 1 and changed[0] in SWEPT:
+            values = found.setdefault(changed[0], {base[0].config[changed[0]]: list(base)})
+            values.setdefault(run.config[changed[0]], []).append(run)
+    return {flag: dict(sorted(found[flag].items())) for flag in SWEPT if flag in found}
+
+
+def sensitivity_chart(dataset: str, swept: Sweeps) -> Chart | None:
+    """NDCG@20 in validation and test over the values of each flag."""
+    panels = []
+    for flag, values in swept.items():
+        by_split = {
+            "validation": [[run.valid for run in runs] for runs in values.values()],
+            "test": [[run.test["NDCG@20"] for run in runs] for runs in values.values()],
+        }
+        lines = []
+        for style, (split, results) in enumerate(by_split.items(), start=1):
+            known = [
+                (float(x), [y for y in ys if y is not None])
+                for x, ys in enumerate(results)
+                if any(y is not None for y in ys)
+            ]
+            means = [statistics.mean(ys) for _, ys in known]
+            errors = [statistics.stdev(ys) if len(ys) > 1 else 0.0 for _, ys in known]
+            lines.append(Line(split, style, [x for x, _ in known], means, errors))
+        xlabel = f"--{flag.replace('_', '-')} ({SWEPT[flag]})"
+        panels.append(Panel(xlabel, lines, [f"{value:g}" for value in values]))
+    if not panels:
+        return None
+    return Chart(
+        f"sensitivity_{dataset}",
+        f"NDCG@20 of {FULL_MODEL} on {dataset} over one flag at a time",
+        "NDCG@20",
+        panels,
+    )
+
+
+BREAKDOWN_AXES = {
+    "transition": "Times training saw the test's transition",
+    "popularity": "Occurrences of the target in training",
+}
+
+
+def breakdown_means(entry: dict, runs: Sequence[Run]) -> list[float | None] | None:
+    """[G] mean over the runs that took part; None where nobody is, or if no run took part."""
+    rows = [entry["ndcg"][run.name] for run in runs if run.name in entry["ndcg"]]
+    if not rows:
+        return None
+    return [
+        None if values[0] is None else statistics.mean(values) for values in zip(*rows, strict=True)
+    ]
+
+
+def breakdown_chart(dataset: str, models: Models, analysis: Analysis) -> Chart | None:
+    """Test NDCG@20 by what training saw of the test case."""
+    panels = []
+    for kind, entry in sorted(analysis["breakdown"].items(), reverse=True):
+        lines = []
+        for model, runs in models.items():
+            means = breakdown_means(entry, runs)
+            if means:
+                known = [(float(x), y) for x, y in enumerate(means) if y is not None]
+                x, y = (list(values) for values in zip(*known, strict=True))
+                lines.append(Line(model, style_of(model), x, y))
+        panels.append(Panel(BREAKDOWN_AXES[kind], lines, entry["groups"]))
+    if not panels:
+        return None
+    return Chart(
+        f"breakdown_{dataset}",
+        f"Test NDCG@20 on {dataset} by frequency of the transition and of the target",
+        "Test NDCG@20",
+        panels,
+        same_y=False,
+    )

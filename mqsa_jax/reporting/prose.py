@@ -1,0 +1,57 @@
+"""The page's sentences, and which command makes each section's numbers."""
+
+HEAD = """# Results
+
+Made by `python report.py`; only published figures are typed by hand. The runs lie in
+`docs/results/benchmarks`, their files as `train.py` wrote them, and [Runs](#runs) gives the command
+of each. Full ranking of all items, leave-one-out (see [method.md](method.md)). The epoch of the
+best validation NDCG@20 gives the test figures. `mqsa-ted` is the full model."""
+
+MAIN = """Means over seeds ± standard deviation. Published figures stand in italics below our own.
+Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
+
+SIGNIFICANCE = """Each model against `mqsa-ted`, paired by user: a user's NDCG@20, and log2 of the
+rank, are averaged over the seeds that both have; what is not trained has no seed. The interval is
+that of 10,000 bootstrap resamples of the users. p is of Wilcoxon's signed-rank test, two-sided,
+with Holm's correction over the models of a data set. Ranked better are users whose target the
+model places higher than `mqsa-ted` does, ties by halves. All this is about other users, not about
+other seeds. Made by `python report.py` from `ranks.npz` of the runs, kept in
+`docs/results/analysis`."""
+NO_RANKS = """None yet: it takes `ranks.npz` of `mqsa-ted` and of another model with a seed in
+common."""
+LEFT_OUT = """In no test and breakdown for want of `ranks.npz`: {}."""
+
+ABLATION = """Means over seeds ± standard deviation. Differences to the full model are paired by
+seed, ± their standard error. Made by `python report.py` from `test_metrics.json` of the
+[runs](#runs)."""
+NO_ABLATION = """None yet: it takes runs of `mqsa-ted` and of `mqsa`, `sasrec-ted`, `sasrec` or
+`l-query` on one data set."""
+
+SENSITIVITY = """Runs of `mqsa-ted` that differ in one flag alone from those of the first table; ±
+and bars are standard deviations over seeds. Made by `python report.py` from `metrics.jsonl` and
+`test_metrics.json` of the [runs](#runs)."""
+NO_SENSITIVITY = """None yet: it takes runs of `mqsa-ted` that differ from the others in one of
+`--window`, `--alpha`, `--lambda-kd`, `--tau` alone."""
+
+BREAKDOWN = """Test NDCG@20 of groups of users, means over seeds. First by how often training saw
+the transition that the test asks for, from the last item before the target to the target, as
+direct successors in training items. Then by how often the target occurs in training, in groups of
+about equal size. Made by `python report.py` from `ranks.npz` of the runs and the data set, kept
+in `docs/results/analysis`."""
+NO_BREAKDOWN = """None yet: it takes `ranks.npz` of the runs, and the data set."""
+
+LISTS = """Of the 20 items that each user is recommended. Coverage: share of all items that
+anybody is recommended. Novelty: mean of -log2 of an item's share of the training occurrences,
+each count plus one. Popularity: mean count of the recommended items in training. Gini: how
+unequally recommendations spread over items, 0 if evenly. Made by `python report.py` from
+`recommendations.npz` of the runs and the data set, kept in `docs/results/analysis`."""
+NO_LISTS = """None yet: coverage, novelty and popularity bias take `recommendations.npz`, which no
+run has."""
+
+LEARNING = """Validation NDCG@20, mean over seeds as far as all of them went. Made by `python
+report.py` from `metrics.jsonl` of the [runs](#runs), which holds losses and the other metrics
+too."""
+NO_LEARNING = """No run has epochs."""
+
+RUNS = """Commands without folders of data and results. Seconds: median of an epoch's training.
+The commit is that of the evaluation."""

@@ -1,0 +1,62 @@
+"""How each run was made: command, commit, machine, versions, seconds an epoch."""
+
+import shlex
+import statistics
+
+from mqsa_jax.reporting.runs import Run
+from mqsa_jax.reporting.tables import table
+
+
+def command(run: Run) -> str:
+    """The command without the folders of one machine."""
+    words = list(run.test["provenance"]["command"])
+    for flag in ("--run-dir", "--data-dir"):
+        while flag in words:
+            place = words.index(flag)
+            del words[place : place + 2]
+    words = [word for word in words if not word.startswith(("--run-dir=", "--data-dir="))]
+    if words[0].endswith("eval.py"):
+        words += ["--run-dir", f"runs/{run.name}"]
+    return f"`{shlex.join(['python', *words])}`"
+
+
+def runs_section(runs: list[Run]) -> str:
+    """A line a run, then versions and notes."""
+    versions = [_versions(run) for run in runs]
+    letters = {text: _letter(place) for place, text in enumerate(dict.fromkeys(versions))}
+    rows = []
+    for run, text in zip(runs, versions, strict=True):
+        made = run.test["provenance"]
+        epochs, best, seconds = _training(run)
+        figures = [epochs, best, seconds, f"{run.test['NDCG@20']:.4f}"]
+        rows.append(
+            [run.name, command(run), made["commit"], made["machine"], letters[text], *figures]
+        )
+    head = ["run", "command", "commit", "machine", "versions"]
+    software = [f"- {letter}: {text}" for text, letter in letters.items()]
+    notes = [f"- {run.name}: {run.note}" for run in runs if run.note]
+    paragraphs = [
+        table([*head, "epochs", "best epoch", "s an epoch", "test NDCG@20"], rows),
+        "Versions:\n\n" + "\n".join(software),
+    ]
+    if notes:
+        paragraphs.append("Notes:\n\n" + "\n".join(notes))
+    return "\n\n".join(paragraphs)
+
+
+def _training(run: Run) -> tuple[str, str, str]:
+    """Epochs, the tested one, and median seconds of training an epoch; none if not trained."""
+    if not run.epochs:
+        return "not trained", "", ""
+    seconds = statistics.median(line["seconds"] for line in run.epochs)
+    return str(len(run.epochs)), str(run.test["epoch"]), f"{seconds:.1f}"
+
+
+def _versions(run: Run) -> str:
+    return ", ".join(f"{name} {version}" for name, version in run.test["versions"].items())
+
+
+def _letter(place: int) -> str:
+    """A, B, …, Z, then A1, B1, …"""
+    turn, letter = divmod(place, 26)
+    return chr(ord("A") + letter) + (str(turn) if turn else "")

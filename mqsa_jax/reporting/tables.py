@@ -1,0 +1,147 @@
+"""The tables of the page, as Markdown."""
+
+import statistics
+
+import numpy as np
+
+from mqsa_jax.reporting.analysis import Analysis
+from mqsa_jax.reporting.charts import Sweeps, breakdown_means
+from mqsa_jax.reporting.published import PUBLISHED
+from mqsa_jax.reporting.runs import FULL_MODEL, METRICS, Models, Run, spread
+from mqsa_jax.reporting.significance import holm
+
+ABLATION = (FULL_MODEL, "mqsa", "sasrec-ted", "sasrec", "l-query")
+"""The full model and what is left when parts are taken away."""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def seeds(runs: list[Run]) -> str:
+    """Number of seeds, and settings that are not the default."""
+    count = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    return f"{count}, `{runs[0].settings}`" if runs[0].differs else count
+
+
+def main_table(dataset: str, models: Models) -> str:
+    """All models, then published figures."""
+    rows = [
+        [model, seeds(runs), *(spread([run.test[name] for run in runs]) for name in METRICS)]
+        for model, runs in models.items()
+    ]
+    for row in PUBLISHED:
+        if row.dataset == dataset:
+            figures = [row.figures.get(name) for name in METRICS]
+            cells = ["" if value is None else f"{value:.4f}" for value in figures]
+            rows.append([f"*{row.model}*", row.source, *cells])
+    return table(["model", "from", *METRICS], rows)
+
+
+def ablation_table(models: Models) -> str:
+    """The full model's parts: figures, and differences to the full model, paired by seed."""
+    names = ("HR@20", "NDCG@20")
+    full = {run.seed: run for run in models[FULL_MODEL]}
+    rows = []
+    for model in ABLATION:
+        if model not in models:
+            continue
+        cells = [model, seeds(models[model])]
+        for name in names:
+            cells.append(spread([run.test[name] for run in models[model]]))
+            pairs = [(run, full[run.seed]) for run in models[model] if run.seed in full]
+            differences = [run.test[name] - other.test[name] for run, other in pairs]
+            cells.append("" if model == FULL_MODEL else _difference(differences))
+        rows.append(cells)
+    head = ["model", "from"]
+    for name in names:
+        head += [name, "to the full model"]
+    return table(head, rows)
+
+
+def _difference(values: list[float]) -> str:
+    """Mean ± standard error."""
+    if not values:
+        return "no seed in common"
+    mean = f"{statistics.mean(values):+.4f}"
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.4f}"
+
+
+def significance_table(models: Models, analysis: Analysis) -> str:
+    """Each model against the full one; p-values are corrected over the rows."""
+    entries = {m: analysis["significance"][m] for m in models if m in analysis["significance"]}
+    corrected = {
+        name: holm(np.array([entry[name] for entry in entries.values()]))
+        for name in ("p_ndcg", "p_rank")
+    }
+    rows = []
+    for place, (model, entry) in enumerate(entries.items()):
+        low, high = entry["interval"]
+        rows.append(
+            [
+                model,
+                ", ".join(map(str, entry["seeds"])),
+                f"{entry['users']:,}",
+                f"{entry['difference']:+.4f}",
+                f"{low:+.4f} to {high:+.4f}",
+                _p(corrected["p_ndcg"][place]),
+                f"{100 * entry['better']:.1f}%",
+                _p(corrected["p_rank"][place]),
+            ]
+        )
+    head = ["model", "seeds", "users", f"NDCG@20 less that of {FULL_MODEL}", "95% interval"]
+    return table([*head, "p (NDCG@20)", "users ranked better", "p (rank)"], rows)
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
+def breakdown_table(kind: str, models: Models, analysis: Analysis) -> str:
+    """Mean NDCG@20 of each group of users; means over the seeds that took part."""
+    entry = analysis["breakdown"][kind]
+    rows = []
+    for model, runs in models.items():
+        means = breakdown_means(entry, runs)
+        if means:
+            rows.append([model, *("" if mean is None else f"{mean:.4f}" for mean in means)])
+    head = [
+        f"{name} ({users:,} users)"
+        for name, users in zip(entry["groups"], entry["users"], strict=True)
+    ]
+    return table(["model", *head], rows)
+
+
+def lists_table(models: Models, analysis: Analysis) -> str:
+    """What the recommended lists are like; means over the seeds that took part."""
+    rows = []
+    for model, runs in models.items():
+        entries = [analysis["lists"][run.name] for run in runs if run.name in analysis["lists"]]
+        if entries:
+            forms = {"coverage": ".3f", "novelty": ".2f", "arp": ".1f", "gini": ".3f"}
+            cells = [spread([e[name] for e in entries], form) for name, form in forms.items()]
+            rows.append([model, str(len(entries)), *cells])
+    head = ["model", "seeds", "item coverage@20", "novelty (bits)"]
+    return table([*head, "popularity of items (occurrences)", "Gini"], rows)
+
+
+def sweep_table(swept: Sweeps) -> str:
+    """NDCG@20 for each value of each varied flag."""
+    rows = []
+    for flag, values in swept.items():
+        for value, runs in values.items():
+            valid = [run.valid for run in runs if run.valid is not None]
+            test = spread([run.test["NDCG@20"] for run in runs])
+            name = f"`--{flag.replace('_', '-')} {value:g}`"
+            rows.append([name, str(len(runs)), spread(valid) if valid else "", test])
+    return table(["flag", "seeds", "validation NDCG@20", "test NDCG@20"], rows)

@@ -1,0 +1,216 @@
+"""report.py on a few runs made for the purpose: numbers of the page, what is kept, bad input."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mqsa_jax.cli import default_config, report_main
+from mqsa_jax.data.histories import read_histories
+from mqsa_jax.reporting.charts import sweeps
+from mqsa_jax.reporting.page import build_page
+from mqsa_jax.reporting.ranks import ndcg
+from mqsa_jax.reporting.report import read_study
+from mqsa_jax.reporting.runs import METRICS, by_dataset, load_runs
+from mqsa_jax.training.run_dir import write_json
+
+USERS = 40
+
+
+@pytest.fixture
+def log(tmp_path) -> Path:
+    """A data set of the user's own: all ask for the transition 4 → 5, seen by half of them."""
+    path = tmp_path / "log.txt"
+    lines = [f"{u} {'4 5 4 5' if u % 2 else '1 2 4 5'}" for u in range(1, USERS + 1)]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def add_run(tmp_path, log):
+    """Writes a run's folder; ranks are a function of the user's number."""
+
+    def add(name: str, model: str, seed: int, rank_U, *, ranks=True, epochs=3, **flags):
+        folder = tmp_path / "runs" / name
+        folder.mkdir(parents=True)
+        rank_U = np.array(rank_U, np.float32)
+        histories = read_histories(log)
+        config = {**default_config(str(log), model).flat(), "seed": seed, **flags}
+        write_json(folder / "config.json", config)
+        test = {f"HR@{k}": float((rank_U <= k).mean()) for k in (5, 10, 20)}
+        test |= {f"NDCG@{k}": float(ndcg(rank_U, k).mean()) for k in (5, 10, 20)}
+        test |= {"users": USERS, "items": 4, "exclude_seen": "history", "epoch": epochs}
+        command = ["train.py", "--model", model, "--seed", str(seed), "--run-dir", "/secret/place"]
+        made_by = {"command": command, "commit": "abc1234", "machine": "a machine"}
+        test |= {"provenance": made_by, "versions": {"python": "3.11"}}
+        test["data_fingerprint"] = histories.fingerprint()
+        write_json(folder / "test_metrics.json", test)
+        lines = [
+            {"epoch": e, "seconds": 2.0 * e, "valid_NDCG@20": 0.1 * e} for e in range(1, epochs + 1)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        if ranks:
+            users = histories.user_ids
+            np.savez_compressed(folder / "ranks.npz", user_ids=users, test=rank_U)
+        return folder
+
+    return add
+
+
+@pytest.fixture
+def four_runs(add_run):
+    """Two seeds of the full model, one of another, and one that is not trained."""
+    add_run("full-1", "mqsa-ted", 1, [1] * USERS)
+    add_run("full-2", "mqsa-ted", 2, [3] * USERS)
+    add_run("sasrec-1", "sasrec", 1, [3] * USERS)
+    add_run("popular", "popular", 7, [7] * USERS, epochs=0)
+
+
+def report(tmp_path: Path, *more: str) -> str:
+    """The page that report.py makes."""
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "docs"
+    assert report_main(["--results", str(tmp_path / "runs"), "--out", str(out), *more]) == 0
+    return (out / "results.md").read_text()
+
+
+def test_numbers_of_the_page(tmp_path, four_runs):
+    page = report(tmp_path)
+    # NDCG is 1, 1 / log2(4) and 1 / log2(8); of 1 and 0.5 the standard deviation is 0.3536.
+    assert "| mqsa-ted | 2 seeds | 1.0000 ± 0.0000 | 0.7500 ± 0.3536 |" in page
+    assert "| sasrec | 1 seed | 1.0000 | 0.5000 |" in page
+    # Against the one seed in common, and what is not trained against both.
+    assert "| sasrec | 1 | 40 | -0.5000 | -0.5000 to -0.5000 | < 0.0001 | 0.0% |" in page
+    assert "| popular | 1, 2 | 40 | -0.4167 |" in page  # 1/3 less 3/4
+    assert "| sasrec | 1 seed | 1.0000 | +0.0000 | 0.5000 | -0.5000 |" in page  # ablation
+    # Half of the users have two items of training, 4 5 that are asked for again: 20 times seen.
+    assert (
+        "| model | 0 (0 users) | 1 (0 users) | 2 (0 users) | 3-5 (0 users) | >5 (40 users)" in page
+    )
+    assert "| popular |  |  |  |  | 0.3333 |" in page
+    assert (
+        "| full-1 | `python train.py --model mqsa-ted --seed 1` | abc1234 | a machine | A |" in page
+    )
+    assert "not trained" in page and "secret" not in page
+    assert "None yet: coverage, novelty" in page and "In no test" not in page
+    figures = sorted(path.name for path in (tmp_path / "docs/results/figures").iterdir())
+    assert figures == ["breakdown_log.png", "learning_log.png"]
+
+
+def test_page_from_kept_files_alone(tmp_path, four_runs, log):
+    page = report(tmp_path)
+    log.unlink()
+    for path in tmp_path.rglob("ranks.npz"):
+        path.unlink()
+    study = read_study(tmp_path / "runs", tmp_path / "docs")
+    assert build_page(study, tmp_path / "docs/results/parts") == page
+    assert report(tmp_path) == page
+
+
+def test_runs_without_ranks_are_named(tmp_path, four_runs, add_run):
+    add_run("mqsa-1", "mqsa", 1, [2] * USERS, ranks=False)
+    page = report(tmp_path)
+    assert "In no test and breakdown for want of `ranks.npz`: mqsa-1." in page
+    assert "| mqsa | 1 seed |" in page and "| mqsa | 1 | 40 |" not in page
+
+
+def test_a_run_made_anew_leaves_the_kept_analysis(tmp_path, four_runs):
+    report(tmp_path)
+    folder = tmp_path / "runs" / "sasrec-1"
+    (folder / "ranks.npz").unlink()
+    test = json.loads((folder / "test_metrics.json").read_text())
+    write_json(folder / "test_metrics.json", {**test, "NDCG@20": 0.25})
+    assert "for want of `ranks.npz`: sasrec-1." in report(tmp_path)
+
+
+def test_recommended_lists(tmp_path, four_runs):
+    shown = np.tile(np.arange(2, dtype=np.int32), (USERS, 1))
+    np.savez_compressed(tmp_path / "runs/full-1/recommendations.npz", test_top20=shown)
+    # Items 1 and 2 of 4, shown always, and 20 times in training each.
+    assert "| mqsa-ted | 1 | 0.500 | 2.00 | 20.0 | 0.500 |" in report(tmp_path)
+
+
+def test_sensitivity(tmp_path, four_runs, add_run):
+    add_run("window-5", "mqsa-ted", 1, [7] * USERS, window=5)
+    add_run("two-flags", "mqsa-ted", 1, [7] * USERS, window=9, alpha=0.1)
+    page = report(tmp_path)
+    assert "| `--window 3` | 2 | 0.3000 ± 0.0000 | 0.7500 ± 0.3536 |" in page
+    assert "| `--window 5` | 1 | 0.3000 | 0.3333 |" in page
+    assert "`--window 9`" not in page
+    runs = load_runs(tmp_path / "runs")
+    assert list(sweeps(runs, by_dataset(runs)["log"])["window"]) == [3, 5]
+
+
+def test_a_configuration_of_before_names_and_flags(tmp_path, add_run):
+    folder = add_run("old", "mqsa-ted", 1, [1] * USERS)
+    config = json.loads((folder / "config.json").read_text())
+    for flag in ("model", "span_decay", "precision"):
+        del config[flag]
+    write_json(folder / "config.json", config)
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.model == "mqsa-ted" and run.differs == {} and run.config["precision"] == "float32"
+
+
+def break_json(folder: Path):
+    (folder / "test_metrics.json").write_text("{")
+
+
+def break_lines(folder: Path):
+    (folder / "metrics.jsonl").write_text("no JSON\n")
+
+
+def drop_metrics(folder: Path):
+    write_json(folder / "test_metrics.json", {name: 0.5 for name in METRICS[1:]})
+
+
+def swap_ranks(folder: Path):
+    np.savez(folder / "ranks.npz", user_ids=np.arange(USERS), test=np.full(USERS, 2.0))
+
+
+def break_ranks(folder: Path):
+    (folder / "ranks.npz").write_bytes(b"nothing")
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (break_json, "test_metrics.json: not readable as JSON"),
+        (break_lines, "metrics.jsonl: not readable"),
+        (drop_metrics, "test_metrics.json: lacks one of HR@5"),
+        (swap_ranks, "ranks.npz: not the ranks of test_metrics.json"),
+        (break_ranks, "ranks.npz: no array user_ids"),
+    ],
+)
+def test_a_broken_run_is_one_line(tmp_path, four_runs, capsys, damage, named):
+    pytest.importorskip("matplotlib")
+    damage(tmp_path / "runs" / "full-1")
+    refuse(tmp_path, capsys, named)
+
+
+def test_no_run_is_one_line(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    refuse(tmp_path, capsys, "runs: no such folder")
+    (tmp_path / "runs").mkdir()
+    refuse(tmp_path, capsys, "no finished run in it")
+
+
+def test_twins_are_refused(tmp_path, four_runs, add_run, capsys):
+    pytest.importorskip("matplotlib")
+    add_run("twin", "sasrec", 1, [3] * USERS)
+    refuse(tmp_path, capsys, "of one configuration and seed")
+
+
+def test_without_matplotlib(tmp_path, four_runs, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    refuse(tmp_path, capsys, "the figures take matplotlib")
+
+
+def refuse(tmp_path: Path, capsys, named: str):
+    """report.py must end with one line on stderr, and write nothing."""
+    out = tmp_path / "docs"
+    assert report_main(["--results", str(tmp_path / "runs"), "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("report.py: error: ") and len(printed.err.splitlines()) == 1
+    assert named in printed.err and printed.out == "" and not out.exists()
