@@ -11,6 +11,7 @@ import sys
 import typing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -36,6 +37,8 @@ class EvalConfig:
     """Held-out item to look for: the last of each history, or the one before it."""
     exclude_seen: Literal["history", "window", "none"] = "history"
     """Items left out of the ranking: all consumed before, those of the last max_len, or none."""
+    top: int = 0
+    """Also writes this many best items of each user to recommendations.npz; 0: none."""
     data_dir: str | None = None
     """Folder of the data files (default: as in training)."""
     devices: int | None = None
@@ -123,12 +126,14 @@ def _evaluate(arguments: Sequence[str]) -> None:
     """Ranks every user's held-out item among all items with the best epoch of a run."""
     options = _parse("eval.py", EvalConfig, arguments, _evaluate.__doc__)
 
-    from mqsa_jax.inference.counting import evaluate_counting
+    from mqsa_jax.inference.counting import counting_top_items, evaluate_counting
     from mqsa_jax.inference.evaluation import Protocol
     from mqsa_jax.report import print_result
     from mqsa_jax.training.loop import restore_best
     from mqsa_jax.training.run_dir import RunDirectory
 
+    if options.top < 0:
+        raise UserError(f"--top must be 0 or above, got {options.top}")
     run_dir = RunDirectory(options.run_dir)
     config = run_dir.config()
     data_dir = options.data_dir or config.run.data_dir
@@ -137,11 +142,17 @@ def _evaluate(arguments: Sequence[str]) -> None:
     config.validate()
     experiment = _load(config)
     protocol = Protocol(options.split, options.exclude_seen)
+    if options.top > experiment.histories.num_items:
+        raise UserError(f"--top {options.top} is more than {experiment.histories.num_items} items")
     if experiment.spec.counting:
         result = evaluate_counting(experiment, protocol, run_dir)
+        best = partial(counting_top_items, experiment, protocol)
     else:
         state, epoch = restore_best(experiment, run_dir)
         result = experiment.evaluate(state, epoch, protocol, run_dir)
+        best = partial(experiment.evaluator(protocol).top_items, state.params, state.hyper)
+    if options.top:
+        run_dir.write_recommendations(protocol.name, experiment.histories, best(options.top))
     print_result(config.dataset, result, run_dir.path)
 
 

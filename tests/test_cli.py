@@ -116,6 +116,8 @@ def test_train_refuses_a_bad_flag(home, refused, arguments, named):
         ("--run-dir run --split train", "'train' for argument '--split'. Expected one of ('test'"),
         ("--run-dir run --exclude-seen all", "'all' for argument '--exclude-seen'. Expected one"),
         ("--run-dir run --devices 0", "--devices must be at least 1, got 0"),
+        ("--run-dir run --top -1", "--top must be 0 or above, got -1"),
+        ("--run-dir run --top 999", "--top 999 is more than"),
         ("--run-dir run --tau 3", "Unrecognized options: --tau, 3"),
         ("--run-dir none", "none/config.json: no such file; is this a run directory of train.py?"),
         ("--run-dir data.txt", "data.txt"),

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from mqsa_jax.config import Config, ModelConfig, ModelName, TrainingConfig
+from mqsa_jax.data import splits
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.counting import count_and_test, counting_ranks
+from mqsa_jax.inference.counting import count_and_test, counting_ranks, counting_top_items
 from mqsa_jax.inference.evaluation import Protocol
 from mqsa_jax.training.devices import DeviceLayout
 from mqsa_jax.training.epoch import compile_epoch
@@ -61,8 +62,19 @@ def test_trains_for_a_few_steps(name, histories):
     # A branch without a share in the user vector has nothing but its decay.
     idle = {1.0: "['long']", 0.0: "['short']"}.get(experiment.config.model.alpha)
     assert not {path for path in still if not (idle and path.startswith(idle))}
-    ranks = experiment.evaluator(Protocol("valid"), relations).ranks(state.params, state.hyper)
+    evaluator = experiment.evaluator(Protocol("valid"), relations)
+    ranks = evaluator.ranks(state.params, state.hyper)
     assert ((ranks >= 1) & (ranks <= histories.num_items)).all()
+    assert_lists_agree(evaluator.top_items(state.params, state.hyper, 20), ranks, histories)
+
+
+def assert_lists_agree(top_UK, ranks, histories):
+    """The target is among the best items if and only if its rank says so."""
+    target = splits.targets(histories, "valid")
+    listed = (top_UK == target[:, None]).any(1)
+    assert listed[ranks <= top_UK.shape[1] / 2].all()
+    # A rank beyond may be that of a tie, any of which may be listed: such ranks lie far behind.
+    assert not listed[(ranks > top_UK.shape[1]) & (ranks < 2 * top_UK.shape[1])].any()
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -76,6 +88,8 @@ def test_counts(name, histories, tmp_path):
     with np.load(tmp_path / "ranks.npz") as stored:
         assert stored["test"].mean() < histories.num_items / 2
     assert result["NDCG@20"] > 0
+    top_UK = counting_top_items(experiment, Protocol("valid"), 20)
+    assert_lists_agree(top_UK, counting_ranks(experiment, Protocol("valid")), histories)
 
 
 def test_counting_by_hand():

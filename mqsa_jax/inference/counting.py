@@ -12,7 +12,7 @@ import scipy.sparse
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.inference.evaluation import Protocol, build_evaluation_set
+from mqsa_jax.inference.evaluation import Protocol, Visit, build_evaluation_set, top_visit
 from mqsa_jax.inference.ranking import target_ranks
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.run_dir import RunDirectory
@@ -67,23 +67,26 @@ def evaluate_counting(
 
 def counting_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:
     """[U] rank of every user's target."""
+    return _visit_users(experiment, protocol, target_ranks)
+
+
+def counting_top_items(experiment: Experiment, protocol: Protocol, k: int) -> np.ndarray:
+    """[U, k] int32 items that each user scores highest, best first, without those seen."""
+    return _visit_users(experiment, protocol, top_visit(k))
+
+
+def _visit_users(experiment: Experiment, protocol: Protocol, visit: Visit) -> np.ndarray:
     histories, max_len = experiment.histories, experiment.config.model.max_len
     counting = experiment.spec.counting(experiment)
     score_UV = counting.scores(histories, protocol.split, max_len)
     data = build_evaluation_set(histories, protocol, max_len, 1)
-    ranks, rank_chunk = [], jax.jit(target_ranks)
-    chunks, size = data.target.shape[0], data.target.shape[-1]
+    results, visit_chunk = [], jax.jit(visit)
+    chunks, _, size = data.target.shape
     for chunk in range(chunks):
         users = np.arange(chunk * size, (chunk + 1) * size)
-        # Behind the last user stands the last one again; those ranks are dropped.
+        # Behind the last user stands the last one again; what comes of that is dropped.
         dense_BV = score_UV[np.minimum(users, histories.num_users - 1)].toarray()
         dense_BV += 0 if counting.prior is None else counting.prior
-        ranks.append(
-            rank_chunk(
-                dense_BV.astype(np.float32),
-                data.target[chunk, 0],
-                data.seen_user[chunk, 0],
-                data.seen_item[chunk, 0],
-            )
-        )
-    return np.concatenate(ranks)[: histories.num_users]
+        known = (array[chunk, 0] for array in (data.target, data.seen_user, data.seen_item))
+        results.append(visit_chunk(dense_BV.astype(np.float32), *known))
+    return np.concatenate(results)[: histories.num_users]

@@ -1,6 +1,8 @@
 """Full-ranking, leave-one-out evaluation: users packed once, ranks counted chunk by chunk."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
@@ -8,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
-from mqsa_jax.inference.ranking import scores, target_ranks
+from mqsa_jax.inference.ranking import scores, target_ranks, top_items
 from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
 from mqsa_jax.model.relations import ItemRelations, item_vectors
 from mqsa_jax.model.transition_term import past_items, transition_term
@@ -121,18 +123,26 @@ def _seen_pairs(
     return seen_user, seen_item
 
 
-def rank_users(
+Visit = Callable[[Array, Array, Array, Array], Array]
+"""Scores [B, V], target [B], seen users [M] and items [M] of a chunk to a result [B, ...]."""
+
+
+def visit_users(
     params: Params,
     hyper: Hyperparameters,
     data: EvaluationSet,
     relations: ItemRelations | None = None,
     *,
     encoder: Encoder,
-) -> Float[Array, "C S B"]:
-    """[C, S, B] rank of each user's target; a pure function, a scan over chunks."""
+    visit: Visit = target_ranks,
+) -> Shaped[Array, "C S B *K"]:
+    """[C, S, B] rank of each user's target, or what else `visit` makes of the scores.
+
+    A pure function, a scan over chunks: all scores [U, V] are never kept.
+    """
     item_VD = item_vectors(encoder, params, relations)
 
-    def rank_chunk(_, chunk: EvaluationSet):
+    def visit_chunk(_, chunk: EvaluationSet):
         user_SRTD = apply(
             encoder,
             params,
@@ -151,10 +161,10 @@ def rank_users(
         score_SBV = jax.vmap(scores, in_axes=(0, None, 0))(
             _at_last(user_SRTD, chunk.last), item_VD, term
         )
-        ranks = jax.vmap(target_ranks)
-        return None, ranks(score_SBV, chunk.target, chunk.seen_user, chunk.seen_item)
+        results = jax.vmap(visit)(score_SBV, chunk.target, chunk.seen_user, chunk.seen_item)
+        return None, results
 
-    return jax.lax.scan(rank_chunk, None, data)[1]
+    return jax.lax.scan(visit_chunk, None, data)[1]
 
 
 def _at_last(leaf_SRTK: Array, last_SB: Int[Array, "S B"]) -> Array:
@@ -179,7 +189,9 @@ class Evaluator:
         self._data = layout.shard(data, axis=1)
         self._relations = relations
         self._program = jax.jit(
-            partial(rank_users, encoder=encoder), out_shardings=layout.replicated
+            partial(visit_users, encoder=encoder),
+            static_argnames="visit",
+            out_shardings=layout.replicated,
         )
 
     def start(self, params: Params, hyper: Hyperparameters) -> Float[Array, "C S B"]:
@@ -202,6 +214,17 @@ class Evaluator:
     def ranks(self, params: Params, hyper: Hyperparameters) -> np.ndarray:
         """`start` and `finish` in one."""
         return self.finish(self.start(params, hyper))
+
+    def top_items(self, params: Params, hyper: Hyperparameters, k: int) -> np.ndarray:
+        """[U, k] int32 items that each user scores highest, best first, without those seen."""
+        best = self._program(params, hyper, self._data, self._relations, visit=top_visit(k))
+        return np.asarray(best).reshape(-1, k)[: self._num_users]
+
+
+@functools.cache
+def top_visit(k: int) -> Visit:
+    """A visit that tells each user's k best items; the same one for equal k."""
+    return lambda score, target, user, item: top_items(score, user, item, k)
 
 
 def summarise(rank_U: np.ndarray) -> dict[str, float]:

@@ -52,3 +52,19 @@ def target_ranks(
     # The target ties with itself: 1 + (points - 1/2).
     rank_B = 0.5 + points_B - seen_points_B
     return jnp.where(jnp.isnan(score_BV).any(-1), jnp.nan, rank_B)
+
+
+def top_items(
+    score_BV: Float[Array, "B V"],
+    seen_user_M: Int[Array, " M"],
+    seen_item_M: Int[Array, " M"],
+    k: int,
+) -> Int[Array, "B k"]:
+    """The k items that each user scores highest, best first, without those seen.
+
+    Args:
+      score_BV, seen_user_M, seen_item_M: as of `target_ranks`.
+      k: at most V; static. Ties go to the smaller index.
+    """
+    left_BV = score_BV.at[seen_user_M, seen_item_M].set(-jnp.inf, mode="drop")
+    return jax.lax.top_k(left_BV, k)[1]

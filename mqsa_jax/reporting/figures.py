@@ -64,7 +64,7 @@ def draw(chart: Chart, path: Path) -> None:
     figure.legend(
         handles, labels, loc="outside right upper", fontsize=9, frameon=False, handlelength=4
     )
-    figure.suptitle(chart.alt, fontsize=10)
+    figure.suptitle(chart.alt, fontsize=10, x=0.01, horizontalalignment="left")
     # No time of making in the file: the same values give the same bytes.
     figure.savefig(path, dpi=150, metadata={"Software": None})
     pyplot.close(figure)

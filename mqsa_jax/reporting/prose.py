@@ -44,9 +44,10 @@ LISTS = """Of the 20 items that each user is recommended. Coverage: share of all
 anybody is recommended. Novelty: mean of -log2 of an item's share of the training occurrences,
 each count plus one. Popularity: mean count of the recommended items in training. Gini: how
 unequally recommendations spread over items, 0 if evenly. Made by `python report.py` from
-`recommendations.npz` of the runs and the data set, kept in `docs/results/analysis`."""
+`recommendations.npz` of the runs, as `eval.py --top 20` writes it, and the data set, kept in
+`docs/results/analysis`."""
 NO_LISTS = """None yet: coverage, novelty and popularity bias take `recommendations.npz`, which no
-run has."""
+run has; `eval.py --top 20` writes it."""
 
 LEARNING = """Validation NDCG@20, mean over seeds as far as all of them went. Made by `python
 report.py` from `metrics.jsonl` of the [runs](#runs), which holds losses and the other metrics

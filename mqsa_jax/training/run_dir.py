@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.config import Config, ModelConfig
+from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import UserError
 from mqsa_jax.zoo.spec import check_model_settings
 
@@ -119,7 +120,7 @@ class RunDirectory:
 
     def delete_results(self) -> None:
         """Deletes what evaluations wrote: more training makes it that of an old epoch."""
-        for file in (*self.path.glob("*_metrics.json"), *self.path.glob("ranks.npz")):
+        for file in (*self.path.glob("*_metrics.json"), *self.path.glob("*.npz")):
             file.unlink()
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
@@ -129,17 +130,26 @@ class RunDirectory:
 
     def write_result(
         self, name: str, result: dict[str, Any], user_ids: np.ndarray, ranks: np.ndarray
-    ) -> Path:
+    ) -> None:
         """Writes `NAME_metrics.json`, and the users' ranks under `NAME` in `ranks.npz`."""
-        path = self.path / "ranks.npz"
-        arrays = {}
+        self._add_arrays("ranks.npz", {"user_ids": user_ids, name: ranks})
+        write_json(self.path / f"{name}_metrics.json", result)
+
+    def write_recommendations(self, name: str, histories: Histories, top_UK: np.ndarray) -> None:
+        """Writes users' best items, as places in `item_ids`, into `recommendations.npz`.
+
+        They stand under `NAME_topK`.
+        """
+        arrays = {"user_ids": histories.user_ids, "item_ids": histories.item_ids}
+        arrays[f"{name}_top{top_UK.shape[1]}"] = top_UK
+        self._add_arrays("recommendations.npz", arrays)
+
+    def _add_arrays(self, file: str, arrays: dict[str, np.ndarray]) -> None:
+        """Adds arrays to those of a file, or replaces them."""
+        path, stored = self.path / file, {}
         if path.exists():
-            with np.load(path, allow_pickle=False) as stored:
-                arrays = dict(stored)
-        arrays.update({"user_ids": user_ids, name: ranks})
+            with np.load(path, allow_pickle=False) as before:
+                stored = dict(before)
         content = io.BytesIO()
-        np.savez_compressed(content, **arrays)
+        np.savez_compressed(content, **(stored | arrays))
         write_atomically(path, content.getvalue())
-        result_path = self.path / f"{name}_metrics.json"
-        write_json(result_path, result)
-        return result_path

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.inference.ranking import scores, target_ranks
+from mqsa_jax.inference.ranking import scores, target_ranks, top_items
 from tests import oracle
 
 B, V, D, M = 4, 10, 2, 16
@@ -84,3 +84,10 @@ def test_a_score_that_is_no_number_gives_no_rank():
     assert np.isnan(ranks(user, broken_item, target, *nothing)).all()
     # Also where the only such score belongs to an item that is not ranked.
     assert np.isnan(ranks(user, broken_item, target, *pairs([{7}] * B))).all()
+
+
+def test_top_items_leave_out_what_was_seen():
+    score = np.tile(SCORES, (B, 1))
+    best = jax.jit(top_items, static_argnums=3)(score, *pairs([{0, 2}, set(), {9}, set()]), 3)
+    # Ties, here of 3 and 4, go to the smaller index.
+    assert best.tolist() == [[1, 3, 4], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
