@@ -93,6 +93,8 @@ class TermConfig:
     """Weight of the newest item's transitions at the start; it is learned."""
     term_decay: float = 0.6
     """Factor of that weight from an item to the one before it, above 0, at most 1."""
+    term_dropout: float = 0.5
+    """Probability of training a position without the term, 0 up to but not including 1."""
     term_span: int = 3
     """Steps ahead that count as a transition of the term."""
     term_span_decay: float = 0.5
@@ -178,6 +180,7 @@ _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 _NOT_NEGATIVE = (lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or above")
 _POSITIVE = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
 _SHARE = (lambda v: 0 <= v <= 1, "between 0 and 1")
+_RATE = (lambda v: 0 <= v < 1, "at least 0 and below 1")
 _FACTOR = (lambda v: 0 < v <= 1, "above 0 and at most 1")
 _RANGES = {
     "dim": _AT_LEAST_1,
@@ -185,7 +188,7 @@ _RANGES = {
     "num_heads": _AT_LEAST_1,
     "window": _AT_LEAST_1,
     "alpha": _SHARE,
-    "dropout": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
+    "dropout": _RATE,
     # The newest of the max_len items is a target alone, so that one item would train nothing.
     "max_len": (lambda v: v >= 2, "at least 2"),
     "lambda_kd": _NOT_NEGATIVE,
@@ -201,6 +204,7 @@ _RANGES = {
     "term_neighbours": _AT_LEAST_1,
     "term_weight": _POSITIVE,
     "term_decay": _FACTOR,
+    "term_dropout": _RATE,
     "term_span": _AT_LEAST_1,
     "term_span_decay": _FACTOR,
     "term_symmetric": _SHARE,

@@ -30,6 +30,7 @@ class Hyperparameters:
     lambda_graph: Leaf
     term_weight: Leaf
     term_decay: Leaf
+    term_dropout: Leaf
 
     @classmethod
     def of(cls, config: Config) -> "Hyperparameters":

@@ -7,7 +7,7 @@ from flax import struct
 from jaxtyping import Array, Float, Key
 
 from mqsa_jax.model.dropout import keep_mask
-from mqsa_jax.model.encoder import Encoder, Params, apply
+from mqsa_jax.model.encoder import Encoder, Params, apply, position_units
 from mqsa_jax.model.item_graph import regularisation
 from mqsa_jax.model.relations import ItemRelations, item_vectors
 from mqsa_jax.model.transition_term import future_items, past_items, transition_term
@@ -71,7 +71,7 @@ def objective(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,
         batch.target.reshape(shards, -1),
-        sparse=_term(params, batch, encoder, relations),
+        sparse=_term(params, batch, key, encoder=encoder, hyper=hyper, relations=relations),
         where=batch.inputs.segment.reshape(shards, -1) >= 0,
         reduce_fn=mean,
         sharded=True,
@@ -88,9 +88,19 @@ def objective(
 
 
 def _term(
-    params: Params, batch: Batch, encoder: Encoder, relations: ItemRelations | None
+    params: Params,
+    batch: Batch,
+    key: Key[Array, ""],
+    *,
+    encoder: Encoder,
+    hyper: Hyperparameters,
+    relations: ItemRelations | None,
 ) -> SparseLogits | None:
-    """[S, R T, K W] the transition term of the scores, without what the history itself adds."""
+    """[S, R T, K W] the transition term of the scores, without what the history itself adds.
+
+    Some positions train without it, so that the encoder learns what the term knows too: left to the
+    term, item vectors would stay behind, and with them all that they generalise to.
+    """
     if not encoder.num_recent:
         return None
     inputs, near = batch.inputs, relations.near
@@ -101,6 +111,10 @@ def _term(
         near,
         future_items(batch.target, inputs.segment, span),
     )
+    # A purpose of its own, which takes nothing from the keys of the others.
+    term_key = jax.random.fold_in(key, 2)
+    keep_SRT1 = keep_mask(term_key, hyper.term_dropout, position_units(inputs), 1) > 0
+    term = term.replace(value=term.value * keep_SRT1)
     shards = inputs.item.shape[0]
     return jax.tree.map(lambda leaf: leaf.reshape(shards, -1, leaf.shape[-1]), term)
 
