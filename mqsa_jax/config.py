@@ -89,18 +89,20 @@ class TermConfig:
     """Recent items from which transitions are scored; 0: scores are inner products alone."""
     term_neighbours: int = 16
     """Strongest transitions of an item that are kept."""
-    term_weight: float = 8.0
-    """Weight of the newest item's transitions at the start; it is learned."""
+    term_weight: float = 16.0
+    """Weight of the newest item's transitions; where the term is trained, at the start."""
     term_decay: float = 0.6
     """Factor of that weight from an item to the one before it, above 0, at most 1."""
-    term_dropout: float = 0.5
-    """Probability of training a position without the term, 0 up to but not including 1."""
-    term_span: int = 3
+    term_dropout: float = 1.0
+    """Probability of training a position without the term; 1: the encoder trains alone."""
+    term_span: int = 5
     """Steps ahead that count as a transition of the term."""
-    term_span_decay: float = 0.5
+    term_span_decay: float = 0.7
     """Weight of one more step ahead, above 0, at most 1."""
-    term_symmetric: float = 0.5
+    term_symmetric: float = 0.1
     """Share in which a transition of the term counts backwards too, 0 to 1."""
+    term_popularity: float = 0.3
+    """Exponent that damps frequent items as targets of the term; 0 does not."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,6 @@ _AT_LEAST_1 = (lambda v: v >= 1, "at least 1")
 _NOT_NEGATIVE = (lambda v: math.isfinite(v) and v >= 0, "a finite number, 0 or above")
 _POSITIVE = (lambda v: math.isfinite(v) and v > 0, "a finite number above 0")
 _SHARE = (lambda v: 0 <= v <= 1, "between 0 and 1")
-_RATE = (lambda v: 0 <= v < 1, "at least 0 and below 1")
 _FACTOR = (lambda v: 0 < v <= 1, "above 0 and at most 1")
 _RANGES = {
     "dim": _AT_LEAST_1,
@@ -188,7 +189,7 @@ _RANGES = {
     "num_heads": _AT_LEAST_1,
     "window": _AT_LEAST_1,
     "alpha": _SHARE,
-    "dropout": _RATE,
+    "dropout": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
     # The newest of the max_len items is a target alone, so that one item would train nothing.
     "max_len": (lambda v: v >= 2, "at least 2"),
     "lambda_kd": _NOT_NEGATIVE,
@@ -204,10 +205,11 @@ _RANGES = {
     "term_neighbours": _AT_LEAST_1,
     "term_weight": _POSITIVE,
     "term_decay": _FACTOR,
-    "term_dropout": _RATE,
+    "term_dropout": _SHARE,
     "term_span": _AT_LEAST_1,
     "term_span_decay": _FACTOR,
     "term_symmetric": _SHARE,
+    "term_popularity": _NOT_NEGATIVE,
     "lr": _POSITIVE,
     "batch_size": _AT_LEAST_1,
     "epochs": _AT_LEAST_1,

@@ -61,7 +61,9 @@ def test_trains_for_a_few_steps(name, histories):
     }
     # A branch without a share in the user vector has nothing but its decay.
     idle = {1.0: "['long']", 0.0: "['short']"}.get(experiment.config.model.alpha)
-    assert not {path for path in still if not (idle and path.startswith(idle))}
+    # The weights of the transition term too, where the encoder trains alone.
+    resting = tuple(filter(None, (idle, "['transition_term']")))
+    assert not {path for path in still if not path.startswith(resting)}
     evaluator = experiment.evaluator(Protocol("valid"), relations)
     ranks = evaluator.ranks(state.params, state.hyper)
     assert ((ranks >= 1) & (ranks <= histories.num_items)).all()
@@ -112,6 +114,25 @@ def test_a_model_trains_to_the_end_and_is_resumed(histories, tmp_path):
     run_dir = RunDirectory(tmp_path)
     result = train(experiment, run_dir, resume=False)
     assert train(experiment, run_dir, resume=True)["NDCG@20"] == result["NDCG@20"]
+
+
+def test_the_term_is_trained_if_asked(histories):
+    """At a share of the positions; then its weights move and so does all else."""
+    alone = experiment_of("mqsa-ted-plus", histories)
+    term = dataclasses.replace(alone.config.term, term_dropout=0.25)
+    through = dataclasses.replace(alone, config=dataclasses.replace(alone.config, term=term))
+    weights = {}
+    for experiment in (alone, through):
+        state, relations = experiment.initial_state(), experiment.relations()
+        source = experiment.batch_source(relations.counts)
+        (batches,) = source.batches(0, 10, source.capacity())
+        program = compile_epoch(experiment.encoder, experiment.layout)
+        state, losses = program(state, batches, run_key(1), relations)
+        assert np.isfinite(losses.loss).all()
+        weights[experiment] = np.exp(state.params["transition_term"]["log_weight"])
+    initial = 16 * 0.6 ** np.arange(4)
+    np.testing.assert_allclose(weights[alone], initial, rtol=1e-5)
+    assert (np.abs(weights[through] / initial - 1) > 1e-3).all()
 
 
 def test_a_model_fixes_its_flags():

@@ -133,6 +133,8 @@ class Encoder(nn.Module):
     """How the graph of item transitions enters the item vectors; see `item_vectors`."""
     num_recent: int = 0
     """K, recent items that the transition term of the scores looks at; 0: there is no term."""
+    term_trained: bool = False
+    """Whether the term takes part in training, or in scores alone."""
 
     def _parts(self) -> dict[str, nn.Module]:
         """The modules that work on the sequence, by name."""

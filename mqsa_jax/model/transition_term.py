@@ -2,7 +2,7 @@
 
     term(n, j) = sum_k weight_k M[item k steps before position n, j],    k = 0 .. K - 1
 
-M holds how often j comes soon after i, normalised by how often both occur at all. The inner product
+M holds how often j comes soon after i, damped by how often both occur at all. The inner product
 of D numbers cannot hold so sparse a matrix, and the matrix knows nothing of items that never met;
 so the scores have both. Each row of M keeps its W largest entries: the term touches at most K W
 items a user, to be united with the nearest neighbours of an inner-product index.
@@ -32,28 +32,40 @@ class Neighbours:
     weight: Leaf
     """float32 [V, W] M_ij; 0 behind the last."""
     scale_from: Leaf
-    """float32 [V] 1 / sqrt(sum of row i of C); 0 where the row is empty."""
+    """float32 [V] (sum of row i of C)^(-1/2); 0 where the row is empty."""
     scale_to: Leaf
-    """float32 [V] 1 / sqrt(sum of column j of C)."""
+    """float32 [V] (sum of column j of C)^(-popularity); 0 where the column is empty."""
     step_weight: Leaf
     """float32 [K, F] what one transition from the item k back to the one f ahead adds to C."""
 
 
-def normalised(counts: TransitionCounts) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray]:
+def normalised(
+    counts: TransitionCounts, popularity: float
+) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray]:
     """M [V, V], and the scales [V] by which it was made of the counts; not under jit.
 
-    Self-transitions are left out: an item just consumed is hardly ever the next.
+        M_ij = C_ij / (n_i^(1/2) m_j^popularity)
+
+    n are the sums of rows, m those of columns. Self-transitions are left out: an item just consumed
+    is hardly ever the next.
     """
     matrix = counts.to_scipy().astype(np.float64)
     matrix.setdiag(0)
     matrix.eliminate_zeros()
-    scale_from, scale_to = (_inverse_root(matrix.sum(axis)) for axis in (1, 0))
+    scale_from = _inverse_power(matrix.sum(1), 0.5)
+    scale_to = _inverse_power(matrix.sum(0), popularity)
     left, right = (scipy.sparse.diags_array(scale) for scale in (scale_from, scale_to))
     return (left @ matrix @ right).tocsr(), scale_from, scale_to
 
 
 def neighbours(
-    counts: TransitionCounts, width: int, num_recent: int, time_span: int, decay: float
+    counts: TransitionCounts,
+    width: int,
+    *,
+    popularity: float,
+    num_recent: int,
+    time_span: int,
+    decay: float,
 ) -> Neighbours:
     """The `width` largest entries of each row of M; not under jit.
 
@@ -61,11 +73,12 @@ def neighbours(
       counts: weighted counts C of transitions up to `time_span` steps, one more step weighing
         `decay` times as much.
       width: W.
+      popularity: exponent that damps frequent items as targets.
       num_recent: K.
       time_span: F.
       decay: above 0, at most 1.
     """
-    matrix, scale_from, scale_to = normalised(counts)
+    matrix, scale_from, scale_to = normalised(counts, popularity)
     matrix = matrix.tocoo()
     order = np.lexsort((matrix.col, -matrix.data, matrix.row))
     row_M, item_M, weight_M = matrix.row[order], matrix.col[order], matrix.data[order]
@@ -82,8 +95,8 @@ def neighbours(
     return Neighbours(*map(jnp.asarray, (item, weight, *scales)))
 
 
-def _inverse_root(total_V: np.ndarray) -> np.ndarray:
-    return np.where(total_V > 0, 1 / np.sqrt(np.maximum(total_V, np.finfo(float).tiny)), 0)
+def _inverse_power(total_V: np.ndarray, exponent: float) -> np.ndarray:
+    return np.where(total_V > 0, np.maximum(total_V, np.finfo(float).tiny) ** -exponent, 0)
 
 
 def term_init(

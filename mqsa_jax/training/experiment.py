@@ -64,7 +64,7 @@ class Experiment:
 
     def term_matrix(self) -> scipy.sparse.csr_array:
         """[V, V] M of the transition term, with all of its entries."""
-        return normalised(self._term_counts())[0]
+        return normalised(self._term_counts(), self.config.term.term_popularity)[0]
 
     def relations(self) -> ItemRelations:
         """Everything of item transitions that the model needs, on all devices."""
@@ -76,9 +76,10 @@ class Experiment:
             near = neighbours(
                 self._term_counts(),
                 term.term_neighbours,
-                term.term_items,
-                term.term_span,
-                term.term_span_decay,
+                popularity=term.term_popularity,
+                num_recent=term.term_items,
+                time_span=term.term_span,
+                decay=term.term_span_decay,
             )
         return self.layout.replicate(ItemRelations(counts, graph, near))
 

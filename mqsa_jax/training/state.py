@@ -82,6 +82,7 @@ def make_encoder(config: Config, num_items: int) -> Encoder:
         spec.backbone,
         spec.graph,
         config.term.term_items,
+        config.term.term_dropout < 1,
     )
 
 

@@ -77,7 +77,9 @@ def objective(
         sharded=True,
     )
     distillation = _distillation(batch, student_key, item_VD, hyper, teacher, mean)
-    squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
+    # Weights of the term are no vectors to be kept short.
+    decayed = {name: leaf for name, leaf in params.items() if name != "transition_term"}
+    squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(decayed))
     loss, (loss_rec, loss_kd) = combine(
         [ranking, distillation], item_VD, [1.0, hyper.lambda_kd], encoder.precision
     )
@@ -98,10 +100,10 @@ def _term(
 ) -> SparseLogits | None:
     """[S, R T, K W] the transition term of the scores, without what the history itself adds.
 
-    Some positions train without it, so that the encoder learns what the term knows too: left to the
-    term, item vectors would stay behind, and with them all that they generalise to.
+    Some positions train without it, so that the encoder learns what the term knows too: where it is
+    left to the term, item vectors stay behind, and with them all that they generalise to.
     """
-    if not encoder.num_recent:
+    if not (encoder.num_recent and encoder.term_trained):
         return None
     inputs, near = batch.inputs, relations.near
     span = near.step_weight.shape[-1]

@@ -1,7 +1,7 @@
 """MQSA-TED whose scores hold a sparse transition term: a recipe of our own.
 
-The term is trained through, each transition left out of its own history's prediction; see
-mqsa_jax/model/transition_term.py. configs/NAME_plus.py hold its settings."""
+The encoder trains alone, and the term joins at every validation; --term-dropout below 1 trains
+through the term. See mqsa_jax/model/transition_term.py; configs/NAME_plus.py hold its settings."""
 
 from mqsa_jax.zoo.spec import ModelSpec
 

@@ -15,7 +15,7 @@ def counting(experiment):
 
 
 spec = ModelSpec(
-    "decayed symmetric transitions up to 3 steps, from the latest 4 items; not trained",
+    "decayed transitions over several steps, both ways, from the latest items; not trained",
     defaults={"term_items": 4},
     counting=counting,
 )

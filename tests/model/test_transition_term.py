@@ -15,7 +15,7 @@ from mqsa_jax.model.transition_term import (
 )
 from mqsa_jax.objectives.transitions import count_transitions
 
-V, K, SPAN, DECAY, BACK = 12, 3, 2, 0.5, 0.5
+V, K, SPAN, DECAY, BACK, POPULARITY = 12, 3, 2, 0.5, 0.5, 0.25
 WEIGHTS = np.array([8.0, 4.8, 2.88])
 """8 times powers of 0.6."""
 
@@ -36,6 +36,12 @@ def counted(sequences):
         decay=DECAY,
         symmetric=BACK,
     ).trimmed()
+
+
+def near_of(counts, width):
+    return neighbours(
+        counts, width, popularity=POPULARITY, num_recent=K, time_span=SPAN, decay=DECAY
+    )
 
 
 def dense_counts(sequences):
@@ -73,8 +79,8 @@ def expected_term(past, counts, scale_from, scale_to):
 def test_in_training_a_history_does_not_see_what_it_adds(rng):
     sequences = histories(rng)
     counts = counted(sequences)
-    _, scale_from, scale_to = normalised(counts)
-    near = neighbours(counts, V, K, SPAN, DECAY)
+    _, scale_from, scale_to = normalised(counts, POPULARITY)
+    near = near_of(counts, V)
     for number, sequence in enumerate(sequences):
         without = dense_counts(sequences[:number] + sequences[number + 1 :])
         actual = term_of(sequence[:-1], near, sequence[1:])
@@ -86,13 +92,13 @@ def test_in_training_a_history_does_not_see_what_it_adds(rng):
 def test_at_evaluation_all_counts_take_part(rng):
     sequences = histories(rng)
     counts = counted(sequences)
-    matrix, scale_from, scale_to = normalised(counts)
+    matrix, scale_from, scale_to = normalised(counts, POPULARITY)
     whole = dense_counts(sequences)
-    np.testing.assert_allclose(
-        matrix.toarray(), whole * scale_from[:, None] * scale_to, rtol=1e-6, atol=1e-12
-    )
+    rows, columns = whole.sum(1)[:, None], whole.sum(0)
+    damped = whole / np.maximum(rows, 1e-9) ** 0.5 / np.maximum(columns, 1e-9) ** POPULARITY
+    np.testing.assert_allclose(matrix.toarray(), damped, rtol=1e-6, atol=1e-12)
     past = [3, 1, 7, 2]
-    actual = term_of(past, neighbours(counts, V, K, SPAN, DECAY))[-1]
+    actual = term_of(past, near_of(counts, V))[-1]
     np.testing.assert_allclose(
         actual, expected_term(np.array(past), whole, scale_from, scale_to), rtol=1e-5
     )
@@ -100,8 +106,8 @@ def test_at_evaluation_all_counts_take_part(rng):
 
 def test_the_strongest_neighbours_are_kept(rng):
     counts = counted(histories(rng))
-    matrix = normalised(counts)[0].toarray()
-    near = neighbours(counts, 3, K, SPAN, DECAY)
+    matrix = normalised(counts, POPULARITY)[0].toarray()
+    near = near_of(counts, 3)
     for item in range(V):
         strongest = -np.sort(-matrix[item])[:3]
         np.testing.assert_allclose(near.weight[item], strongest, rtol=1e-6)
@@ -127,7 +133,7 @@ def test_past_and_future_stay_in_their_history():
 
 @pytest.mark.parametrize("sequences", [[[0, 1]], [[4], [5]]], ids=["hardly any", "none"])
 def test_few_transitions_give_numbers(sequences):
-    near = neighbours(counted([np.array(each) for each in sequences]), 4, K, SPAN, DECAY)
+    near = near_of(counted([np.array(each) for each in sequences]), 4)
     term = term_of([0, 1, 2], near, [1, 2, 3])
     assert np.isfinite(term).all()
     # 0 -> 1 is this history's own.
@@ -135,7 +141,7 @@ def test_few_transitions_give_numbers(sequences):
 
 
 def test_weights_are_learned(rng):
-    near = neighbours(counted(histories(rng)), V, K, SPAN, DECAY)
+    near = near_of(counted(histories(rng)), V)
     past = past_items(jnp.array([1, 2, 3]), jnp.zeros(3, jnp.int32), K + SPAN)
 
     def total(params):
