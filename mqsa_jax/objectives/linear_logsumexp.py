@@ -41,6 +41,22 @@ def tail_rows(chunk: int) -> int:
     return chunk // TAIL_PARTS // 8 * 8 if chunk >= FEWEST_ROWS else chunk
 
 
+@jax.custom_batching.custom_vmap
+def _common_bound(count: Array) -> Array:
+    """The count itself; under `vmap` the greatest of all members, the same for each.
+
+    A loop whose number of turns differs from member to member would become one that, in every turn,
+    selects between old and new values of all that it carries, a gradient of the table among them.
+    """
+    return count
+
+
+@_common_bound.def_vmap
+def _(axis_size: int, in_batched: list[bool], count_P: Array) -> tuple[Array, bool]:
+    del axis_size, in_batched
+    return _common_bound(count_P.max()), False
+
+
 def _counting_first(where_SN: Array, length: int) -> tuple[Array, Array]:
     """The order in which rows that count come first.
 
@@ -119,7 +135,7 @@ def linear_logsumexp(
         _gathered(weight_SN.astype(dtype), source_SM),
         _gathered(zero_SN, source_SM),
         jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
-        where_SN.sum(1).max(),
+        _common_bound(where_SN.sum(1).max()),
     )
     return total, jax.lax.stop_gradient(_gathered(lse_SM, place_SN))
 
