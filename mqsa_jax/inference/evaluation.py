@@ -60,10 +60,10 @@ class Protocol:
 
 
 def build_evaluation_set(
-    histories: Histories, protocol: Protocol, max_len: int, num_shards: int
+    histories: Histories, protocol: Protocol, max_len: int, num_shards: int, num_models: int = 1
 ) -> EvaluationSet:
-    """Packs all users, in order, into NumPy arrays."""
-    users_GB = _user_groups(histories, num_shards)
+    """Packs all users, in order, into NumPy arrays; in chunks that suit so many models at once."""
+    users_GB = _user_groups(histories, num_shards, num_models)
     real_GB = users_GB >= 0
     groups, size = users_GB.shape
     inputs = splits.window(histories, protocol.split, max_len)[users_GB]
@@ -86,9 +86,9 @@ def build_evaluation_set(
     )
 
 
-def _user_groups(histories: Histories, num_shards: int) -> np.ndarray:
+def _user_groups(histories: Histories, num_shards: int, num_models: int) -> np.ndarray:
     """[chunks × shards, B] user indices in order; -1 fills up."""
-    size = chunk_rows(-(-histories.num_users // num_shards), histories.num_items)
+    size = chunk_rows(-(-histories.num_users // num_shards), histories.num_items * num_models)
     padding = -histories.num_users % (size * num_shards)
     users = np.pad(np.arange(histories.num_users), (0, padding), constant_values=-1)
     return users.reshape(-1, size)
@@ -204,12 +204,7 @@ class Evaluator:
         Raises:
           FloatingPointError: if any score is NaN.
         """
-        ranks_U = np.asarray(rank_CSB).ravel()[: self._num_users]
-        if np.isnan(ranks_U).any():
-            raise FloatingPointError(
-                f"the scores of {np.isnan(ranks_U).sum()} users are not numbers (NaN)"
-            )
-        return ranks_U
+        return checked_ranks(rank_CSB, self._num_users)
 
     def ranks(self, params: Params, hyper: Hyperparameters) -> np.ndarray:
         """`start` and `finish` in one."""
@@ -225,6 +220,16 @@ class Evaluator:
 def top_visit(k: int) -> Visit:
     """A visit that tells each user's k best items; the same one for equal k."""
     return lambda score, target, user, item: top_items(score, user, item, k)
+
+
+def checked_ranks(rank_CSB: Float[Array | np.ndarray, "C S B"], num_users: int) -> np.ndarray:
+    """[U] the ranks without the places that fill up; raises FloatingPointError if any is NaN."""
+    ranks_U = np.asarray(rank_CSB).ravel()[:num_users]
+    if np.isnan(ranks_U).any():
+        raise FloatingPointError(
+            f"the scores of {np.isnan(ranks_U).sum()} users are not numbers (NaN)"
+        )
+    return ranks_U
 
 
 def summarise(rank_U: np.ndarray) -> dict[str, float]:

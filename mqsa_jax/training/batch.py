@@ -1,7 +1,8 @@
 """Batches of training users: drawn, packed and laid out for the devices, on the host."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import numpy as np
 from flax import struct
@@ -90,10 +91,25 @@ class BatchSource:
 
         They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone.
         """
-        inputs = splits.training_inputs(self.histories, self.max_len)
-        for users in _blocks(self.order(epoch), steps_per_program):
-            draft = _Draft.of(self, inputs, users)
-            yield draft.batch(capacity.holding(draft.needed()))
+        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity):
+            yield batch
+
+
+def alike_batches(
+    sources: Sequence[BatchSource], epoch: int, steps_per_program: int, capacity: Capacity
+) -> Iterator[list[Batch]]:
+    """Stacked batches of several sources, one each, that may be stacked again: of equal sizes.
+
+    The sources differ in their seeds alone.
+    """
+    inputs = splits.training_inputs(sources[0].histories, sources[0].max_len)
+    blocks = [_blocks(source.order(epoch), steps_per_program) for source in sources]
+    for users in zip(*blocks, strict=True):
+        drafts = [
+            _Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
+        ]
+        enough = reduce(Capacity.holding, (draft.needed() for draft in drafts), capacity)
+        yield [draft.batch(enough) for draft in drafts]
 
 
 def _blocks(order: np.ndarray, most: int) -> list[np.ndarray]:

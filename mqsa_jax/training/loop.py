@@ -1,7 +1,6 @@
 """The training loop: epochs until validation stops improving, then the test."""
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,12 +9,19 @@ import jax
 import numpy as np
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
+from mqsa_jax.inference.evaluation import Evaluator, Protocol
 from mqsa_jax.model.relations import ItemRelations
 from mqsa_jax.training.batch import Batch, BatchSource
 from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.history import (
+    best_epoch,
+    is_finished,
+    losses_line,
+    metrics_line,
+    with_no_better,
+)
 from mqsa_jax.training.prefetch import prefetched
 from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.run_dir import RunDirectory
@@ -24,22 +30,9 @@ from mqsa_jax.training.step import Losses
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
-STOPPING_METRIC = "valid_NDCG@20"
 _DIVERGED = (
     "training stopped and the last checkpoint is kept; a smaller --lr or a larger --tau may help"
 )
-
-
-def best_epoch(history: list[dict[str, Any]]) -> int:
-    """The first epoch of the best validation NDCG@20; 0 before the first."""
-    best = max(history, key=lambda line: line[STOPPING_METRIC], default={"epoch": 0})
-    return best["epoch"]
-
-
-def is_finished(history: list[dict[str, Any]], epochs: int, patience: int) -> bool:
-    """Whether all epochs are done, or `patience` of them brought nothing better."""
-    done = len(history)
-    return done >= epochs or done - best_epoch(history) >= patience
 
 
 @dataclasses.dataclass(eq=False)
@@ -155,7 +148,7 @@ def _run_epochs(
         while running is not None:
             state, upcoming = running.state, None
             # The devices never wait: an epoch that is sure to come starts before this one is read.
-            if not is_finished([*history, _no_better(history)], settings.epochs, settings.patience):
+            if not is_finished(with_no_better(history), settings.epochs, settings.patience):
                 upcoming = run_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running)}
             # Since the devices had this epoch and had trained the one before. The validation of
@@ -170,11 +163,6 @@ def _run_epochs(
                 upcoming = run_epoch(state)
             running = upcoming
     return state, history
-
-
-def _no_better(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """A line to stand for an epoch whose metrics are not known yet, as if it brought nothing."""
-    return {"epoch": len(history) + 1, STOPPING_METRIC: -math.inf}
 
 
 def _epoch_runner(
@@ -212,13 +200,10 @@ def _epoch_line(epoch: _RunningEpoch) -> dict[str, Any]:
       UserError: naming the step, if a loss is not a number.
     """
     losses = jax.tree.map(lambda *steps: np.concatenate(steps), *jax.device_get(epoch.losses))
-    step = int(epoch.state.step)
-    wrong = np.flatnonzero(~np.isfinite(losses.loss))
-    if wrong.size:
-        first = step - losses.loss.size + int(wrong[0]) + 1
-        raise UserError(f"the loss of step {first} is {losses.loss[wrong[0]]}: {_DIVERGED}")
-    means = {name: float(getattr(losses, name).mean()) for name in ("loss", "loss_rec", "loss_kd")}
-    return {"step": step, **means}
+    try:
+        return losses_line(losses, int(epoch.state.step))
+    except FloatingPointError as error:
+        raise UserError(f"{error}: {_DIVERGED}") from None
 
 
 def _validation_line(validation: Evaluator, epoch: _RunningEpoch) -> dict[str, float]:
@@ -227,7 +212,7 @@ def _validation_line(validation: Evaluator, epoch: _RunningEpoch) -> dict[str, f
         ranks_U = validation.finish(epoch.ranks)
     except FloatingPointError as error:
         raise UserError(f"after step {int(epoch.state.step)} {error}: {_DIVERGED}") from None
-    return {f"valid_{name}": value for name, value in summarise(ranks_U).items()}
+    return metrics_line("valid", ranks_U)
 
 
 def _save(
