@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,10 +19,13 @@ from flax import struct
 
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import UserError
+from mqsa_jax.training.population import Population
 from mqsa_jax.training.run_dir import write_json
 from mqsa_jax.training.state import TrainState
 
 MANIFEST = "manifest.json"
+State = TypeVar("State", TrainState, Population)
+"""Of a run, or of many in one program."""
 
 
 @struct.dataclass
@@ -34,6 +37,10 @@ class Snapshot:
     config: dict[str, Any]
     seed: int
     data_fingerprint: str
+    members: list[dict[str, Any]] | None = None
+    """Of a population, whose `history` is empty: what each has come to, as `Member.plain`."""
+    places: list[int] | None = None
+    """Of a population: index of the member at each place of the program."""
 
 
 class Checkpoints:
@@ -64,7 +71,7 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.close()
 
-    def save(self, epoch: int, state: TrainState, histories: Histories, snapshot: Snapshot) -> None:
+    def save(self, epoch: int, state: State, histories: Histories, snapshot: Snapshot) -> None:
         """Saves an epoch; returns when it is on disk, with its manifest."""
         manager = self._opened()
         arguments = ocp.args.Composite(
@@ -113,7 +120,7 @@ class Checkpoints:
         arguments = ocp.args.Composite(snapshot=ocp.args.JsonRestore())
         return Snapshot(**self._opened().restore(epoch, args=arguments)["snapshot"])
 
-    def restore(self, epoch: int, like: TrainState, histories: Histories) -> TrainState:
+    def restore(self, epoch: int, like: State, histories: Histories) -> State:
         """The state of an epoch.
 
         Args:

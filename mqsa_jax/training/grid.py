@@ -1,0 +1,55 @@
+"""Which configurations a sweep is made of. Without JAX, so that wrong values are told at once."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mqsa_jax.config import Config
+from mqsa_jax.errors import UserError
+
+SCALARS = (
+    "window",
+    "alpha",
+    "dropout",
+    "lambda_kd",
+    "tau",
+    "l2",
+    "lr",
+    "lambda_graph",
+    "term_weight",
+    "term_decay",
+)
+"""Flags that are traced: the fields of `Hyperparameters`."""
+VARYING = (*SCALARS, "seed")
+"""Flags in which the members of a population may differ."""
+
+
+def with_flags(config: Config, **values: Any) -> Config:
+    """The configuration with other values of some flags."""
+    return Config.from_flat({**config.flat(), **values})
+
+
+def grid(base: Config, values: Mapping[str, Sequence[float | int]]) -> Iterator[Config]:
+    """All combinations of the values of some flags, over a base; members of a seed together."""
+    # The first varies slowest: members of one seed, who share their batches, stay together.
+    names = [name for name in ("seed", *SCALARS) if name in values]
+    for combination in itertools.product(*(values[name] for name in names)):
+        yield with_flags(base, **dict(zip(names, combination, strict=True)))
+
+
+def identity(values: Mapping[str, Any]) -> tuple[float, ...]:
+    """What tells a member from the others of its sweep; from its flags, be they numbers or text."""
+    return tuple(float(values[name]) for name in VARYING)
+
+
+def parse_values(flag: str, text: str, kind: type) -> list[float | int]:
+    """The numbers of a comma list, each once.
+
+    Raises:
+      UserError: naming the flag, if one is not a number of that kind.
+    """
+    try:
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"--{flag} takes {what} with commas between them, got {text}") from None

@@ -1,0 +1,49 @@
+"""One run of a population on the host: its configuration, its history, its end."""
+
+import dataclasses
+from typing import Any
+
+from mqsa_jax.config import Config
+from mqsa_jax.training.history import best_epoch, is_finished, with_no_better
+
+
+@dataclasses.dataclass(eq=False)
+class Member:
+    """A run, and what it has come to."""
+
+    config: Config
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """A line an epoch, as in `metrics.jsonl` but without its seconds."""
+    problem: str = ""
+    """What was not a number, which ended the run; its best epoch is not tested then."""
+    test: dict[str, float] | None = None
+    """Test metrics of the best epoch, once the run has ended."""
+
+    @property
+    def best(self) -> int:
+        """The best epoch so far; 0 before the first."""
+        return best_epoch(self.history)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no epoch is to come."""
+        return bool(self.problem) or self._ends_with(self.history)
+
+    @property
+    def sure_to_go_on(self) -> bool:
+        """Whether an epoch comes after the next one, whatever that one brings."""
+        return not (self.problem or self._ends_with(with_no_better(self.history)))
+
+    def _ends_with(self, history: list[dict[str, Any]]) -> bool:
+        settings = self.config.training
+        return is_finished(history, settings.epochs, settings.patience)
+
+    def plain(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        values = {name: getattr(self, name) for name in ("history", "problem", "test")}
+        return {"config": self.config.flat(), **values}
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> "Member":
+        """The inverse of `plain`."""
+        return cls(**{**values, "config": Config.from_flat(values["config"])})

@@ -1,0 +1,131 @@
+"""Many runs as one compiled program: members that differ in seed and traced scalars alone.
+
+What a member is made of is stacked along a first axis P, over which each pure function is mapped by
+`vmap`. Where there are several devices, each takes whole members, an equal number of them; so they
+have nothing to tell each other, and a batch is not split (S = 1).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax.sharding import PartitionSpec
+
+from mqsa_jax.config import Config
+from mqsa_jax.inference.evaluation import rank_users
+from mqsa_jax.model.encoder import Encoder
+from mqsa_jax.pytree import Leaf
+from mqsa_jax.training.batch import Batch, BatchSource, Capacity, alike_batches
+from mqsa_jax.training.devices import DATA_AXIS, DeviceLayout
+from mqsa_jax.training.epoch import run_steps
+from mqsa_jax.training.state import Hyperparameters, TrainState, init_state, run_key
+
+
+@struct.dataclass
+class Population:
+    """The members of a program, [P, ...] each, P a multiple of the devices."""
+
+    state: TrainState
+    best: Leaf
+    """`Params` of each member's best epoch so far."""
+
+    def kept_where(self, better_P: np.ndarray) -> "Population":
+        """With the present parameters as the best of those members [P] that are better now."""
+        return self.replace(best=_chosen(better_P, self.state.params, self.best))
+
+
+@jax.jit
+def _chosen(which_P, these, others):
+    def choose(one, other):
+        return jnp.where(which_P.reshape(-1, *[1] * (one.ndim - 1)), one, other)
+
+    return jax.tree.map(choose, these, others)
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """Compiled functions of [P, ...]; each is compiled once for each P."""
+
+    initial: Callable[..., TrainState]
+    """(hyper, seed) to the states before the first step."""
+    epoch: Callable[..., Any]
+    """(state, batches, key, relations) to states and losses [P, steps], as `run_steps`."""
+    ranks: Callable[..., jax.Array]
+    """(params, hyper, evaluation set, relations) to ranks [P, C, S, B], as `rank_users`."""
+
+
+@lru_cache(maxsize=4)
+def compile_population(encoder: Encoder, layout: DeviceLayout) -> Programs:
+    """The programs of a population; relations and evaluation sets are the same for all members."""
+
+    def over_members(function: Callable, stacked: int, shared: int = 0) -> Callable:
+        split, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
+        return jax.jit(
+            jax.shard_map(
+                jax.vmap(function, in_axes=(0,) * stacked + (None,) * shared),
+                mesh=layout.mesh,
+                in_specs=(split,) * stacked + (whole,) * shared,
+                out_specs=split,
+                check_vma=False,  # Devices share nothing: there is nothing to check.
+            )
+        )
+
+    # However coarse the training is, what is reported of it is not.
+    exact = encoder.clone(precision="float32")
+    return Programs(
+        initial=over_members(partial(init_state, encoder), 2),
+        epoch=over_members(partial(run_steps, encoder=encoder), 3, 1),
+        ranks=over_members(partial(rank_users, encoder=exact), 2, 2),
+    )
+
+
+def initial_population(
+    configs: Sequence[Config], programs: Programs, layout: DeviceLayout
+) -> Population:
+    """The members of configurations [P] before the first step."""
+    each = [Hyperparameters.of(config) for config in configs]
+    hyper = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    seed_P = np.array([config.training.seed for config in configs], np.uint32)
+    state = programs.initial(*layout.shard((hyper, seed_P), axis=0))
+    return Population(state, state.params)
+
+
+def member_keys(configs: Sequence[Config], layout: DeviceLayout) -> jax.Array:
+    """[P] the runs' keys."""
+    return layout.shard(jnp.stack([run_key(config.training.seed) for config in configs]), axis=0)
+
+
+def padded(places: Sequence[int], num_devices: int) -> list[int]:
+    """The places, the last one repeated, so that each device gets as many as any other."""
+    return [*places, *[places[-1]] * (-len(places) % num_devices)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberBatches:
+    """Every epoch's batches of all members; members of one seed visit users in one order."""
+
+    sources: Sequence[BatchSource]
+    """One a seed."""
+    source_P: np.ndarray
+    """[P] source of each member."""
+    capacity: Capacity
+    """Holds all of them."""
+
+    @classmethod
+    def of(cls, source: BatchSource, seeds: Sequence[int]) -> "MemberBatches":
+        """For members of these seeds [P], from the source of any seed."""
+        distinct = list(dict.fromkeys(seeds))
+        sources = [dataclasses.replace(source, seed=seed, num_shards=1) for seed in distinct]
+        sizes = (dataclasses.astuple(each.capacity()) for each in sources)
+        capacity = Capacity(*map(max, zip(*sizes, strict=True)))
+        return cls(sources, np.array([distinct.index(seed) for seed in seeds]), capacity)
+
+    def epoch(self, epoch: int, steps_per_program: int) -> Iterator[Batch]:
+        """Stacked batches [P, steps, S = 1, ...], as NumPy arrays."""
+        for batches in alike_batches(self.sources, epoch, steps_per_program, self.capacity):
+            yield jax.tree.map(lambda *leaves: np.stack(leaves)[self.source_P], *batches)

@@ -1,0 +1,72 @@
+"""A population's checkpoints: the same ones as of a run, with members in place of one history."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import numpy as np
+
+from mqsa_jax.errors import UserError
+from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.member import Member
+from mqsa_jax.training.population import Population
+from mqsa_jax.training.state import Hyperparameters, init_state
+
+
+def save_population(
+    checkpoints: Checkpoints,
+    epoch: int,
+    population: Population,
+    members: Sequence[Member],
+    places: Sequence[int],
+    experiment: Experiment,
+) -> None:
+    """Saves an epoch.
+
+    Args:
+      checkpoints: where to.
+      epoch: epochs done.
+      population: [P, ...].
+      members: all, those among them that have left the program.
+      places: [P] index of the member at each place of the program.
+      experiment: the data.
+    """
+    config = members[0].config
+    snapshot = Snapshot(
+        history=[],
+        config=config.flat(),
+        seed=config.training.seed,
+        data_fingerprint=experiment.histories.fingerprint(),
+        members=[member.plain() for member in members],
+        places=list(places),
+    )
+    checkpoints.save(epoch, population, experiment.histories, snapshot)
+
+
+def restore_population(
+    checkpoints: Checkpoints, epoch: int, experiment: Experiment
+) -> tuple[Population, list[Member], list[int]]:
+    """The population [P, ...] of an epoch, whole on all devices; all members; and their places.
+
+    Raises:
+      UserError: if it was trained on other data.
+    """
+    snapshot = checkpoints.snapshot(epoch)
+    if snapshot.data_fingerprint != experiment.histories.fingerprint():
+        raise UserError("the sweep was begun on other data (fingerprints differ)")
+    hyper = Hyperparameters.of(experiment.config)
+    one = jax.eval_shape(partial(init_state, experiment.encoder), hyper, np.uint32(0))
+
+    def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        shape = (len(snapshot.places), *leaf.shape)
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=experiment.layout.replicated)
+
+    like = jax.tree.map(stacked, Population(one, one.params))
+    population = checkpoints.restore(epoch, like, experiment.histories)
+    return population, members_of(snapshot), snapshot.places
+
+
+def members_of(snapshot: Snapshot) -> list[Member]:
+    """The members of a population's snapshot; none in that of a run."""
+    return [Member.from_plain(values) for values in snapshot.members or []]

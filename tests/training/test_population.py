@@ -1,0 +1,268 @@
+"""Members of a population end as they do alone: their parameters, best epochs and test metrics.
+
+84 users in batches of 20, 5 steps an epoch. The members differ in their seed or in a scalar each.
+"""
+
+import dataclasses
+import json
+from functools import lru_cache
+from operator import itemgetter
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqsa_jax.config import Config, ModelConfig, TrainingConfig
+from mqsa_jax.data.histories import make_histories
+from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.training import population_loop
+from mqsa_jax.training.checkpoints import Checkpoints
+from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.grid import SCALARS, with_flags
+from mqsa_jax.training.loop import train
+from mqsa_jax.training.population import (
+    MemberBatches,
+    compile_population,
+    initial_population,
+    member_keys,
+    padded,
+)
+from mqsa_jax.training.population_loop import train_population
+from mqsa_jax.training.run_dir import RunDirectory
+from mqsa_jax.training.state import Hyperparameters
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+BASE = Config(
+    model=ModelConfig(dim=8, num_heads=2, max_len=6, dropout=0.4),
+    training=TrainingConfig(batch_size=20, lr=3e-3, epochs=12, patience=2, seed=1),
+)
+CHANGES = [
+    {"alpha": 0.0, "window": 1, "seed": 2**32 - 1},
+    {"lambda_kd": 0.5, "tau": 0.3, "seed": 2},
+    {"dropout": 0.0, "l2": 1e-2, "lr": 1e-2},
+]
+MEMBERS = [with_flags(BASE, **changes) for changes in CHANGES]
+
+
+@lru_cache
+def layout(num_devices: int) -> DeviceLayout:
+    """One and the same, so that programs are compiled once."""
+    return DeviceLayout.of(num_devices)
+
+
+def experiment(config: Config = BASE, num_devices: int = 1) -> Experiment:
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(1, 25, rng.integers(3, 12)) for _ in range(84)]
+    histories = make_histories(range(1, 85), sequences)
+    return Experiment(config, histories, layout(num_devices))
+
+
+def trained(folder: Path, members=MEMBERS, num_devices: int = 2):
+    """The members, trained together, on two devices: three fill up to two on each."""
+    checkpoints = Checkpoints(folder)
+    try:
+        return train_population(experiment(num_devices=num_devices), members, checkpoints)
+    finally:
+        checkpoints.close()
+
+
+@dataclasses.dataclass
+class Alone:
+    """What `train` makes of a member."""
+
+    history: list[dict]
+    result: dict
+    after_two: dict
+    """Parameters after two epochs."""
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> list[Alone]:
+    """Each member's run alone."""
+    outcomes = []
+    for index, config in enumerate(MEMBERS):
+        run_dir = RunDirectory(tmp_path_factory.mktemp("alone") / str(index))
+        here = experiment(config)
+        result = train(here, run_dir, resume=False)
+        # The last epochs but one and the best ones are kept; the second is among them.
+        checkpoints = Checkpoints(run_dir.checkpoints)
+        state = checkpoints.restore(2, here.initial_state(), here.histories)
+        checkpoints.close()
+        lines = (run_dir.path / "metrics.jsonl").read_text().splitlines()
+        outcomes.append(Alone(list(map(json.loads, lines)), result, state.params))
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("together"))
+
+
+def assert_as_alone(members, alone):
+    for member, run in zip(members, alone, strict=True):
+        assert (member.problem, member.finished) == ("", True)
+        assert (len(member.history), member.best) == (len(run.history), run.result["epoch"])
+        for line, expected in zip(member.history, run.history, strict=True):
+            assert line.keys() == expected.keys() - {"seconds"}
+            assert line == pytest.approx({name: expected[name] for name in line}, rel=2e-5)
+        assert member.test == pytest.approx({name: run.result[name] for name in member.test})
+
+
+def test_the_members_are_what_the_tests_take_them_for(alone):
+    """One ends early and leaves, so that the others go on in a smaller program."""
+    assert [len(run.history) for run in alone] == [4, 4, 3]
+    assert {run.result["epoch"] for run in alone} == {1, 2}
+    assert len({run.result["NDCG@20"] for run in alone}) == len(MEMBERS)
+
+
+def test_each_member_ends_as_it_does_alone(together, alone):
+    assert [member.config for member in together] == MEMBERS
+    assert_as_alone(together, alone)
+
+
+@pytest.mark.parametrize("num_devices", [1, 2])
+def test_parameters_after_two_epochs(alone, num_devices):
+    here = experiment(num_devices=num_devices)
+    relations = here.relations()
+    programs = compile_population(here.encoder, here.layout)
+    members = [MEMBERS[place] for place in padded(range(len(MEMBERS)), num_devices)]
+    state = initial_population(members, programs, here.layout).state
+    source = here.batch_source(relations.counts)
+    source = MemberBatches.of(source, [config.training.seed for config in members])
+    keys = member_keys(members, here.layout)
+    for epoch in range(2):
+        for batches in source.epoch(epoch, 512):
+            batches = here.layout.shard(batches, axis=0)
+            state, _ = programs.epoch(state, batches, keys, relations)
+    for leaf in jax.tree.leaves(state):
+        assert len(leaf.addressable_shards) == num_devices
+        assert leaf.addressable_shards[0].data.shape[0] == len(members) // num_devices
+    for index, run in enumerate(alone):
+        assert int(state.step[index]) == 10
+        assert_close(jax.tree.map(itemgetter(index), state.params), run.after_two)
+
+
+def assert_close(params, expected):
+    for (keys, one), other in zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(expected), strict=True
+    ):
+        # The same for all keys of a query, such a bias has no gradient but rounding errors.
+        if "key" not in (name := jax.tree_util.keystr(keys)) or "bias" not in name:
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_seeds_of_one_number_share_batches_and_others_do_not():
+    here = experiment()
+    source = MemberBatches.of(here.batch_source(here.relations().counts), [5, 3, 5])
+    assert len(source.sources) == 2
+    (batches,) = source.epoch(0, 512)
+    assert batches.target.shape[:3] == (3, 5, 1)
+    np.testing.assert_array_equal(batches.target[0], batches.target[2])
+    assert (batches.target[0] != batches.target[1]).any()
+
+
+def test_a_member_that_is_not_a_number_ends_alone(tmp_path, together):
+    """Its neighbours end as they do without it."""
+    *others, diverged = trained(tmp_path, [*MEMBERS[:2], with_flags(BASE, lr=1e30)])
+    assert "of step" in diverged.problem and diverged.test is None and diverged.finished
+    for one, other in zip(others, together, strict=False):
+        assert one.problem == ""
+        assert_same(one, other)
+
+
+def test_members_that_differ_in_what_is_not_traced_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="dim"):
+        trained(tmp_path, [BASE, with_flags(BASE, dim=16)])
+
+
+def test_what_may_vary_is_what_is_traced():
+    assert set(SCALARS) == set(Hyperparameters.__dataclass_fields__)
+
+
+def test_stopped_and_continued_from_the_last_checkpoint(tmp_path, together, monkeypatch):
+    """In epoch 4, after a member has ended and left."""
+    monkeypatch.setattr(population_loop, "CHECKPOINT_SECONDS", 0)
+    stop_after(monkeypatch, 3)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path)
+    monkeypatch.undo()
+    seen = []
+    show = population_loop._Group._show
+    monkeypatch.setattr(
+        population_loop._Group,
+        "_show",
+        lambda group, seconds: (seen.append(group._epoch), show(group, seconds)),
+    )
+    members = trained(tmp_path)
+    assert seen == [4]
+    for one, other in zip(members, together, strict=True):
+        assert_same(one, other)
+
+
+def assert_same(member, expected):
+    """To rounding: a program of another size may have trained it for an epoch."""
+    assert (member.config, member.best) == (expected.config, expected.best)
+    assert member.test == pytest.approx(expected.test)
+    for line, other in zip(member.history, expected.history, strict=True):
+        assert line == pytest.approx(other, rel=2e-5)
+
+
+def stop_after(monkeypatch, epoch: int):
+    read = population_loop._Group._read
+
+    def read_or_stop(group, running):
+        if group._epoch == epoch:
+            raise KeyboardInterrupt
+        read(group, running)
+
+    monkeypatch.setattr(population_loop._Group, "_read", read_or_stop)
+
+
+def test_the_places_are_filled_up():
+    assert padded([4, 6, 7], 2) == [4, 6, 7, 7] and padded([4, 6], 2) == [4, 6]
+
+
+def while_loops(jaxpr) -> list:
+    found = []
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "while":
+            found.append(equation)
+        for value in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")
+        ):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                found += while_loops(inner)
+    return found
+
+
+def test_members_share_the_number_of_turns_of_the_losses_loop():
+    """Each member alone would take as many chunks as its rows that count fill."""
+
+    def value_and_gradient(x_SND, table_VD, weight_SN):
+        return jax.value_and_grad(
+            lambda *arrays: linear_logsumexp(*arrays, chunk=2)[0], argnums=(0, 1)
+        )(x_SND, table_VD, weight_SN)
+
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(3, 1, 10, 4)), jnp.float32)
+    table = jnp.asarray(rng.normal(size=(3, 6, 4)), jnp.float32)
+    weight = np.zeros((3, 1, 10), np.float32)
+    weight[0, 0, :9], weight[1, 0, 4:6] = 1.0, 0.5  # Of the last member, no row counts.
+    weight = jnp.asarray(weight)
+    together = jax.vmap(value_and_gradient)
+    loops = while_loops(jax.make_jaxpr(together)(x, table, weight).jaxpr)
+    assert loops
+    for loop in loops:
+        # The condition is a scalar: were it [3], the body would select among all that it carries.
+        condition = loop.params["cond_jaxpr"].jaxpr
+        assert [equation.primitive.name for equation in condition.eqns] == ["lt"]
+        for equation in loop.params["body_jaxpr"].eqns:
+            assert equation.primitive.name != "select_n" or not equation.outvars[0].aval.shape
+    for member, actual in enumerate(zip(*jax.tree.leaves(together(x, table, weight)), strict=True)):
+        expected = value_and_gradient(x[member], table[member], weight[member])
+        for one, other in zip(actual, jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
