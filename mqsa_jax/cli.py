@@ -59,20 +59,24 @@ class ReportConfig:
 
 def train_main(arguments: Sequence[str] | None = None) -> int:
     """Runs train.py; returns its exit code."""
-    return _run("train.py", _train, sys.argv[1:] if arguments is None else arguments)
+    return run_command("train.py", _train, sys.argv[1:] if arguments is None else arguments)
 
 
 def eval_main(arguments: Sequence[str] | None = None) -> int:
     """Runs eval.py; returns its exit code."""
-    return _run("eval.py", _evaluate, sys.argv[1:] if arguments is None else arguments)
+    return run_command("eval.py", _evaluate, sys.argv[1:] if arguments is None else arguments)
 
 
 def report_main(arguments: Sequence[str] | None = None) -> int:
     """Runs report.py; returns its exit code."""
-    return _run("report.py", _report, sys.argv[1:] if arguments is None else arguments)
+    return run_command("report.py", _report, sys.argv[1:] if arguments is None else arguments)
 
 
-def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
+def run_command(
+    program: str, command: Callable[[Sequence[str]], None], arguments: Sequence[str]
+) -> int:
+    """Runs a command; returns its exit code. What a user can mend is told in one line on stderr."""
+
     def show_warning(message, category, filename, lineno, file=None, line=None):
         print(f"{program}: warning: {message}", file=sys.stderr)
 
@@ -97,9 +101,9 @@ def _run(program: str, command: Callable[[Sequence[str]], None], arguments: Sequ
 
 def _train(arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
-    dataset = _peek(arguments, "dataset") or Config.dataset
-    defaults = default_config(dataset, _peek(arguments, "model") or ModelConfig.model)
-    config = _parse("train.py", Config, arguments, _train.__doc__, defaults)
+    dataset = peek(arguments, "dataset") or Config.dataset
+    defaults = default_config(dataset, peek(arguments, "model") or ModelConfig.model)
+    config = parse("train.py", Config, arguments, _train.__doc__, defaults)
     if config.dataset.lower() in dataset_names():
         config = dataclasses.replace(config, dataset=config.dataset.lower())
     config.validate()
@@ -112,7 +116,7 @@ def _train(arguments: Sequence[str]) -> None:
 
     run_dir = RunDirectory.of(config)
     resume = config.run.resume and run_dir.check_resumable(config)
-    experiment = _load(config)
+    experiment = load_experiment(config)
     if not config.run.resume:
         run_dir.delete_run()
     if experiment.spec.counting:
@@ -124,7 +128,7 @@ def _train(arguments: Sequence[str]) -> None:
 
 def _evaluate(arguments: Sequence[str]) -> None:
     """Ranks every user's held-out item among all items with the best epoch of a run."""
-    options = _parse("eval.py", EvalConfig, arguments, _evaluate.__doc__)
+    options = parse("eval.py", EvalConfig, arguments, _evaluate.__doc__)
 
     from mqsa_jax.inference.counting import counting_top_items, evaluate_counting
     from mqsa_jax.inference.evaluation import Protocol
@@ -140,7 +144,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     run = dataclasses.replace(config.run, data_dir=data_dir, devices=options.devices)
     config = dataclasses.replace(config, run=run)
     config.validate()
-    experiment = _load(config)
+    experiment = load_experiment(config)
     protocol = Protocol(options.split, options.exclude_seen)
     if options.top > experiment.histories.num_items:
         raise UserError(f"--top {options.top} is more than {experiment.histories.num_items} items")
@@ -158,7 +162,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
 def _report(arguments: Sequence[str]) -> None:
     """Makes results.md, with tables, tests and figures, from the results of runs."""
-    options = _parse("report.py", ReportConfig, arguments, _report.__doc__)
+    options = parse("report.py", ReportConfig, arguments, _report.__doc__)
 
     from mqsa_jax.reporting.report import make_report
 
@@ -166,7 +170,7 @@ def _report(arguments: Sequence[str]) -> None:
     print(f"Report in {page}")
 
 
-def _load(config: Config) -> Any:
+def load_experiment(config: Config) -> Any:
     """Reads or generates the data, and finds the devices."""
     path = resolve_dataset(config.dataset, config.run.data_dir)
 
@@ -198,7 +202,7 @@ def default_config(dataset: str, model: str) -> Config:
     return with_model_settings(dataclasses.replace(config, model=chosen))
 
 
-def _peek(arguments: Sequence[str], flag: str) -> str | None:
+def peek(arguments: Sequence[str], flag: str) -> str | None:
     """The value of `--flag VALUE` or `--flag=VALUE`, the last one given."""
     value = None
     for place, argument in enumerate(arguments):
@@ -209,7 +213,7 @@ def _peek(arguments: Sequence[str], flag: str) -> str | None:
     return value
 
 
-def _parse(
+def parse(
     program: str,
     into: type[Parsed],
     arguments: Sequence[str],
