@@ -29,6 +29,7 @@ bench: $(READY)
 	$(VENV)/bin/python -m benchmarks.inference --dataset $(BENCH_DATASET)
 	$(VENV)/bin/python -m benchmarks.startup --dataset $(BENCH_DATASET)
 	$(VENV)/bin/python -m benchmarks.scaling
+	$(VENV)/bin/python -m benchmarks.population
 
 # RecBole and RecTools, in environments of their own (a few GB).
 bench-peers: $(READY)
