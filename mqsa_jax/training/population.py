@@ -17,7 +17,7 @@ from flax import struct
 from jax.sharding import PartitionSpec
 
 from mqsa_jax.config import Config
-from mqsa_jax.inference.evaluation import rank_users
+from mqsa_jax.inference.evaluation import visit_users
 from mqsa_jax.model.encoder import Encoder
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.batch import Batch, BatchSource, Capacity, alike_batches
@@ -56,7 +56,7 @@ class Programs:
     epoch: Callable[..., Any]
     """(state, batches, key, relations) to states and losses [P, steps], as `run_steps`."""
     ranks: Callable[..., jax.Array]
-    """(params, hyper, evaluation set, relations) to ranks [P, C, S, B], as `rank_users`."""
+    """(params, hyper, evaluation set, relations) to ranks [P, C, S, B], as `visit_users`."""
 
 
 @lru_cache(maxsize=4)
@@ -80,7 +80,7 @@ def compile_population(encoder: Encoder, layout: DeviceLayout) -> Programs:
     return Programs(
         initial=over_members(partial(init_state, encoder), 2),
         epoch=over_members(partial(run_steps, encoder=encoder), 3, 1),
-        ranks=over_members(partial(rank_users, encoder=exact), 2, 2),
+        ranks=over_members(partial(visit_users, encoder=exact), 2, 2),
     )
 
 
