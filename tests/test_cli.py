@@ -267,7 +267,7 @@ def parsed(monkeypatch, *arguments: str) -> Config:
         raise Done
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_load", load)
+        patch.setattr(cli, "load_experiment", load)
         with pytest.raises(Done):
             train_main(arguments)
     return seen[0]
@@ -404,6 +404,6 @@ def test_an_interrupted_command_says_so(home, capsys, monkeypatch):
     def interrupt(config):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", interrupt)
+    monkeypatch.setattr(cli, "load_experiment", interrupt)
     assert train_main(["--dataset", "data.txt"]) == 130
     assert capsys.readouterr().err == "train.py: interrupted; run it again to continue\n"
