@@ -19,7 +19,8 @@ SCALARS = (
     "term_weight",
     "term_decay",
 )
-"""Flags that are traced: the fields of `Hyperparameters`."""
+"""Flags that are traced: the fields of `Hyperparameters`, but for `term_dropout`, whose 1 does not
+train the term and so is another program."""
 VARYING = (*SCALARS, "seed")
 """Flags in which the members of a population may differ."""
 
