@@ -62,7 +62,7 @@ class ObjectiveConfig:
     """The combined ranking and distillation objective (paper, section 4)."""
 
     lambda_kd: float = 0.1
-    """Weight of the distillation loss (lambda in the paper); 0 leaves it out of the sum."""
+    """Weight of the distillation loss (lambda in the paper); 0 leaves it out and saves time."""
     tau: float = 0.1
     """Softmax temperature of teacher and student, above 0 (tau in the paper)."""
     time_span: int = 1

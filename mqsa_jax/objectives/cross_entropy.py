@@ -40,11 +40,12 @@ def combine(
     Args:
       losses: the losses; of equal S.
       table_VD: [V, D] E, one row a class.
-      factors: what each loss counts in the sum; may be traced.
+      factors: what each loss counts in the sum; may be traced. A loss of factor 0 costs nothing.
       precision: of the matrix products.
 
     Returns:
-      The sum, to be differentiated; and the value of each loss, without gradients.
+      The sum, to be differentiated; and the value of each loss, without gradients: 0 where its
+      factor is.
 
     Raises:
       ValueError: if there are not as many factors as losses, or their shards differ.
@@ -57,13 +58,10 @@ def combine(
     def side_by_side(arrays):
         return jnp.concatenate(list(arrays), axis=1)
 
-    weight_SN = side_by_side(loss.weight for loss in losses)
     total, lse_SN = linear_logsumexp(
         side_by_side(loss.x for loss in losses),
         table_VD,
         side_by_side(factor * loss.weight for loss, factor in zip(losses, factors, strict=True)),
-        # A loss of factor 0 is left out of the sum, but its value is told all the same.
-        where=weight_SN != 0,
         zero_class=side_by_side(jnp.full(loss.weight.shape, loss.zero_class) for loss in losses),
         sparse=_sparse_side_by_side(losses),
         precision=precision,
@@ -72,7 +70,8 @@ def combine(
     for loss, factor in zip(losses, factors, strict=True):
         end = begin + loss.weight.shape[1]
         logsumexp = (loss.weight * lse_SN[:, begin:end]).sum()
-        values.append(jax.lax.stop_gradient(logsumexp - loss.expected_logit))
+        value = jnp.where(jnp.asarray(factor) == 0, 0, logsumexp - loss.expected_logit)
+        values.append(jax.lax.stop_gradient(value))
         total -= factor * loss.expected_logit
         begin = end
     return total, values

@@ -87,7 +87,6 @@ def linear_logsumexp(
     table_VD: Float[Array, "V D"],
     weight_SN: Float[Array, "S N"],
     *,
-    where: Bool[Array, "S N"] | None = None,
     zero_class: Bool[Array, "S N"] | bool = False,
     sparse: SparseLogits | None = None,
     chunk: int | None = None,
@@ -97,15 +96,14 @@ def linear_logsumexp(
 
         sum_n w_n log( [zero_class_n] + sum_j exp(x_n . E_j + sparse_nj) )
 
-    Rows that do not count are not visited: how many chunks are is decided at run time, by the
-    fullest shard. The sum over shards S comes last, so that all that sharded S needs before it is
+    Rows of weight 0 are not visited: how many chunks are is decided at run time, by the fullest
+    shard. The sum over shards S comes last, so that all that sharded S needs before it is
     that one maximum.
 
     Args:
       x_SND: [S, N, D] rows.
       table_VD: [V, D] E, one row a class.
       weight_SN: [S, N] w.
-      where: [S, N] which rows count; None: those whose weight is not 0.
       zero_class: whether one more class takes part whose logit is always 0; for all rows or each.
       sparse: [S, N, K] what is added to few logits of each row; None: nothing.
       chunk: rows at a time; None chooses by backend.
@@ -113,8 +111,8 @@ def linear_logsumexp(
 
     Returns:
       The sum, a scalar, float32 at least; differentiable once, by reverse mode, in rows, table,
-      sparse values and the weights of rows that count. And the log-sum-exps [S, N] themselves, 0
-      where a row does not count, without gradients.
+      sparse values and the weights that are not 0. And the log-sum-exps [S, N] themselves, 0 where
+      the weight is, without gradients.
 
     Raises:
       TypeError, ValueError: if shapes do not agree.
@@ -123,7 +121,7 @@ def linear_logsumexp(
     if not x_SND.shape[1]:
         return jnp.zeros((), dtype), jnp.zeros(weight_SN.shape, dtype)
     zero_SN = jnp.broadcast_to(jnp.asarray(zero_class), weight_SN.shape)
-    where_SN = weight_SN != 0 if where is None else where
+    where_SN = weight_SN != 0
     chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])
     # Room for a whole tail chunk behind the last row, wherever the tail begins.
     place_SN, source_SM = _counting_first(where_SN, x_SND.shape[1] + tail_rows(chunk))

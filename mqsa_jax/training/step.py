@@ -31,7 +31,7 @@ class Losses:
     loss_rec: Leaf
     """float32 [] ranking loss."""
     loss_kd: Leaf
-    """float32 [] distillation loss."""
+    """float32 [] distillation loss; 0 where `lambda_kd` is, for it is not formed then."""
 
 
 def objective(

@@ -29,9 +29,23 @@ def test_the_sum_and_the_values(rng, factor):
     table_VD = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
     total, values = jax.jit(combine)(losses, table_VD, [1.0, factor])
     expected = [alone(loss, table_VD) for loss in losses]
-    # A loss of factor 0 is told too.
-    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    np.testing.assert_allclose(values, [expected[0], expected[1] * (factor != 0)], rtol=1e-5)
     np.testing.assert_allclose(total, expected[0] + factor * expected[1], rtol=1e-5)
+
+
+def test_a_loss_of_factor_0_is_not_formed(rng):
+    kept, left_out = loss(rng, 4, True), loss(rng, 6, False)
+    left_out = left_out.replace(x=jnp.full_like(left_out.x, jnp.nan))
+    table_VD = jnp.asarray(rng.normal(size=(V, D)), jnp.float32)
+
+    def together(x, table_VD):
+        return combine([kept.replace(x=x), left_out], table_VD, [1.0, jnp.float32(0)])[0]
+
+    def alone(x, table_VD):
+        return combine([kept.replace(x=x)], table_VD, [1.0])[0]
+
+    gradients = (jax.jit(jax.grad(f, argnums=(0, 1)))(kept.x, table_VD) for f in (together, alone))
+    chex.assert_trees_all_close(*gradients, rtol=1e-6, atol=1e-7)
 
 
 def test_gradients_are_those_of_the_sum(rng):
