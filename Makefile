@@ -22,7 +22,7 @@ report: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	$(VENV)/bin/python report.py $(ARGS)
 
-# The tables of docs/performance.md, as JSON in benchmarks/results; about 20 minutes on 2 quiet cores.
+# The tables of docs/performance.md, as JSON in benchmarks/results; about 10 minutes on 2 quiet cores.
 bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
 	$(VENV)/bin/python -m benchmarks.epoch --dataset $(BENCH_DATASET)

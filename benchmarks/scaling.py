@@ -30,8 +30,6 @@ from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.state import Hyperparameters, init_state, run_key
 from mqsa_jax.training.step import train_step
 
-PLOT = Path(__file__).parents[1] / "docs" / "performance" / "scaling.png"
-"""Where the full run draws its plot; a quick one draws beside its JSON file."""
 HISTORY_LENGTH = 7
 """Items of each history: the benchmark data sets' average."""
 REPEATS = 5
@@ -215,7 +213,7 @@ def main() -> None:
     enable_compilation_cache()
     base, axes = (QUICK_BASE, QUICK_AXES) if quick else (BASE, AXES)
     # A quick run leaves the results of a full one alone.
-    name, plot = ("scaling_quick", RESULTS / "scaling_quick.png") if quick else ("scaling", PLOT)
+    name = "scaling_quick" if quick else "scaling"
     gflops = matmul_gflops(256 if quick else 2048)
     rows = measure_axes(base, axes, repeats=2 if quick else REPEATS)
     report(
@@ -229,7 +227,7 @@ def main() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         print("No plot: matplotlib is not installed")
     else:
-        draw(rows, base, plot)
+        draw(rows, base, RESULTS / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Writes docs/performance.md from what benchmarks left in docs/performance.
 
-    make bench && make bench-peers && cp benchmarks/results/*.json docs/performance/
+    make bench && make bench-peers
+    cp benchmarks/results/*.json benchmarks/results/*.png docs/performance/
     python docs/build_performance.py
 
 `precision/` holds the test_metrics.json of `train.py --dataset toys --seed 1`, with and without
@@ -138,6 +139,20 @@ def scaling() -> str:
     )
 
 
+def population() -> str:
+    """What many runs in one program gain over separate ones."""
+    result = load("population_synthetic")
+    return "\n\n".join(
+        [
+            "## Populations",
+            made_by(result),
+            "Seconds of an epoch and its validation a member, on the embedded data; the first call "
+            "compiles. Where one run fills the cores, many in one program gain but start-up.",
+            table(result["rows"]),
+        ]
+    )
+
+
 def precision() -> str:
     """What coarser factors of matrix products do to the test figures."""
     rows = []
@@ -180,6 +195,7 @@ def build() -> str:
         simple("inference_toys", "Ranking"),
         simple("startup_toys", "Start-up"),
         scaling(),
+        population(),
         precision(),
         peers(),
     ]
