@@ -154,7 +154,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     else:
         state, epoch = restore_best(experiment, run_dir)
         result = experiment.evaluate(state, epoch, protocol, run_dir)
-        best = partial(experiment.evaluator(protocol).top_items, state.params, state.hyper)
+        best = partial(experiment.evaluator(protocol).top_items, state.evaluated, state.hyper)
     if options.top:
         run_dir.write_recommendations(protocol.name, experiment.histories, best(options.top))
     print_result(config.dataset, result, run_dir.path)

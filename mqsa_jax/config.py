@@ -111,6 +111,8 @@ class TrainingConfig:
 
     lr: float = 1e-3
     """Learning rate of Adam."""
+    ema_decay: float = 0.0
+    """Decay a step of the average of parameters that is evaluated; 0: they themselves are."""
     batch_size: int = 256
     """Users in a step, over all devices."""
     epochs: int = 200
@@ -211,6 +213,7 @@ _RANGES = {
     "term_symmetric": _SHARE,
     "term_popularity": _NOT_NEGATIVE,
     "lr": _POSITIVE,
+    "ema_decay": (lambda v: 0 <= v < 1, "at least 0 and below 1"),
     "batch_size": _AT_LEAST_1,
     "epochs": _AT_LEAST_1,
     "patience": _AT_LEAST_1,

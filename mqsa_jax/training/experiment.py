@@ -41,10 +41,15 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """State before the first step, on all devices."""
-        make = jax.jit(init_state, static_argnums=0, out_shardings=self.layout.replicated)
+        make = jax.jit(init_state, static_argnums=(0, 3), out_shardings=self.layout.replicated)
         # A seed of 2**31 or more is no int32, which jit would take a Python int for.
         seed = np.uint32(self.config.training.seed)
-        return make(self.encoder, Hyperparameters.of(self.config), seed)
+        return make(self.encoder, Hyperparameters.of(self.config), seed, self.averaged)
+
+    @property
+    def averaged(self) -> bool:
+        """Whether a moving average of the parameters is what is evaluated."""
+        return self.config.training.ema_decay > 0
 
     @property
     def spec(self) -> ModelSpec:
@@ -128,7 +133,7 @@ class Experiment:
     ) -> dict[str, Any]:
         """Ranks all users and writes the result to the run's folder."""
         evaluator = self.evaluator(protocol)
-        return self.record(evaluator.ranks(state.params, state.hyper), epoch, protocol, run_dir)
+        return self.record(evaluator.ranks(state.evaluated, state.hyper), epoch, protocol, run_dir)
 
     def record(
         self, ranks_U: np.ndarray, epoch: int, protocol: Protocol, run_dir: RunDirectory

@@ -20,7 +20,7 @@ SCALARS = (
     "term_decay",
 )
 """Flags that are traced: the fields of `Hyperparameters`, but for `term_dropout`, whose 1 does not
-train the term and so is another program."""
+train the term, and `ema_decay`, whose 0 keeps no average, and so are other programs."""
 VARYING = (*SCALARS, "seed")
 """Flags in which the members of a population may differ."""
 

@@ -32,11 +32,11 @@ class Population:
 
     state: TrainState
     best: Leaf
-    """`Params` of each member's best epoch so far."""
+    """`Params` of each member's best epoch so far, as evaluated."""
 
     def kept_where(self, better_P: np.ndarray) -> "Population":
         """With the present parameters as the best of those members [P] that are better now."""
-        return self.replace(best=_chosen(better_P, self.state.params, self.best))
+        return self.replace(best=_chosen(better_P, self.state.evaluated, self.best))
 
 
 @jax.jit
@@ -60,8 +60,11 @@ class Programs:
 
 
 @lru_cache(maxsize=4)
-def compile_population(encoder: Encoder, layout: DeviceLayout) -> Programs:
-    """The programs of a population; relations and evaluation sets are the same for all members."""
+def compile_population(encoder: Encoder, layout: DeviceLayout, averaged: bool = False) -> Programs:
+    """The programs of a population; relations and evaluation sets are the same for all members.
+
+    `averaged` as in `init_state`.
+    """
 
     def over_members(function: Callable, stacked: int, shared: int = 0) -> Callable:
         split, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
@@ -78,7 +81,7 @@ def compile_population(encoder: Encoder, layout: DeviceLayout) -> Programs:
     # However coarse the training is, what is reported of it is not.
     exact = encoder.clone(precision="float32")
     return Programs(
-        initial=over_members(partial(init_state, encoder), 2),
+        initial=over_members(partial(init_state, encoder, averaged=averaged), 2),
         epoch=over_members(partial(run_steps, encoder=encoder), 3, 1),
         ranks=over_members(partial(visit_users, encoder=exact), 2, 2),
     )
@@ -92,7 +95,7 @@ def initial_population(
     hyper = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
     seed_P = np.array([config.training.seed for config in configs], np.uint32)
     state = programs.initial(*layout.shard((hyper, seed_P), axis=0))
-    return Population(state, state.params)
+    return Population(state, state.evaluated)
 
 
 def member_keys(configs: Sequence[Config], layout: DeviceLayout) -> jax.Array:

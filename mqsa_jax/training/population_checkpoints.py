@@ -56,13 +56,14 @@ def restore_population(
     if snapshot.data_fingerprint != experiment.histories.fingerprint():
         raise UserError("the sweep was begun on other data (fingerprints differ)")
     hyper = Hyperparameters.of(experiment.config)
-    one = jax.eval_shape(partial(init_state, experiment.encoder), hyper, np.uint32(0))
+    init = partial(init_state, experiment.encoder, averaged=experiment.averaged)
+    one = jax.eval_shape(init, hyper, np.uint32(0))
 
     def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = (len(snapshot.places), *leaf.shape)
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=experiment.layout.replicated)
 
-    like = jax.tree.map(stacked, Population(one, one.params))
+    like = jax.tree.map(stacked, Population(one, one.evaluated))
     population = checkpoints.restore(epoch, like, experiment.histories)
     return population, members_of(snapshot), snapshot.places
 

@@ -91,7 +91,9 @@ class _Group:
         self._experiment, self._checkpoints = experiment, checkpoints
         self._num_users = experiment.histories.num_users
         self._layout, self._relations = experiment.layout, experiment.relations()
-        self._programs = compile_population(experiment.encoder, experiment.layout)
+        self._programs = compile_population(
+            experiment.encoder, experiment.layout, experiment.averaged
+        )
         self.members = [Member(config) for config in configs]
         self._at = self._padded(range(len(configs)))
         """[P] index of the member at each place."""
@@ -147,7 +149,7 @@ class _Group:
                 batches = self._layout.shard(batches, axis=0)
                 state, losses = self._programs.epoch(state, batches, key_P, self._relations)
                 parts.append(losses)
-            ranks = self._programs.ranks(state.params, state.hyper, validation, self._relations)
+            ranks = self._programs.ranks(state.evaluated, state.hyper, validation, self._relations)
             return _RunningEpoch(state, parts, ranks)
 
         return run_epoch

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int, Integer, Key
+from jaxtyping import Array, Float, Int, Integer, Key
 
 from mqsa_jax.config import Config
-from mqsa_jax.model.encoder import Encoder, init
+from mqsa_jax.model.encoder import Encoder, Params, init
 from mqsa_jax.model.graph_layers import gat_init, graphsage_init
 from mqsa_jax.model.transition_term import term_init
 from mqsa_jax.pytree import Leaf
@@ -31,6 +31,7 @@ class Hyperparameters:
     term_weight: Leaf
     term_decay: Leaf
     term_dropout: Leaf
+    ema_decay: Leaf
 
     @classmethod
     def of(cls, config: Config) -> "Hyperparameters":
@@ -52,6 +53,13 @@ class TrainState:
     """int32 [] steps done so far."""
     hyper: Leaf
     """`Hyperparameters`."""
+    average: Leaf = None
+    """`Params`, their exponential moving average over steps; None where there is none."""
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters that validation and test see: the average, where there is one."""
+        return self.params if self.average is None else self.average
 
 
 def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
@@ -86,15 +94,36 @@ def make_encoder(config: Config, num_items: int) -> Encoder:
     )
 
 
+def moving_average(
+    average: Params, params: Params, decay: Float[Array, ""], step: Int[Array, ""]
+) -> Params:
+    """The exponential moving average of parameters after a step (Polyak and Juditsky 1992).
+
+    The decay grows towards its value as `(1 + step) / (10 + step)`, so that the first steps, and
+    what they began with, are soon forgotten.
+
+    Args:
+      average: before the step.
+      params: after it.
+      decay: below 1; may be traced.
+      step: steps done before this one; may be traced.
+    """
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return optax.incremental_update(params, average, 1 - decay)
+
+
 def run_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
     """The key of a run, from which the key of every step is folded."""
     return jax.random.key(seed)
 
 
 def init_state(
-    encoder: Encoder, hyper: Hyperparameters, seed: int | Integer[Array, ""]
+    encoder: Encoder,
+    hyper: Hyperparameters,
+    seed: int | Integer[Array, ""],
+    averaged: bool = False,
 ) -> TrainState:
-    """State before the first step, a function of the seed."""
+    """State before the first step, a function of the seed; `averaged` keeps an average too."""
     params = init(encoder, run_key(seed))
     # What lies outside of the sequence: it takes nothing from the key of the rest.
     graph_init = {"graphsage": graphsage_init, "gat": gat_init}.get(encoder.graph)
@@ -104,4 +133,5 @@ def init_state(
     if encoder.num_recent:
         term = term_init(hyper.term_weight, hyper.term_decay, encoder.num_recent)
         params = {**params, "transition_term": term}
-    return TrainState(params, adam(jnp.int32(0)).init(params), jnp.int32(0), hyper)
+    opt_state = adam(jnp.int32(0)).init(params)
+    return TrainState(params, opt_state, jnp.int32(0), hyper, params if averaged else None)

@@ -19,7 +19,7 @@ from mqsa_jax.objectives.sparse_logits import SparseLogits
 from mqsa_jax.objectives.teacher import Teacher
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.batch import Batch
-from mqsa_jax.training.state import Hyperparameters, TrainState, adam
+from mqsa_jax.training.state import Hyperparameters, TrainState, adam, moving_average
 
 
 @struct.dataclass
@@ -183,5 +183,8 @@ def train_step(
         gradient, losses = jax.lax.pmean((gradient, losses), axis_name)
     direction, opt_state = adam(state.step).update(gradient, state.opt_state)
     update = jax.tree.map(lambda leaf: -state.hyper.lr * leaf, direction)
-    params = optax.apply_updates(state.params, update)
-    return state.replace(params=params, opt_state=opt_state, step=state.step + 1), losses
+    params, average = optax.apply_updates(state.params, update), None
+    if state.average is not None:
+        average = moving_average(state.average, params, state.hyper.ema_decay, state.step)
+    state = state.replace(params=params, opt_state=opt_state, step=state.step + 1, average=average)
+    return state, losses

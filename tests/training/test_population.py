@@ -179,8 +179,8 @@ def test_members_that_differ_in_what_is_not_traced_are_refused(tmp_path):
 
 
 def test_what_may_vary_is_what_is_traced():
-    # At a term_dropout of 1 the program is another one.
-    assert {*SCALARS, "term_dropout"} == set(Hyperparameters.__dataclass_fields__)
+    # At a term_dropout of 1 the program is another one, and at an ema_decay of 0.
+    assert {*SCALARS, "term_dropout", "ema_decay"} == set(Hyperparameters.__dataclass_fields__)
 
 
 def test_stopped_and_continued_from_the_last_checkpoint(tmp_path, together, monkeypatch):
