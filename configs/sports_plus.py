@@ -2,7 +2,7 @@
 
 python train.py --dataset sports --model mqsa-ted-plus
 
-The term's settings are its defaults, chosen on the validation split of Toys; see docs/method.md.
+Its settings are those that all recipes share: mqsa_jax/zoo/mqsa_ted_plus.py.
 """
 
 from configs.sports import config
