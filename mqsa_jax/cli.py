@@ -39,6 +39,8 @@ class EvalConfig:
     """Items left out of the ranking: all consumed before, those of the last max_len, or none."""
     top: int = 0
     """Also writes this many best items of each user to recommendations.npz; 0: none."""
+    ingredients: bool = False
+    """Also writes the validation metrics without each ingredient of mqsa-ted-plus."""
     data_dir: str | None = None
     """Folder of the data files (default: as in training)."""
     devices: int | None = None
@@ -132,6 +134,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
     from mqsa_jax.inference.counting import counting_top_items, evaluate_counting
     from mqsa_jax.inference.evaluation import Protocol
+    from mqsa_jax.inference.ingredients import check_ingredients, leave_out
     from mqsa_jax.report import print_result
     from mqsa_jax.training.loop import restore_best
     from mqsa_jax.training.run_dir import RunDirectory
@@ -144,6 +147,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
     run = dataclasses.replace(config.run, data_dir=data_dir, devices=options.devices)
     config = dataclasses.replace(config, run=run)
     config.validate()
+    if options.ingredients:
+        check_ingredients(config)
     experiment = load_experiment(config)
     protocol = Protocol(options.split, options.exclude_seen)
     if options.top > experiment.histories.num_items:
@@ -155,6 +160,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
         state, epoch = restore_best(experiment, run_dir)
         result = experiment.evaluate(state, epoch, protocol, run_dir)
         best = partial(experiment.evaluator(protocol).top_items, state.evaluated, state.hyper)
+        if options.ingredients:
+            run_dir.write_ingredients(leave_out(experiment, state))
     if options.top:
         run_dir.write_recommendations(protocol.name, experiment.histories, best(options.top))
     print_result(config.dataset, result, run_dir.path)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mqsa_jax.cli import PLUS
 from mqsa_jax.reporting import prose, tables
 from mqsa_jax.reporting.charts import Chart
 from mqsa_jax.reporting.parts import parts_section
@@ -19,10 +20,12 @@ def build_page(study: Study, parts: Path) -> str:
     sections = [
         prose.HEAD,
         _section(study, "Test figures", _main, prose.MAIN, ""),
+        _section(study, "Beside the published figures", _beside, prose.BESIDE, prose.NO_BESIDE),
         _section(study, "Significance", _significance, prose.SIGNIFICANCE, prose.NO_RANKS),
         _left_out(study),
         _section(study, "Ablation", _ablation, prose.ABLATION, prose.NO_ABLATION),
         parts_section(parts),
+        _section(study, "Ingredients", _ingredients, prose.INGREDIENTS, prose.NO_INGREDIENTS),
         _section(study, "Sensitivity", _sensitivity, prose.SENSITIVITY, prose.NO_SENSITIVITY),
         _section(study, "Breakdown", _breakdown, prose.BREAKDOWN, prose.NO_BREAKDOWN),
         _section(study, "Recommended lists", _lists, prose.LISTS, prose.NO_LISTS),
@@ -52,6 +55,11 @@ def _main(dataset: DatasetStudy) -> list[str]:
     ]
 
 
+def _beside(dataset: DatasetStudy) -> list[str]:
+    rows = tables.published_rows(dataset.name, dataset.models)
+    return [tables.published_table(rows)] if rows else []
+
+
 def _significance(dataset: DatasetStudy) -> list[str]:
     if not dataset.analysis["significance"]:
         return []
@@ -68,6 +76,11 @@ def _ablation(dataset: DatasetStudy) -> list[str]:
     if FULL_MODEL not in dataset.models or not dataset.models.keys() & set(tables.ABLATION[1:]):
         return []
     return [tables.ablation_table(dataset.models)]
+
+
+def _ingredients(dataset: DatasetStudy) -> list[str]:
+    runs = [run for run in dataset.models.get(PLUS, []) if run.ingredients]
+    return [tables.ingredients_table(runs)] if runs else []
 
 
 def _sensitivity(dataset: DatasetStudy) -> list[str]:

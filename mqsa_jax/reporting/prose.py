@@ -10,6 +10,12 @@ best validation NDCG@20 gives the test figures. `mqsa-ted` is the full model."""
 MAIN = """Means over seeds ± standard deviation. Published figures stand in italics below our own.
 Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
 
+BESIDE = """`mqsa-ted` beside what the paper tells of MQSA-TED, and `mqsa-ted-plus` beside the best
+published NDCG@20 that we know of. The last column is our mean over the published figure, less 1.
+Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
+NO_BESIDE = """None yet: it takes runs of `mqsa-ted` or `mqsa-ted-plus` on a data set with published
+figures."""
+
 SIGNIFICANCE = """Each model against `mqsa-ted`, paired by user: a user's NDCG@20, and log2 of the
 rank, are averaged over the seeds that both have; what is not trained has no seed. The interval is
 that of 10,000 bootstrap resamples of the users. p is of Wilcoxon's signed-rank test, two-sided,
@@ -26,6 +32,14 @@ seed, ± their standard error. Made by `python report.py` from `test_metrics.jso
 [runs](#runs)."""
 NO_ABLATION = """None yet: it takes runs of `mqsa-ted` and of `mqsa`, `sasrec-ted`, `sasrec` or
 `l-query` on one data set."""
+
+INGREDIENTS = """Validation figures at the best epoch of `mqsa-ted-plus`, and what they are with
+one thing left out or changed, nothing else: the encoder is trained alone, so that the term and the
+average of the parameters can be taken away afterwards. The last column is NDCG@20 less that of
+the recipe, paired by seed, ± its standard error. Made by `python eval.py --run-dir RUN
+--ingredients`, which writes `ingredients.json`."""
+NO_INGREDIENTS = """None yet: it takes `ingredients.json` of `mqsa-ted-plus`, which `eval.py
+--ingredients` writes."""
 
 SENSITIVITY = """Runs of `mqsa-ted` that differ in one flag alone from those of the first table; ±
 and bars are standard deviations over seeds. Made by `python report.py` from `metrics.jsonl` and

@@ -13,7 +13,7 @@ from mqsa_jax.cli import default_config
 from mqsa_jax.config import ModelName
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import UserError
-from mqsa_jax.training.run_dir import read_json
+from mqsa_jax.training.run_dir import INGREDIENTS, read_json
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
 """What a run is judged by, in the order of the tables; the last one is what tests compare."""
@@ -38,6 +38,8 @@ class Run:
     """Lines of metrics.jsonl; none if the model is not trained."""
     test: dict[str, Any]
     note: str
+    ingredients: list[dict[str, Any]]
+    """Rows of ingredients.json, the whole recipe first; none if there is no such file."""
 
     @property
     def name(self) -> str:
@@ -133,7 +135,15 @@ def load_run(folder: Path) -> Run:
         epochs=_read_lines(folder / "metrics.jsonl"),
         test=test,
         note=note.read_text().strip() if note.exists() else "",
+        ingredients=_read_ingredients(folder / INGREDIENTS),
     )
+
+
+def _read_ingredients(path: Path) -> list[dict[str, Any]]:
+    rows = read_json(path) if path.exists() else []
+    for row in rows:
+        _require(path, row, ("name", "flags", "HR@20", "NDCG@20"))
+    return rows
 
 
 def _require(path: Path, value: Any, names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import statistics
 
 import numpy as np
 
+from mqsa_jax.cli import PLUS
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.charts import Sweeps, breakdown_means
 from mqsa_jax.reporting.published import PUBLISHED
@@ -46,6 +47,34 @@ def main_table(dataset: str, models: Models) -> str:
     return table(["model", "from", *METRICS], rows)
 
 
+def published_rows(dataset: str, models: Models) -> list[list[str]]:
+    """Our models beside published figures of the same kind, and of the best of others."""
+    known = [row for row in PUBLISHED if row.dataset == dataset]
+    beside = [
+        (FULL_MODEL, name, value, row)
+        for row in known
+        if row.model.startswith("MQSA-TED")
+        for name, value in row.figures.items()
+    ]
+    name = METRICS[-1]
+    whole = [row for row in known if name in row.figures]
+    for row in sorted(whole, key=lambda row: row.figures[name])[-1:]:
+        beside.append((PLUS, name, row.figures[name], row))
+    rows = []
+    for model, name, value, row in beside:
+        if model in models:
+            ours = [run.test[name] for run in models[model]]
+            cells = [model, seeds(models[model]), name, spread(ours), f"{value:.4f}", row.model]
+            rows.append([*cells, f"{statistics.mean(ours) / value - 1:+.1%}"])
+    return rows
+
+
+def published_table(rows: list[list[str]]) -> str:
+    """The rows of `published_rows`."""
+    head = ["model", "from", "figure", "ours", "published", "of", "ours to that"]
+    return table(head, rows)
+
+
 def ablation_table(models: Models) -> str:
     """The full model's parts: figures, and differences to the full model, paired by seed."""
     names = ("HR@20", "NDCG@20")
@@ -75,6 +104,24 @@ def _difference(values: list[float]) -> str:
     if len(values) < 2:
         return mean
     return f"{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.4f}"
+
+
+def ingredients_table(runs: list[Run]) -> str:
+    """Validation figures of the recipe and of its variants, over the seeds that have them."""
+    by_name: dict[str, list[tuple[dict, dict]]] = {}
+    for run in runs:
+        for row in run.ingredients:
+            by_name.setdefault(row["name"], []).append((row, run.ingredients[0]))
+    rows = []
+    for name, pairs in by_name.items():
+        flags = pairs[0][0]["flags"]
+        words = " ".join(f"--{flag.replace('_', '-')} {value:g}" for flag, value in flags.items())
+        cells = [name, f"`{words}`" if words else "", str(len(pairs))]
+        cells += [spread([row[metric] for row, _ in pairs]) for metric in ("HR@20", "NDCG@20")]
+        differences = [row["NDCG@20"] - recipe["NDCG@20"] for row, recipe in pairs]
+        rows.append([*cells, _difference(differences) if words else ""])
+    head = ["what", "flags", "seeds", "HR@20", "NDCG@20", "to the recipe"]
+    return table(head, rows)
 
 
 def significance_table(models: Models, analysis: Analysis) -> str:

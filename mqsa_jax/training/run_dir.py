@@ -14,6 +14,8 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import UserError
 from mqsa_jax.zoo.spec import check_model_settings
 
+INGREDIENTS = "ingredients.json"
+"""Validation metrics without each ingredient of a recipe."""
 MAY_CHANGE = {"epochs", "patience", "data_dir", "run_dir", "resume"}
 """Flags in which a resumed run may differ from the one before: none changes an epoch's result."""
 
@@ -120,8 +122,9 @@ class RunDirectory:
 
     def delete_results(self) -> None:
         """Deletes what evaluations wrote: more training makes it that of an old epoch."""
-        for file in (*self.path.glob("*_metrics.json"), *self.path.glob("*.npz")):
-            file.unlink()
+        for pattern in ("*_metrics.json", "*.npz", INGREDIENTS):
+            for file in self.path.glob(pattern):
+                file.unlink()
 
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl`, a line an epoch."""
@@ -143,6 +146,10 @@ class RunDirectory:
         arrays = {"user_ids": histories.user_ids, "item_ids": histories.item_ids}
         arrays[f"{name}_top{top_UK.shape[1]}"] = top_UK
         self._add_arrays("recommendations.npz", arrays)
+
+    def write_ingredients(self, rows: list[dict[str, Any]]) -> None:
+        """Writes `ingredients.json`: what validation comes to without each of them."""
+        write_json(self.path / INGREDIENTS, rows)
 
     def _add_arrays(self, file: str, arrays: dict[str, np.ndarray]) -> None:
         """Adds arrays to those of a file, or replaces them."""

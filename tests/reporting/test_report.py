@@ -13,7 +13,8 @@ from mqsa_jax.reporting.charts import sweeps
 from mqsa_jax.reporting.page import build_page
 from mqsa_jax.reporting.ranks import ndcg
 from mqsa_jax.reporting.report import read_study
-from mqsa_jax.reporting.runs import METRICS, by_dataset, load_runs
+from mqsa_jax.reporting.runs import METRICS, Run, by_dataset, load_runs
+from mqsa_jax.reporting.tables import published_rows
 from mqsa_jax.training.run_dir import write_json
 
 USERS = 40
@@ -130,6 +131,39 @@ def test_recommended_lists(tmp_path, four_runs):
     np.savez_compressed(tmp_path / "runs/full-1/recommendations.npz", test_top20=shown)
     # Items 1 and 2 of 4, shown always, and 20 times in training each.
     assert "| mqsa-ted | 1 | 0.500 | 2.00 | 20.0 | 0.500 |" in report(tmp_path)
+
+
+def test_ingredients(tmp_path, add_run):
+    for seed, less in ((1, 0.01), (2, 0.03)):
+        folder = add_run(f"plus-{seed}", "mqsa-ted-plus", seed, [1] * USERS)
+        whole = {"name": "the recipe", "flags": {}, "HR@20": 0.5, "NDCG@20": 0.25}
+        other = {"name": "no term", "flags": {"term_items": 0}, "HR@20": 0.5}
+        write_json(folder / "ingredients.json", [whole, {**other, "NDCG@20": 0.25 - less}])
+    page = report(tmp_path)
+    assert "| the recipe |  | 2 | 0.5000 ± 0.0000 | 0.2500 ± 0.0000 |  |" in page
+    row = (
+        "| no term | `--term-items 0` | 2 | 0.5000 ± 0.0000 | 0.2300 ± 0.0141 | -0.0200 ± 0.0100 |"
+    )
+    assert row in page
+
+
+def test_beside_published_figures():
+    def models(**figures):
+        return [Run(Path("run"), {}, {}, [], figures, "", [])]
+
+    rows = published_rows(
+        "beauty",
+        {
+            "mqsa-ted": models(**{"HR@5": 0.0752, "NDCG@5": 0.0267}),
+            "mqsa-ted-plus": models(**{"NDCG@20": 0.0703 * 1.05}),
+        },
+    )
+    assert [row[0::2] for row in rows] == [
+        ["mqsa-ted", "HR@5", "0.0752", "+0.0%"],
+        ["mqsa-ted", "NDCG@5", "0.0534", "-50.0%"],
+        ["mqsa-ted-plus", "NDCG@20", "0.0703", "+5.0%"],
+    ]
+    assert published_rows("a log of one's own", {}) == []
 
 
 def test_sensitivity(tmp_path, four_runs, add_run):
