@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import os
 import sys
 import typing
 import warnings
@@ -91,6 +92,10 @@ def run_command(
     except FloatingPointError as error:
         print(f"{program}: error: {error}; train again with a smaller --lr", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Who read the output has left, as `head` does; there is nobody to complain to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{program}: error: {where}{error.strerror or error}", file=sys.stderr)

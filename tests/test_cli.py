@@ -335,6 +335,16 @@ def run_script(script: str, *flags: str) -> tuple[str, str]:
     return printed + done.stderr, ending.strip()
 
 
+def test_a_reader_who_leaves_is_no_error():
+    """As in `train.py --help | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = [sys.executable, str(ROOT / "train.py"), "--help"]
+    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 @pytest.mark.parametrize(
     ("script", "classes"),
     [
