@@ -6,8 +6,7 @@ Vectors twice as wide as the paper's, chosen on the validation split, and what a
 (mqsa_jax/zoo/mqsa_ted_plus.py). About half an hour on 2 CPU cores.
 """
 
-import dataclasses
-
 from configs.beauty import config as base
+from mqsa_jax.zoo.spec import with_model
 
-config = dataclasses.replace(base, model=dataclasses.replace(base.model, dim=128))
+config = with_model(base, "mqsa-ted-plus", dim=128)

@@ -5,6 +5,7 @@ python train.py --dataset yelp --model mqsa-ted-plus
 Its settings are those that all recipes share: mqsa_jax/zoo/mqsa_ted_plus.py.
 """
 
-from configs.yelp import config
+from configs.yelp import config as base
+from mqsa_jax.zoo.spec import with_model
 
-__all__ = ["config"]
+config = with_model(base, "mqsa-ted-plus")

@@ -21,7 +21,7 @@ import tyro
 from mqsa_jax.config import Config, ModelConfig, ModelName
 from mqsa_jax.data.sources import dataset_names, resolve_dataset
 from mqsa_jax.errors import UserError
-from mqsa_jax.zoo.spec import check_model_settings, with_model_settings
+from mqsa_jax.zoo.spec import check_model_settings, with_model
 
 Parsed = TypeVar("Parsed")
 PLUS = "mqsa-ted-plus"
@@ -200,18 +200,18 @@ def load_experiment(config: Config) -> Any:
 
 
 def default_config(dataset: str, model: str) -> Config:
-    """The configuration of configs/NAME.py, or of NAME_plus.py, with what the model settles.
+    """The configuration of configs/NAME.py with what the model settles, or of NAME_plus.py.
 
     A file of the user's own has the general one.
     """
-    name, plus = dataset.lower(), model == PLUS
-    config = Config(dataset=dataset)
+    name, config = dataset.lower(), Config(dataset=dataset)
     if name in dataset_names():
-        config = importlib.import_module(f"configs.{name}{'_plus' if plus else ''}").config
+        if model == PLUS:
+            return importlib.import_module(f"configs.{name}_plus").config
+        config = importlib.import_module(f"configs.{name}").config
     if model not in typing.get_args(ModelName):
         return config  # for the parser to complain of
-    chosen = dataclasses.replace(config.model, model=model)
-    return with_model_settings(dataclasses.replace(config, model=chosen))
+    return with_model(config, model)
 
 
 def peek(arguments: Sequence[str], flag: str) -> str | None:

@@ -292,6 +292,13 @@ def test_every_named_data_set_has_defaults(monkeypatch, name):
     assert parsed(monkeypatch, "--dataset", name.upper()).model == config.model
 
 
+def test_a_recipe_is_the_models_and_the_data_sets(monkeypatch):
+    recipe = parsed(monkeypatch, "--dataset", "data.txt", "--model", "mqsa-ted-plus")
+    assert recipe.term.term_items > 0 and recipe.training.ema_decay > 0
+    of_beauty = parsed(monkeypatch, "--dataset", "beauty", "--model", "mqsa-ted-plus")
+    assert of_beauty.flat() == recipe.flat() | {"dataset": "beauty", "dim": 128}
+
+
 def test_a_file_takes_the_general_defaults(monkeypatch):
     assert parsed(monkeypatch, "--dataset", "data.txt") == Config(dataset="data.txt")
 

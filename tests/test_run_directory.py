@@ -220,6 +220,19 @@ def test_eval_comes_to_the_same_result(run, trained):
     assert {path: path.read_bytes() for path in kept} == kept
 
 
+def test_eval_leaves_the_provenance_of_figures_that_it_confirms(run, trained):
+    path = run / "test_metrics.json"
+    before = read(path)
+    before["provenance"]["command"] = ["train.py"]
+    path.write_text(json.dumps(before))
+    evaluate(run)
+    assert read(path) == before
+    path.write_text(json.dumps({**before, "MRR": 0.5}))
+    evaluate(run)
+    after = read(path)
+    assert after["MRR"] == before["MRR"] and after["provenance"]["command"] != ["train.py"]
+
+
 def test_eval_writes_the_best_items(run):
     evaluate(run, "--top", "3")
     evaluate(run, "--top", "5", "--exclude-seen", "none")

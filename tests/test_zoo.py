@@ -20,7 +20,7 @@ from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import train
 from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.training.state import run_key
-from mqsa_jax.zoo.spec import check_model_settings, load_model, with_model_settings
+from mqsa_jax.zoo.spec import check_model_settings, load_model, with_model
 
 NAMES = typing.get_args(ModelName)
 TRAINED = [name for name in NAMES if load_model(name).counting is None]
@@ -38,7 +38,7 @@ def histories():
 def experiment_of(name, histories, **training):
     model = ModelConfig(model=name, dim=16, max_len=12)
     config = Config(model=model, training=TrainingConfig(batch_size=100, **training))
-    return Experiment(with_model_settings(config), histories, DeviceLayout.of(1))
+    return Experiment(with_model(config, config.model.model), histories, DeviceLayout.of(1))
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -130,13 +130,13 @@ def test_the_term_is_trained_if_asked(histories):
         state, losses = program(state, batches, run_key(1), relations)
         assert np.isfinite(losses.loss).all()
         weights[experiment] = np.exp(state.params["transition_term"]["log_weight"])
-    initial = 16 * 0.6 ** np.arange(4)
+    initial = alone.config.term.term_weight * alone.config.term.term_decay ** np.arange(4)
     np.testing.assert_allclose(weights[alone], initial, rtol=1e-5)
     assert (np.abs(weights[through] / initial - 1) > 1e-3).all()
 
 
 def test_a_model_fixes_its_flags():
-    config = with_model_settings(Config(model=ModelConfig(model="sasrec")))
+    config = with_model(Config(), "sasrec")
     assert (config.model.alpha, config.objective.lambda_kd) == (1.0, 0.0)
     check_model_settings(config)
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, alpha=0.5))
@@ -147,3 +147,18 @@ def test_a_model_fixes_its_flags():
 def test_the_five_rows_of_attention_share_a_program(histories):
     names = ("mqsa-ted", "mqsa", "sasrec", "sasrec-ted", "l-query")
     assert len({experiment_of(name, histories).encoder for name in names}) == 1
+
+
+def test_the_term_alone_ranks_as_it_does_when_counted(histories):
+    """With item vectors of 0 and all neighbours kept: two paths to the same scores."""
+    counted = experiment_of("transition-paths", histories)
+    term = dataclasses.replace(counted.config.term, term_neighbours=histories.num_items)
+    plus = experiment_of("mqsa-ted-plus", histories)
+    plus = dataclasses.replace(plus, config=dataclasses.replace(plus.config, term=term))
+    state = plus.initial_state()
+    params = {**state.params, "item_embedding": 0 * state.params["item_embedding"]}
+    ranks = plus.evaluator(Protocol("test")).ranks(params, state.hyper)
+    expected = counting_ranks(counted, Protocol("test"))
+    # Sums in another order may part what ties, or tie what is apart.
+    assert (np.abs(ranks - expected) <= 0.5).mean() > 0.97
+    assert np.corrcoef(ranks, expected)[0, 1] > 0.999

@@ -153,11 +153,15 @@ class Encoder(nn.Module):
         normal = nn.initializers.normal(EMBEDDING_STDDEV)
         embedding_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
         item_VD = embedding_VD if item_VD is None else item_VD
-        position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
         segment_T = sequences.segment
         parts = self._parts()
         masks = dict.fromkeys(parts)
-        x_TD = self.dim**0.5 * item_VD[sequences.item] + position_TD[sequences.position]
+        x_TD = self.dim**0.5 * item_VD[sequences.item]
+        if self.backbone != "gru":  # which counts positions by itself
+            position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
+            x_TD += position_TD[sequences.position]
+        if self.backbone == "fmlp":
+            x_TD = layer_norm(self.param("input_norm", norm_init, self.dim), x_TD)
         if draw is not None:
             length = segment_T.shape[-1]
             widths = {name: part.mask_widths(self.dim, length) for name, part in parts.items()}

@@ -117,6 +117,9 @@ class FMLP(nn.Module):
     `2 s**2 / T`: nearly no filter, so that a block starts as its residual and feed-forward. Dense
     kernels start Glorot uniform as in the other backbones, not normal as the authors'.
 
+    The authors' LayerNorm of the embeddings comes before this, in `Encoder`; their item vectors are
+    not scaled by sqrt(D), which it makes good.
+
     Parameters: in `block_N`, N from 0, `filter` [T, D]; `filter_norm`, `ffn_norm` as of
     `layer_norm`; `ffn_in`, `ffn_out` as of `dense`. T, the length of rows, must stay the same.
 

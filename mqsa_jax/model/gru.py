@@ -85,7 +85,8 @@ def gru_layer(
 class GRU(nn.Module):
     """GRU4Rec: recurrent layers, dropout on each one's output, and a closing dense layer.
 
-    The backbone alone; items go in as vectors, and user vectors come out. flax's `GRUCell` would
+    The backbone alone; items go in as vectors, scaled by sqrt(D) as in the other backbones and
+    without positions, and user vectors come out. flax's `GRUCell` would
     do the same with six matrix products a position, three of which need not wait for the state.
 
     Parameters: `layer_N` as of `gru_layer`, N from 0, and `output` with `kernel` [D, D], `bias`.

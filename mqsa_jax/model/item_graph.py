@@ -31,7 +31,7 @@ class ItemGraph:
     weight: Leaf
     """float32 [M] w_ij / sqrt(d_i d_j), symmetric."""
     mean_weight: Leaf
-    """float32 [M] w_ij / (d_i - 1): sums to 1 over the neighbours of i; 0 at self-loops."""
+    """float32 [M] w_ij / (d_i - w_ii): sums to 1 over the neighbours of i; 0 at self-loops."""
 
 
 def item_graph(counts: TransitionCounts) -> ItemGraph:
@@ -66,7 +66,9 @@ def item_graph(counts: TransitionCounts) -> ItemGraph:
     order_M = np.lexsort((source_M, target_M))
     target_M, source_M, w_M = target_M[order_M], source_M[order_M], w_M[order_M]
     degree_V = np.bincount(target_M, w_M, minlength=counts.num_items)
-    mean_M = np.where(target_M == source_M, 0, w_M / np.maximum(degree_V - 1, 1)[target_M])
+    # Whatever counts were damped to, the neighbours of an item share a weight of 1.
+    others_V = np.bincount(target_M, np.where(target_M == source_M, 0, w_M))
+    mean_M = np.where(target_M == source_M, 0, w_M / np.where(others_V > 0, others_V, 1)[target_M])
     return ItemGraph(
         target=jnp.asarray(target_M, jnp.int32),
         source=jnp.asarray(source_M, jnp.int32),

@@ -96,7 +96,7 @@ def neighbours(
 
 
 def _inverse_power(total_V: np.ndarray, exponent: float) -> np.ndarray:
-    return np.where(total_V > 0, np.maximum(total_V, np.finfo(float).tiny) ** -exponent, 0)
+    return np.where(total_V > 0, np.where(total_V > 0, total_V, 1.0) ** -exponent, 0)
 
 
 def term_init(

@@ -17,7 +17,7 @@ from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.errors import UserError
 from mqsa_jax.reporting import breakdown
 from mqsa_jax.reporting.lists import list_statistics
-from mqsa_jax.reporting.ranks import load_array, load_ranks, ndcg
+from mqsa_jax.reporting.ranks import has_array, load_array, load_ranks, ndcg
 from mqsa_jax.reporting.runs import FULL_MODEL, Models, Run
 from mqsa_jax.reporting.significance import compare
 from mqsa_jax.training.run_dir import read_json, write_json
@@ -69,7 +69,7 @@ def update_analysis(dataset: str, models: Models, path: Path, data_dir: str | No
     """Computes anew what files at hand allow, and writes it with what is kept of the rest."""
     analysis = without_stale(read_analysis(path), models)
     ranked = _with_file(models, "ranks.npz")
-    listed = _with_file(models, "recommendations.npz")
+    listed = _with_lists(models)
     ranks = {run.name: load_ranks(run) for runs in ranked.values() for run in runs}
     analysis["significance"].update(significance(ranked, ranks))
     if ranked or listed:
@@ -97,6 +97,17 @@ def update_analysis(dataset: str, models: Models, path: Path, data_dir: str | No
 def _with_file(models: Models, file: str) -> Models:
     found = {model: [run for run in runs if run.has(file)] for model, runs in models.items()}
     return {model: runs for model, runs in found.items() if runs}
+
+
+LISTS = ("recommendations.npz", "test_top20")
+"""File and array of the recommended lists."""
+
+
+def _with_lists(models: Models) -> Models:
+    """Those whose best 20 items of the test are at hand; lists of other lengths are no use."""
+    found = _with_file(models, "recommendations.npz").items()
+    kept = {model: [run for run in runs if has_array(run, *LISTS)] for model, runs in found}
+    return {model: runs for model, runs in kept.items() if runs}
 
 
 def _all(models: Models) -> list[Run]:
@@ -187,5 +198,5 @@ def _update_by_data(
                 raise UserError(f"run {name}: ranks.npz is of other users than the data set's")
             entry["ndcg"][name] = breakdown.group_means(ndcg(rank_U), group_U, len(names))
     for run in _all(listed):
-        top_UK = load_array(run, "recommendations.npz", "test_top20")
+        top_UK = load_array(run, *LISTS)
         analysis["lists"][run.name] = list_statistics(top_UK, count_V)

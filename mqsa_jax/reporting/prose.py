@@ -35,7 +35,9 @@ NO_ABLATION = """None yet: it takes runs of `mqsa-ted` and of `mqsa`, `sasrec-te
 
 INGREDIENTS = """Validation figures at the best epoch of `mqsa-ted-plus`, and what they are with
 one thing left out or changed, nothing else: the encoder is trained alone, so that the term and the
-average of the parameters can be taken away afterwards. The last column is NDCG@20 less that of
+average of the parameters can be taken away afterwards. The epoch stays the recipe's, which comes
+early: an encoder alone gets better still where training goes on, as `mqsa-ted` of the first table
+does. The last column is NDCG@20 less that of
 the recipe, paired by seed, ± its standard error. Made by `python eval.py --run-dir RUN
 --ingredients`, which writes `ingredients.json`."""
 NO_INGREDIENTS = """None yet: it takes `ingredients.json` of `mqsa-ted-plus`, which `eval.py

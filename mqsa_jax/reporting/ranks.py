@@ -21,6 +21,15 @@ def ndcg(rank_U: np.ndarray, k: int = 20) -> np.ndarray:
     return np.where(rank_U <= k, 1 / np.log2(1 + rank_U), 0.0)
 
 
+def has_array(run: Run, file: str, name: str) -> bool:
+    """Whether a run's file holds an array; a broken file counts as if it did, to be told of."""
+    try:
+        with np.load(run.folder / file, allow_pickle=False) as stored:
+            return name in stored.files
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return True
+
+
 def load_array(run: Run, file: str, name: str) -> np.ndarray:
     """An array of a run's file. Raises UserError if it cannot be read."""
     path = run.folder / file

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mqsa_jax.cli import default_config
-from mqsa_jax.config import ModelName
+from mqsa_jax.config import Config, ModelName
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import UserError
 from mqsa_jax.training.run_dir import INGREDIENTS, read_json
@@ -31,7 +31,7 @@ class Run:
 
     folder: Path
     config: dict[str, Any]
-    """Every flag; those that the file lacks, being older than they, at their default."""
+    """Every flag; those that the file lacks, being older than they, where they change nothing."""
     differs: dict[str, Any]
     """Settings that are not the default of the data set and model."""
     epochs: list[dict[str, Any]]
@@ -122,11 +122,12 @@ def load_run(folder: Path) -> Run:
     _require(folder / "config.json", config, ("dataset", "seed"))
     _require(folder / "test_metrics.json", test, (*METRICS, "epoch", "provenance", "versions"))
     model = config.get("model", FULL_MODEL)
+    config = {**Config().flat(), **config, "model": model}
     default = default_config(config["dataset"], model).flat()
     note = folder / "note.txt"
     return Run(
         folder=folder,
-        config={**default, **config, "model": model},
+        config=config,
         differs={
             name: value
             for name, value in config.items()

@@ -80,10 +80,10 @@ class Experiment:
         if term.term_items:
             near = neighbours(
                 self._term_counts(),
-                term.term_neighbours,
+                min(term.term_neighbours, self.histories.num_items),
                 popularity=term.term_popularity,
                 num_recent=term.term_items,
-                time_span=term.term_span,
+                time_span=min(term.term_span, self.config.model.max_len - 1),
                 decay=term.term_span_decay,
             )
         return self.layout.replicate(ItemRelations(counts, graph, near))

@@ -45,6 +45,11 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error}); restore or delete it") from None
 
 
+def _figures(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without where it comes from."""
+    return {name: value for name, value in result.items() if name not in ("provenance", "versions")}
+
+
 class RunDirectory:
     """Paths and small files of one run."""
 
@@ -134,9 +139,14 @@ class RunDirectory:
     def write_result(
         self, name: str, result: dict[str, Any], user_ids: np.ndarray, ranks: np.ndarray
     ) -> None:
-        """Writes `NAME_metrics.json`, and the users' ranks under `NAME` in `ranks.npz`."""
+        """Writes `NAME_metrics.json`, and the users' ranks under `NAME` in `ranks.npz`.
+
+        Where the figures are there already, they keep the provenance of those who found them first.
+        """
         self._add_arrays("ranks.npz", {"user_ids": user_ids, name: ranks})
-        write_json(self.path / f"{name}_metrics.json", result)
+        path = self.path / f"{name}_metrics.json"
+        if not (path.exists() and _figures(read_json(path)) == _figures(result)):
+            write_json(path, result)
 
     def write_recommendations(self, name: str, histories: Histories, top_UK: np.ndarray) -> None:
         """Writes users' best items, as places in `item_ids`, into `recommendations.npz`.

@@ -57,8 +57,8 @@ class TrainState:
     """`Params`, their exponential moving average over steps; None where there is none."""
 
     @property
-    def evaluated(self) -> Params:
-        """The parameters that validation and test see: the average, where there is one."""
+    def evaluated(self) -> Leaf:
+        """The `Params` that validation and test see: the average, where there is one."""
         return self.params if self.average is None else self.average
 
 
@@ -94,6 +94,10 @@ def make_encoder(config: Config, num_items: int) -> Encoder:
     )
 
 
+_NO_STEP = 2**31 - 1
+"""A number that no step has, whose keys are folded from the run's too."""
+
+
 def moving_average(
     average: Params, params: Params, decay: Float[Array, ""], step: Int[Array, ""]
 ) -> Params:
@@ -125,10 +129,10 @@ def init_state(
 ) -> TrainState:
     """State before the first step, a function of the seed; `averaged` keeps an average too."""
     params = init(encoder, run_key(seed))
-    # What lies outside of the sequence: it takes nothing from the key of the rest.
+    # What lies outside of the sequence takes nothing from the key of the rest, nor from a step's.
     graph_init = {"graphsage": graphsage_init, "gat": gat_init}.get(encoder.graph)
     if graph_init:
-        graph = graph_init(jax.random.fold_in(run_key(seed), 0), encoder.dim)
+        graph = graph_init(jax.random.fold_in(run_key(seed), _NO_STEP), encoder.dim)
         params = {**params, "graph": graph}
     if encoder.num_recent:
         term = term_init(hyper.term_weight, hyper.term_decay, encoder.num_recent)

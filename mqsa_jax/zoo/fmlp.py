@@ -7,5 +7,6 @@ from mqsa_jax.zoo.spec import ModelSpec
 spec = ModelSpec(
     "filter-enhanced MLP (Zhou et al., WWW 2022), causal, cross-entropy",
     fixed={"lambda_kd": 0.0},
+    defaults={"num_blocks": 2},
     backbone="fmlp",
 )

@@ -2,4 +2,4 @@
 
 from mqsa_jax.zoo.spec import ModelSpec
 
-spec = ModelSpec("FMLP-Rec with distillation", backbone="fmlp")
+spec = ModelSpec("FMLP-Rec with distillation", defaults={"num_blocks": 2}, backbone="fmlp")

@@ -34,10 +34,12 @@ def load_model(name: str) -> ModelSpec:
     return importlib.import_module(f"mqsa_jax.zoo.{name.replace('-', '_')}").spec
 
 
-def with_model_settings(config: Config) -> Config:
-    """The configuration with what its model fixes and what it starts from."""
-    spec = load_model(config.model.model)
-    return Config.from_flat({**config.flat(), **spec.defaults, **spec.fixed})
+def with_model(config: Config, name: str, **flags: Any) -> Config:
+    """The configuration of another model: with what it starts from, `flags`, and what it fixes."""
+    spec = load_model(name)
+    return Config.from_flat(
+        {**config.flat(), "model": name, **spec.defaults, **flags, **spec.fixed}
+    )
 
 
 def check_model_settings(config: Config) -> None:

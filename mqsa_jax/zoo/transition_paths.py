@@ -1,6 +1,7 @@
 """Decayed, symmetric transitions over several steps, from the latest items; not trained.
 
-The transition term of `mqsa-ted-plus` alone: see mqsa_jax/model/transition_term.py.
+A transition term like that of `mqsa-ted-plus`, alone and with all entries, at the settings that are
+the defaults of the flags: see mqsa_jax/model/transition_term.py.
 """
 
 from mqsa_jax.zoo.spec import ModelSpec

@@ -16,14 +16,15 @@ from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import restore_best, train
 from mqsa_jax.training.run_dir import RunDirectory
-from mqsa_jax.zoo.spec import with_model_settings
+from mqsa_jax.zoo.spec import with_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-RECIPE = with_model_settings(
+RECIPE = with_model(
     Config(
-        model=ModelConfig(model="mqsa-ted-plus", dim=8, max_len=6),
+        model=ModelConfig(dim=8, max_len=6),
         training=TrainingConfig(batch_size=40, epochs=2, seed=1),
-    )
+    ),
+    "mqsa-ted-plus",
 )
 
 

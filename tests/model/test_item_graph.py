@@ -96,6 +96,15 @@ def test_the_graph_agrees_with_the_dense_matrix(rng):
     assert {leaf.dtype.name for leaf in jax.tree.leaves(graph)} == {"int32", "float32"}
 
 
+def test_damped_counts_still_give_means(rng):
+    """Counts below 1, as `popularity` leaves them: neighbours share a weight of 1 all the same."""
+    graph = item_graph(counts_of(random_dense(rng) * 0.01))
+    mean_VV = in_full(graph.mean_weight, graph, V)
+    has_neighbours = (mean_VV > 0).any(1)
+    assert has_neighbours.any() and not has_neighbours.all()
+    np.testing.assert_allclose(mean_VV.sum(1), has_neighbours, rtol=1e-6)
+
+
 def test_entries_of_count_0_are_no_edges():
     counts = TransitionCounts(jnp.array([0, 2, 2, 2]), jnp.array([1, 2]), jnp.array([2.0, 0.0]))
     assert item_graph(counts).source.tolist() == [0, 1, 0, 1, 2]

@@ -130,6 +130,8 @@ def test_recommended_lists(tmp_path, four_runs):
     shown = np.tile(np.arange(2, dtype=np.int32), (USERS, 1))
     np.savez_compressed(tmp_path / "runs/full-1/recommendations.npz", test_top20=shown)
     # Items 1 and 2 of 4, shown always, and 20 times in training each.
+    # Lists of another length are left out.
+    np.savez_compressed(tmp_path / "runs/full-2/recommendations.npz", test_top3=shown)
     assert "| mqsa-ted | 1 | 0.500 | 2.00 | 20.0 | 0.500 |" in report(tmp_path)
 
 
@@ -185,6 +187,16 @@ def test_a_configuration_of_before_names_and_flags(tmp_path, add_run):
     write_json(folder / "config.json", config)
     (run,) = load_runs(tmp_path / "runs")
     assert run.model == "mqsa-ted" and run.differs == {} and run.config["precision"] == "float32"
+
+
+def test_a_flag_that_a_recipe_had_not_yet(tmp_path, add_run):
+    """A run is not said to have had what its model has had only since."""
+    folder = add_run("old", "mqsa-ted-plus", 1, [1] * USERS)
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("ema_decay") > 0
+    write_json(folder / "config.json", config)
+    (run,) = load_runs(tmp_path / "runs")
+    assert run.config["ema_decay"] == 0 and run.settings == "--ema-decay 0.0"
 
 
 def break_json(folder: Path):

@@ -33,6 +33,7 @@ from mqsa_jax.training.population import (
 from mqsa_jax.training.population_loop import train_population
 from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.training.state import Hyperparameters
+from mqsa_jax.zoo.spec import with_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 BASE = Config(
@@ -152,6 +153,30 @@ def assert_close(params, expected):
         # The same for all keys of a query, such a bias has no gradient but rounding errors.
         if "key" not in (name := jax.tree_util.keystr(keys)) or "bias" not in name:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [
+        ("mqsa-ted-plus", {"term_weight": 2.0, "term_decay": 0.9}),
+        ("grareg", {"lambda_graph": 5.0}),
+    ],
+)
+def test_members_of_other_models_end_as_they_do_alone(tmp_path, model, changes):
+    base = with_flags(with_model(BASE, model), epochs=2)
+    members = [base, with_flags(base, **changes)]
+    checkpoints = Checkpoints(tmp_path / "together")
+    together = train_population(experiment(base), members, checkpoints)
+    checkpoints.close()
+    results = []
+    for index, member in enumerate(together):
+        run_dir = RunDirectory(tmp_path / str(index))
+        result = train(experiment(member.config), run_dir, resume=False)
+        assert member.test == pytest.approx({name: result[name] for name in member.test})
+        line = json.loads((run_dir.path / "metrics.jsonl").read_text().splitlines()[-1])
+        assert member.history[-1]["loss"] == pytest.approx(line["loss"], rel=2e-5)
+        results.append((line["loss"], result["MRR"]))
+    assert results[0] != results[1]
 
 
 def test_seeds_of_one_number_share_batches_and_others_do_not():
