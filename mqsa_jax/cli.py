@@ -1,31 +1,22 @@
-"""The command lines of train.py, eval.py and report.py: parse, delegate, one line for mistakes.
+"""The command lines of train.py, eval.py and report.py: parse and delegate.
 
 JAX is imported only once the arguments have proved good, so that help and errors come at once.
 """
 
-import contextlib
 import dataclasses
 import importlib
-import io
-import os
 import sys
 import typing
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import tyro
-
+from mqsa_jax.command_line import parse, peek, run_command
 from mqsa_jax.config import Config, ModelConfig, ModelName
 from mqsa_jax.data.sources import dataset_names, resolve_dataset
 from mqsa_jax.errors import UserError
-from mqsa_jax.zoo.spec import check_model_settings, with_model
-
-Parsed = TypeVar("Parsed")
-PLUS = "mqsa-ted-plus"
-"""The model whose settings lie in configs/NAME_plus.py."""
+from mqsa_jax.zoo.spec import PLUS, check_model_settings, with_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,37 +64,6 @@ def eval_main(arguments: Sequence[str] | None = None) -> int:
 def report_main(arguments: Sequence[str] | None = None) -> int:
     """Runs report.py; returns its exit code."""
     return run_command("report.py", _report, sys.argv[1:] if arguments is None else arguments)
-
-
-def run_command(
-    program: str, command: Callable[[Sequence[str]], None], arguments: Sequence[str]
-) -> int:
-    """Runs a command; returns its exit code. What a user can mend is told in one line on stderr."""
-
-    def show_warning(message, category, filename, lineno, file=None, line=None):
-        print(f"{program}: warning: {message}", file=sys.stderr)
-
-    warnings.showwarning = show_warning
-    try:
-        command(arguments)
-    except UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"{program}: error: {error}; train again with a smaller --lr", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Who read the output has left, as `head` does; there is nobody to complain to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: error: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; run it again to continue", file=sys.stderr)
-        return 130
-    return 0
 
 
 def _train(arguments: Sequence[str]) -> None:
@@ -212,51 +172,3 @@ def default_config(dataset: str, model: str) -> Config:
     if model not in typing.get_args(ModelName):
         return config  # for the parser to complain of
     return with_model(config, model)
-
-
-def peek(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of `--flag VALUE` or `--flag=VALUE`, the last one given."""
-    value = None
-    for place, argument in enumerate(arguments):
-        if argument == f"--{flag}" and place + 1 < len(arguments):
-            value = arguments[place + 1]
-        elif argument.startswith(f"--{flag}="):
-            value = argument.split("=", 1)[1]
-    return value
-
-
-def parse(
-    program: str,
-    into: type[Parsed],
-    arguments: Sequence[str],
-    description: str | None,
-    default: Parsed | None = None,
-) -> Parsed:
-    """Parses flat flags, hyphens or underscores; raises UserError in one line."""
-    options = {} if default is None else {"default": default}
-    with _one_line_errors():
-        return tyro.cli(
-            into,
-            prog=program,
-            args=list(arguments),
-            description=description,
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
-            **options,
-        )
-
-
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turns tyro's framed messages into a UserError of one line."""
-    box = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(box):
-            yield
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        # The frame is drawn in ASCII where stderr is not UTF-8.
-        lines = [line.strip("│| ") for line in box.getvalue().splitlines()]
-        message = " ".join(line for line in lines[1:] if line.strip("╭╮╰╯─-+ "))
-        message = message.split("For full helptext")[0].strip().rstrip(".")
-        raise UserError(f"{message}; see --help") from None

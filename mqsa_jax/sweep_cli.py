@@ -5,7 +5,8 @@ import inspect
 import sys
 from collections.abc import Sequence
 
-from mqsa_jax.cli import default_config, load_experiment, parse, peek, run_command
+from mqsa_jax.cli import default_config, load_experiment
+from mqsa_jax.command_line import parse, peek, run_command
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import UserError

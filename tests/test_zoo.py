@@ -54,7 +54,7 @@ def test_trains_for_a_few_steps(name, histories):
             losses.append(loss.loss_rec.mean())
     assert np.isfinite(losses).all()
     # Chance is the logarithm of the number of items, and one; so is the first epoch's loss, about.
-    assert losses[-1] < losses[0] - 0.1
+    assert losses[-1] < losses[0] - 0.05
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), start.params, state.params)
     still = {
         jax.tree_util.keystr(path) for path, did in jax.tree.leaves_with_path(moved) if not did

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.runs import FULL_MODEL, MODELS, Models, Run, place
+from mqsa_jax.reporting.sweeps import SweptMember
 
 SWEPT = {
     "window": "items",
@@ -15,7 +16,7 @@ SWEPT = {
 }
 """Flags whose influence is shown, with what they count."""
 
-Sweeps = dict[str, dict[int | float, list[Run]]]
+Sweeps = dict[str, dict[int | float, list[Run | SweptMember]]]
 """For each flag that was varied: its values, ascending, each with its runs."""
 
 
@@ -81,25 +82,33 @@ def learning_chart(dataset: str, models: Models) -> Chart | None:
     )
 
 
-def sweeps(runs: list[Run], models: Models) -> Sweeps:
+def sweeps(runs: Sequence[Run | SweptMember], models: Models) -> Sweeps:
     """For each flag of `SWEPT` that was varied: its values, each with its runs.
 
     The runs are those of the full model that differ in this flag alone from the runs that stand
-    for it; the latter give one of the values.
+    for it; the latter, and members of sweeps that do not differ from them, give one of the values.
     """
     if FULL_MODEL not in models:
         return {}
     base = models[FULL_MODEL]
-    found: Sweeps = {}
+    alike, found = list(base), {}
     for run in runs:
-        if run.dataset != base[0].dataset or run.model != FULL_MODEL:
+        if run.dataset != base[0].dataset or run.model != FULL_MODEL or run in base:
             continue
         names = {*run.differs, *base[0].differs}
         changed = [name for name in names if run.config.get(name) != base[0].config.get(name)]
-        if len(changed) == 1 and changed[0] in SWEPT:
-            values = found.setdefault(changed[0], {base[0].config[changed[0]]: list(base)})
-            values.setdefault(run.config[changed[0]], []).append(run)
+        if not changed:
+            _add(alike, run)
+        elif len(changed) == 1 and changed[0] in SWEPT:
+            values = found.setdefault(changed[0], {base[0].config[changed[0]]: alike})
+            _add(values.setdefault(run.config[changed[0]], []), run)
     return {flag: dict(sorted(found[flag].items())) for flag in SWEPT if flag in found}
+
+
+def _add(runs: list[Run | SweptMember], run: Run | SweptMember) -> None:
+    """Adds a run, unless its seed is there: a member of a sweep is the run of its own."""
+    if all(run.config["seed"] != other.config["seed"] for other in runs):
+        runs.append(run)
 
 
 def sensitivity_chart(dataset: str, swept: Sweeps) -> Chart | None:

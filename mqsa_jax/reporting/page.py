@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from mqsa_jax.cli import PLUS
 from mqsa_jax.reporting import prose, tables
 from mqsa_jax.reporting.charts import Chart
 from mqsa_jax.reporting.parts import parts_section
-from mqsa_jax.reporting.provenance import runs_section
+from mqsa_jax.reporting.provenance import runs_section, sweeps_section
 from mqsa_jax.reporting.runs import FULL_MODEL
 from mqsa_jax.reporting.study import DatasetStudy, Study
+from mqsa_jax.zoo.spec import PLUS
 
 Part = Callable[[DatasetStudy], list[str]]
 """Paragraphs on a data set; none where there is nothing to tell."""
@@ -31,6 +31,7 @@ def build_page(study: Study, parts: Path) -> str:
         _section(study, "Recommended lists", _lists, prose.LISTS, prose.NO_LISTS),
         _section(study, "Learning curves", _learning, prose.LEARNING, prose.NO_LEARNING),
         f"## Runs\n\n{prose.RUNS}\n\n{runs_section(study.runs)}",
+        sweeps_section(study.sweeps),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 

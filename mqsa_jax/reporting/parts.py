@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mqsa_jax.reporting.provenance import command
 from mqsa_jax.reporting.runs import Run, load_runs
-from mqsa_jax.reporting.tables import table
+from mqsa_jax.reporting.tables import difference, table
 
 FULL = "full"
 """The variant that others are compared with."""
@@ -50,11 +50,5 @@ def _row(variant: str, variants: dict[str, dict[str, Run]]) -> list[str]:
             if seed in variants[FULL]
         ]
         cells.append(f"{statistics.mean(values):.4f}")
-        if variant == FULL or not lead:
-            cells.append("")
-        elif len(lead) < 2:
-            cells.append(f"{lead[0]:+.4f}")
-        else:
-            error = statistics.stdev(lead) / len(lead) ** 0.5
-            cells.append(f"{statistics.mean(lead):+.4f} ± {error:.4f}")
+        cells.append("" if variant == FULL else difference(lead))
     return cells

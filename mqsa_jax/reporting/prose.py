@@ -43,11 +43,11 @@ the recipe, paired by seed, ± its standard error. Made by `python eval.py --run
 NO_INGREDIENTS = """None yet: it takes `ingredients.json` of `mqsa-ted-plus`, which `eval.py
 --ingredients` writes."""
 
-SENSITIVITY = """Runs of `mqsa-ted` that differ in one flag alone from those of the first table; ±
-and bars are standard deviations over seeds. Made by `python report.py` from `metrics.jsonl` and
-`test_metrics.json` of the [runs](#runs)."""
+SENSITIVITY = """Runs of `mqsa-ted`, or members of sweeps, that differ in one flag alone from those
+of the first table; ± and bars are standard deviations over seeds. Made by `python report.py` from
+`metrics.jsonl` and `test_metrics.json` of the [runs](#runs), and `results.csv` of sweeps."""
 NO_SENSITIVITY = """None yet: it takes runs of `mqsa-ted` that differ from the others in one of
-`--window`, `--alpha`, `--lambda-kd`, `--tau` alone."""
+`--window`, `--alpha`, `--lambda-kd`, `--tau` alone, or a sweep over it."""
 
 BREAKDOWN = """Test NDCG@20 of groups of users, means over seeds. First by how often training saw
 the transition that the test asks for, from the last item before the target to the target, as

@@ -4,6 +4,7 @@ import shlex
 import statistics
 
 from mqsa_jax.reporting.runs import Run
+from mqsa_jax.reporting.sweeps import Sweep, sweep_command
 from mqsa_jax.reporting.tables import table
 
 
@@ -42,6 +43,15 @@ def runs_section(runs: list[Run]) -> str:
     if notes:
         paragraphs.append("Notes:\n\n" + "\n".join(notes))
     return "\n\n".join(paragraphs)
+
+
+def sweeps_section(sweeps: list[Sweep]) -> str:
+    """A line a sweep; nothing where there is none."""
+    rows = [
+        [sweep_command(sweep), str(len(sweep)), ", ".join(sorted({m.commit for m in sweep}))]
+        for sweep in sweeps
+    ]
+    return "## Sweeps\n\n" + table(["command", "members", "commit"], rows) if rows else ""
 
 
 def _training(run: Run) -> tuple[str, str, str]:

@@ -8,6 +8,7 @@ from mqsa_jax.reporting.figures import draw_all, require_matplotlib
 from mqsa_jax.reporting.page import build_page
 from mqsa_jax.reporting.runs import by_dataset, load_runs
 from mqsa_jax.reporting.study import Study, analysis_file, make_study
+from mqsa_jax.reporting.sweeps import load_sweeps
 from mqsa_jax.training.run_dir import write_atomically
 
 
@@ -41,5 +42,9 @@ def make_report(results: Path, out: Path, data_dir: str | None) -> Path:
 
 
 def read_study(results: Path, out: Path) -> Study:
-    """The study from files that are kept, without ranks and data."""
-    return make_study(load_runs(results), out / "results" / "analysis")
+    """The study from files that are kept, without ranks and data.
+
+    Sweeps lie in the folder `sweeps` beside that of the runs, as sweep.py and train.py leave them.
+    """
+    sweeps = load_sweeps(results.parent / "sweeps")
+    return make_study(load_runs(results), sweeps, out / "results" / "analysis")

@@ -123,21 +123,26 @@ def load_run(folder: Path) -> Run:
     _require(folder / "test_metrics.json", test, (*METRICS, "epoch", "provenance", "versions"))
     model = config.get("model", FULL_MODEL)
     config = {**Config().flat(), **config, "model": model}
-    default = default_config(config["dataset"], model).flat()
     note = folder / "note.txt"
     return Run(
         folder=folder,
         config=config,
-        differs={
-            name: value
-            for name, value in config.items()
-            if name not in NO_SETTING and value != default.get(name)
-        },
+        differs=differences(config),
         epochs=_read_lines(folder / "metrics.jsonl"),
         test=test,
         note=note.read_text().strip() if note.exists() else "",
         ingredients=_read_ingredients(folder / INGREDIENTS),
     )
+
+
+def differences(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a configuration that are not the default of its data set and model."""
+    default = default_config(config["dataset"], config["model"]).flat()
+    return {
+        name: value
+        for name, value in config.items()
+        if name not in NO_SETTING and value != default.get(name)
+    }
 
 
 def _read_ingredients(path: Path) -> list[dict[str, Any]]:

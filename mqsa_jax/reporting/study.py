@@ -1,6 +1,7 @@
 """All that the page and the figures are made of, read from files alone."""
 
 import dataclasses
+from itertools import chain
 from pathlib import Path
 
 from mqsa_jax.errors import UserError
@@ -8,6 +9,7 @@ from mqsa_jax.reporting import charts
 from mqsa_jax.reporting.analysis import Analysis, read_analysis, without_stale
 from mqsa_jax.reporting.charts import Chart, Sweeps
 from mqsa_jax.reporting.runs import Models, Run, by_dataset
+from mqsa_jax.reporting.sweeps import Sweep
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +36,7 @@ class Study:
     """What docs/results.md tells of."""
 
     runs: list[Run]
+    sweeps: list[Sweep]
     datasets: list[DatasetStudy]
 
     @property
@@ -48,8 +51,8 @@ def analysis_file(folder: Path, dataset: str) -> Path:
     return folder / f"{dataset}.json"
 
 
-def make_study(runs: list[Run], analysis_folder: Path) -> Study:
-    """Puts runs and kept analyses together.
+def make_study(runs: list[Run], sweeps: list[Sweep], analysis_folder: Path) -> Study:
+    """Puts runs, sweeps and kept analyses together.
 
     Raises:
       UserError: if a kept analysis is of other runs than these.
@@ -60,7 +63,7 @@ def make_study(runs: list[Run], analysis_folder: Path) -> Study:
         analysis = read_analysis(path)
         if without_stale(analysis, models) != analysis:
             raise UserError(f"{path}: of other runs than are kept; run report.py again")
-        swept = charts.sweeps(runs, models)
+        swept = charts.sweeps([*runs, *chain.from_iterable(sweeps)], models)
         datasets.append(
             DatasetStudy(
                 name=name,
@@ -72,4 +75,4 @@ def make_study(runs: list[Run], analysis_folder: Path) -> Study:
                 breakdown=charts.breakdown_chart(name, models, analysis),
             )
         )
-    return Study(runs, datasets)
+    return Study(runs, sweeps, datasets)

@@ -4,12 +4,12 @@ import statistics
 
 import numpy as np
 
-from mqsa_jax.cli import PLUS
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.charts import Sweeps, breakdown_means
 from mqsa_jax.reporting.published import PUBLISHED
 from mqsa_jax.reporting.runs import FULL_MODEL, METRICS, Models, Run, spread
 from mqsa_jax.reporting.significance import holm
+from mqsa_jax.zoo.spec import PLUS
 
 ABLATION = (FULL_MODEL, "mqsa", "sasrec-ted", "sasrec", "l-query")
 """The full model and what is left when parts are taken away."""
@@ -88,7 +88,7 @@ def ablation_table(models: Models) -> str:
             cells.append(spread([run.test[name] for run in models[model]]))
             pairs = [(run, full[run.seed]) for run in models[model] if run.seed in full]
             differences = [run.test[name] - other.test[name] for run, other in pairs]
-            cells.append("" if model == FULL_MODEL else _difference(differences))
+            cells.append("" if model == FULL_MODEL else difference(differences))
         rows.append(cells)
     head = ["model", "from"]
     for name in names:
@@ -96,8 +96,12 @@ def ablation_table(models: Models) -> str:
     return table(head, rows)
 
 
-def _difference(values: list[float]) -> str:
-    """Mean ± standard error."""
+def difference(values: list[float]) -> str:
+    """Mean ± standard error; of one value, which has none, the value.
+
+    >>> difference([0.1, 0.3])
+    '+0.2000 ± 0.1000'
+    """
     if not values:
         return "no seed in common"
     mean = f"{statistics.mean(values):+.4f}"
@@ -119,7 +123,7 @@ def ingredients_table(runs: list[Run]) -> str:
         cells = [name, f"`{words}`" if words else "", str(len(pairs))]
         cells += [spread([row[metric] for row, _ in pairs]) for metric in ("HR@20", "NDCG@20")]
         differences = [row["NDCG@20"] - recipe["NDCG@20"] for row, recipe in pairs]
-        rows.append([*cells, _difference(differences) if words else ""])
+        rows.append([*cells, difference(differences) if words else ""])
     head = ["what", "flags", "seeds", "HR@20", "NDCG@20", "to the recipe"]
     return table(head, rows)
 

@@ -77,16 +77,19 @@ def objective(
         sharded=True,
     )
     distillation = _distillation(batch, student_key, item_VD, hyper, teacher, mean)
-    # Weights of the term are no vectors to be kept short.
-    decayed = {name: leaf for name, leaf in params.items() if name != "transition_term"}
-    squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(decayed))
     loss, (loss_rec, loss_kd) = combine(
         [ranking, distillation], item_VD, [1.0, hyper.lambda_kd], encoder.precision
     )
-    loss += hyper.l2 / 2 * squares
+    loss += hyper.l2 / 2 * _sum_of_squares(params)
     if encoder.graph == "regularised":
         loss += hyper.lambda_graph * regularisation(item_VD, relations.graph)
     return loss, Losses(loss, loss_rec, loss_kd)
+
+
+def _sum_of_squares(params: Params) -> Float[Array, ""]:
+    """Of all parameters but the weights of the term, which are no vectors to be kept short."""
+    decayed = {name: leaf for name, leaf in params.items() if name != "transition_term"}
+    return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(decayed))
 
 
 def _term(

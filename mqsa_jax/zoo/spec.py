@@ -12,6 +12,9 @@ from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
 from mqsa_jax.model.parts import Backbone, Graph
 
+PLUS = "mqsa-ted-plus"
+"""The model whose settings lie in configs/NAME_plus.py."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:

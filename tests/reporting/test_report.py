@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mqsa_jax.cli import default_config, report_main
+from mqsa_jax.config import Config
 from mqsa_jax.data.histories import read_histories
 from mqsa_jax.reporting.charts import sweeps
 from mqsa_jax.reporting.page import build_page
@@ -16,6 +17,8 @@ from mqsa_jax.reporting.report import read_study
 from mqsa_jax.reporting.runs import METRICS, Run, by_dataset, load_runs
 from mqsa_jax.reporting.tables import published_rows
 from mqsa_jax.training.run_dir import write_json
+from mqsa_jax.training.sweep_dir import SweepDirectory
+from mqsa_jax.training.sweep_dir import flags as config_flags
 
 USERS = 40
 
@@ -177,6 +180,44 @@ def test_sensitivity(tmp_path, four_runs, add_run):
     assert "`--window 9`" not in page
     runs = load_runs(tmp_path / "runs")
     assert list(sweeps(runs, by_dataset(runs)["log"])["window"]) == [3, 5]
+
+
+def write_sweep(tmp_path, log, *members):
+    """The table of a sweep; members are their flags, and validation and test NDCG@20."""
+    rows = []
+    for flags, valid, test in members:
+        config = Config.from_flat({**default_config(str(log), "mqsa-ted").flat(), **flags})
+        figures = {f"test_{name}": test for name in METRICS} | {"valid_NDCG@20": valid}
+        rows.append({**config_flags(config), **figures, "problem": "", "commit": "def5678"})
+    rows.append({**rows[0], "window": 99, "problem": "the loss of step 3 is nan"})
+    folder = SweepDirectory(tmp_path / "sweeps" / "log")
+    folder.path.mkdir(parents=True)
+    folder.add(rows)
+    return folder.results
+
+
+def test_sensitivity_from_a_sweep(tmp_path, four_runs, log):
+    write_sweep(
+        tmp_path,
+        log,
+        ({"window": 3, "seed": 1}, 0.9, 0.9),  # the run full-1, known already
+        ({"window": 3, "seed": 5}, 0.6, 0.75),
+        ({"window": 5, "seed": 1}, 0.25, 0.5),
+        ({"window": 5, "seed": 5}, 0.25, 0.5),
+    )
+    page = report(tmp_path)
+    assert "| `--window 3` | 3 | 0.4000 ± 0.1732 | 0.7500 ± 0.2500 |" in page
+    assert "| `--window 5` | 2 | 0.2500 ± 0.0000 | 0.5000 ± 0.0000 |" in page
+    assert "--window 99" not in page
+    command = f"`python sweep.py --dataset {log} --seeds 1,5 --window 3,5`"
+    assert f"| {command} | 4 | def5678 |" in page
+
+
+def test_a_broken_sweep_is_one_line(tmp_path, four_runs, log, capsys):
+    table = write_sweep(tmp_path, log, ({"window": 5}, 0.5, 0.5))
+    table.write_text(table.read_text().replace("0.5", "half"))
+    assert report_main(["--results", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 2
+    assert "not a table of sweep.py" in capsys.readouterr().err
 
 
 def test_a_configuration_of_before_names_and_flags(tmp_path, add_run):
