@@ -2,7 +2,8 @@
 
 python train.py --dataset sports --model mqsa-ted-plus
 
-Its settings are those that all recipes share: mqsa_jax/zoo/mqsa_ted_plus.py.
+Its settings are those that all recipes share: mqsa_jax/zoo/mqsa_ted_plus.py. Expect the
+test figures of docs/results.md, run sports-mqsa-ted-plus-1.
 """
 
 from configs.sports import config as base
