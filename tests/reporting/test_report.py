@@ -223,6 +223,7 @@ def test_sensitivity_from_a_sweep(tmp_path, four_runs, log):
 
 
 def test_a_broken_sweep_is_one_line(tmp_path, four_runs, log, capsys):
+    pytest.importorskip("matplotlib")
     table = write_sweep(tmp_path, log, ({"window": 5}, 0.5, 0.5))
     table.write_text(table.read_text().replace("0.5", "half"))
     assert report_main(["--results", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 2
