@@ -34,6 +34,9 @@ are any: for each run its figures with targets consumed before as misses, and ho
 
 
 KEYS = ("runs", "significance", "breakdown", "lists", "repeats")
+"""Of an analysis; a file of before may lack the latest."""
+LISTS = ("recommendations.npz", "test_top20")
+"""File and array of the recommended lists."""
 
 
 def read_analysis(path: Path) -> Analysis:
@@ -104,10 +107,6 @@ def update_analysis(dataset: str, models: Models, path: Path, data_dir: str | No
 def _with_file(models: Models, file: str) -> Models:
     found = {model: [run for run in runs if run.has(file)] for model, runs in models.items()}
     return {model: runs for model, runs in found.items() if runs}
-
-
-LISTS = ("recommendations.npz", "test_top20")
-"""File and array of the recommended lists."""
 
 
 def _with_lists(models: Models) -> Models:

@@ -17,8 +17,8 @@ misses instead:"""
 
 BESIDE = """`mqsa-ted` beside what the paper tells of MQSA-TED, and `mqsa-ted-plus` beside the best
 published NDCG@20 that we know of; targets consumed before count as misses. The last column is our
-mean over the published figure, less 1.
-Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
+mean over the published figure, less 1. Made by `python report.py` from `test_metrics.json` of the
+[runs](#runs), and from `ranks.npz` where targets were consumed before."""
 NO_BESIDE = """None yet: it takes runs of `mqsa-ted` or `mqsa-ted-plus` on a data set with published
 figures."""
 
@@ -43,9 +43,8 @@ INGREDIENTS = """Validation figures at the best epoch of `mqsa-ted-plus`, and wh
 one thing left out or changed, nothing else: the encoder is trained alone, so that the term and the
 average of the parameters can be taken away afterwards. The epoch stays the recipe's, which comes
 early: an encoder alone gets better still where training goes on, as `mqsa-ted` of the first table
-does. The last column is NDCG@20 less that of
-the recipe, paired by seed, ± its standard error. Made by `python eval.py --run-dir RUN
---ingredients`, which writes `ingredients.json`."""
+does. The last column is NDCG@20 less that of the recipe, paired by seed, ± its standard error. Made
+by `python eval.py --run-dir RUN --ingredients`, which writes `ingredients.json`."""
 NO_INGREDIENTS = """None yet: it takes `ingredients.json` of `mqsa-ted-plus`, which `eval.py
 --ingredients` writes."""
 

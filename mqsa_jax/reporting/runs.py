@@ -25,8 +25,25 @@ NO_SETTING = {"dataset", "model", "seed", "data_dir", "run_dir", "resume", "devi
 """Flags that do not make a configuration another one."""
 
 
+class Configured:
+    """What has the configuration of a run."""
+
+    config: dict[str, Any]
+    """Every flag."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set; of a file, its name without ending."""
+        return Path(self.config["dataset"]).stem.lower()
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.config["model"]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Run:
+class Run(Configured):
     """A finished run."""
 
     folder: Path
@@ -45,16 +62,6 @@ class Run:
     def name(self) -> str:
         """Name of the folder."""
         return self.folder.name
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set; of a file, its name without ending."""
-        return Path(self.config["dataset"]).stem.lower()
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        return self.config["model"]
 
     @property
     def seed(self) -> int:

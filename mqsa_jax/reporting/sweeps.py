@@ -6,15 +6,14 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from mqsa_jax.cli import default_config
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.errors import UserError
-from mqsa_jax.reporting.runs import METRICS, differences
+from mqsa_jax.reporting.runs import METRICS, Configured, differences
 from mqsa_jax.training.grid import SCALARS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SweptMember:
+class SweptMember(Configured):
     """A row of a sweep's table; as much of a run as sensitivity asks for."""
 
     config: dict[str, Any]
@@ -25,16 +24,6 @@ class SweptMember:
     """Validation NDCG@20 of the epoch that was tested."""
     test: dict[str, float]
     commit: str
-
-    @property
-    def dataset(self) -> str:
-        """Name of the data set; of a file, its name without ending."""
-        return Path(self.config["dataset"]).stem.lower()
-
-    @property
-    def model(self) -> str:
-        """Name of the model."""
-        return self.config["model"]
 
 
 Sweep = list[SweptMember]
@@ -82,15 +71,14 @@ def sweep_command(sweep: Sweep) -> str:
         words += ["--model", first["model"]]
     seeds = _values(sweep, "seed")
     words += ["--seeds" if "," in seeds else "--seed", seeds]
-    default = default_config(first["dataset"], first["model"]).flat()
     for name, value in first.items():
         if name in SCALARS and len({member.config[name] for member in sweep}) > 1:
             words += [f"--{name.replace('_', '-')}", _values(sweep, name)]
-        elif name in sweep[0].differs and value != default[name]:
+        elif name in sweep[0].differs:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return f"`{shlex.join(words)}`"
 
 
 def _values(sweep: Sweep, name: str) -> str:
     """All values of a flag, ascending, with commas."""
-    return ",".join(f"{value:g}" for value in sorted({member.config[name] for member in sweep}))
+    return ",".join(str(value) for value in sorted({member.config[name] for member in sweep}))
