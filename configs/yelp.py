@@ -5,7 +5,8 @@ Zhu et al., WSDM 2024, arXiv 2311.01056.
 python train.py --dataset yelp
 
 An epoch takes about twice that of Toys. Not run to its end yet: no figure to expect.
-In 2,027 of 30,431 test cases the target was consumed before, so that --exclude-seen matters.
+In 2,027 of 30,431 test cases the target was consumed before, and counts as a miss unless
+eval.py is given --exclude-seen none.
 """
 
 from mqsa_jax.config import Config

@@ -305,19 +305,18 @@ def total_loss(
 def rank(scores_V: np.ndarray, target: int, excluded: Collection[int] = ()) -> float:
     """``1 + strictly higher + tied / 2``, counted among the other items that are not excluded.
 
-    The target itself is never excluded.
+    A target that is excluded itself is behind all items that are not.
 
     Raises:
       ValueError: if a score is NaN.
     """
     if np.isnan(scores_V).any():
         raise ValueError("scores contain NaN")
-    higher = tied = 0
-    for item, score in enumerate(scores_V):
-        if item == target or item in excluded:
-            continue
-        higher += bool(score > scores_V[target])
-        tied += bool(score == scores_V[target])
+    others = [item for item in range(len(scores_V)) if item != target and item not in excluded]
+    if target in excluded:
+        return 1 + len(others)
+    higher = sum(bool(scores_V[item] > scores_V[target]) for item in others)
+    tied = sum(bool(scores_V[item] == scores_V[target]) for item in others)
     return 1 + higher + tied / 2
 
 

@@ -109,10 +109,6 @@ def _seen_pairs(
     owner_N, source_N = seen.flat_index()
     pairs_N = np.unique(owner_N * histories.num_items + histories.items[source_N])
     owner_N, item_N = np.divmod(pairs_N, histories.num_items)
-    # A target consumed before stays in the ranking: it is what is looked for.
-    target = splits.targets(histories, protocol.split)[users_GB].ravel()
-    keep_N = item_N != target[owner_N]
-    owner_N, item_N = owner_N[keep_N], item_N[keep_N]
     group_N = owner_N // size
     place_N, sizes = ragged(group_N, groups)
     width = round_up(int(sizes.max(initial=1)))

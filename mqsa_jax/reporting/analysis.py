@@ -18,7 +18,7 @@ from mqsa_jax.errors import UserError
 from mqsa_jax.reporting import breakdown
 from mqsa_jax.reporting.lists import list_statistics
 from mqsa_jax.reporting.ranks import has_array, load_array, load_ranks, ndcg
-from mqsa_jax.reporting.runs import FULL_MODEL, METRICS, Models, Run
+from mqsa_jax.reporting.runs import FULL_MODEL, Models, Run
 from mqsa_jax.reporting.significance import compare
 from mqsa_jax.training.run_dir import read_json, write_json
 
@@ -28,12 +28,11 @@ Analysis = dict[str, Any]
 `runs`: NDCG@20 in the test of each run that took part, by which a stale file is recognised;
 `significance`: for each model the result of `compare`, with `seeds`, `users` and `runs`;
 `breakdown`: for each of `transition` and `popularity` the `groups`, their `users`, and each run's
-mean NDCG@20 in them; `lists`: for each run the result of `list_statistics`; `repeats`, where there
-are any: for each run its figures with targets consumed before as misses, and how many `users`.
+mean NDCG@20 in them; `lists`: for each run the result of `list_statistics`.
 """
 
 
-KEYS = ("runs", "significance", "breakdown", "lists", "repeats")
+KEYS = ("runs", "significance", "breakdown", "lists")
 """Of an analysis; a file of before may lack the latest."""
 LISTS = ("recommendations.npz", "test_top20")
 """File and array of the recommended lists."""
@@ -68,10 +67,7 @@ def without_stale(analysis: Analysis, models: Models) -> Analysis:
         "runs": {name: current[name] for name in sorted(alive)},
         "significance": significance,
         "breakdown": groups,
-        **{
-            kind: {name: entry for name, entry in analysis[kind].items() if name in alive}
-            for kind in ("lists", "repeats")
-        },
+        "lists": {name: entry for name, entry in analysis["lists"].items() if name in alive},
     }
 
 
@@ -183,16 +179,6 @@ def _seed_mean(
     return np.mean([value(rank_U) for _, rank_U in ranks], axis=0)
 
 
-def _misses(rank_U: np.ndarray, repeated_U: np.ndarray) -> dict[str, float]:
-    """HR@K and NDCG@K where a target consumed before counts as not found."""
-    figures = {}
-    for name in METRICS:
-        kind, k = name.split("@")
-        value_U = ndcg(rank_U, int(k)) if kind == "NDCG" else rank_U <= int(k)
-        figures[name] = float(np.where(repeated_U, 0, value_U).mean())
-    return figures
-
-
 def _update_by_data(
     analysis: Analysis, ranked: Models, ranks: Ranks, listed: Models, histories: Histories
 ) -> None:
@@ -213,9 +199,6 @@ def _update_by_data(
             if not np.array_equal(user_U, histories.user_ids):
                 raise UserError(f"run {name}: ranks.npz is of other users than the data set's")
             entry["ndcg"][name] = breakdown.group_means(ndcg(rank_U), group_U, len(names))
-    repeated_U = breakdown.repeated_targets(histories)
-    for name, (_, rank_U) in ranks.items() if repeated_U.any() else ():
-        analysis["repeats"][name] = {"users": int(repeated_U.sum()), **_misses(rank_U, repeated_U)}
     for run in _all(listed):
         top_UK = load_array(run, *LISTS)
         analysis["lists"][run.name] = list_statistics(top_UK, count_V)

@@ -35,14 +35,6 @@ def transition_counts(histories: Histories, max_len: int) -> np.ndarray:
     return np.where(pairs[place_U] == asked_U, counts[place_U], 0)
 
 
-def repeated_targets(histories: Histories) -> np.ndarray:
-    """bool [U] whether the test's target occurs earlier in the user's history."""
-    user_N = np.repeat(np.arange(histories.num_users), np.diff(histories.offsets))
-    target_N = splits.targets(histories, "test")[user_N]
-    times_U = np.bincount(user_N, histories.items == target_N, minlength=histories.num_users)
-    return times_U > 1
-
-
 def item_counts(histories: Histories, max_len: int) -> np.ndarray:
     """[V] occurrences of each item in the last `max_len` training items of all users."""
     _, index_N = splits.window(histories, "train", max_len).flat_index()

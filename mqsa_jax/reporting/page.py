@@ -50,22 +50,14 @@ def _main(dataset: DatasetStudy) -> list[str]:
     tests = [run.test for runs in dataset.models.values() for run in runs]
     excluded = ", ".join(sorted({str(test["exclude_seen"]) for test in tests}))
     users, items = tests[0]["users"], tests[0]["items"]
-    paragraphs = [
+    return [
         f"{users:,} users, {items:,} items. Seen items excluded (`--exclude-seen`): {excluded}.",
         tables.main_table(dataset.name, dataset.models),
     ]
-    repeats = dataset.analysis["repeats"]
-    if repeats:
-        count = max(entry["users"] for entry in repeats.values())
-        paragraphs += [
-            prose.REPEATS.format(f"{count:,}"),
-            tables.misses_table(dataset.models, dataset.analysis),
-        ]
-    return paragraphs
 
 
 def _beside(dataset: DatasetStudy) -> list[str]:
-    rows = tables.published_rows(dataset.name, dataset.models, dataset.analysis)
+    rows = tables.published_rows(dataset.name, dataset.models)
     return [tables.published_table(rows)] if rows else []
 
 

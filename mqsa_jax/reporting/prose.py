@@ -10,15 +10,9 @@ best validation NDCG@20 gives the test figures. `mqsa-ted` is the full model."""
 MAIN = """Means over seeds ± standard deviation. Published figures stand in italics below our own.
 Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
 
-REPEATS = """The target of {} of these users was consumed before. Here it stays in the ranking while
-the rest of the history is left out, so that it is easily found, and the figures above are not to be
-compared with published ones where all consumed items are left out. With such targets counted as
-misses instead:"""
-
 BESIDE = """`mqsa-ted` beside what the paper tells of MQSA-TED, and `mqsa-ted-plus` beside the best
-published NDCG@20 that we know of; targets consumed before count as misses. The last column is our
-mean over the published figure, less 1. Made by `python report.py` from `test_metrics.json` of the
-[runs](#runs), and from `ranks.npz` where targets were consumed before."""
+published NDCG@20 that we know of. The last column is our mean over the published figure, less 1.
+Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
 NO_BESIDE = """None yet: it takes runs of `mqsa-ted` or `mqsa-ted-plus` on a data set with published
 figures."""
 

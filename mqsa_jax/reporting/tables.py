@@ -47,22 +47,7 @@ def main_table(dataset: str, models: Models) -> str:
     return table(["model", "from", *METRICS], rows)
 
 
-def misses_table(models: Models, analysis: Analysis) -> str:
-    """All models, targets consumed before counted as misses."""
-    rows = []
-    for model, runs in models.items():
-        figures = [_comparable(run, analysis) for run in runs if run.name in analysis["repeats"]]
-        if figures:
-            rows.append([model, *(spread([f[name] for f in figures]) for name in METRICS)])
-    return table(["model", *METRICS], rows)
-
-
-def _comparable(run: Run, analysis: Analysis) -> dict[str, float]:
-    """A run's figures as published ones are counted: a target consumed before is a miss."""
-    return analysis["repeats"].get(run.name, run.test)
-
-
-def published_rows(dataset: str, models: Models, analysis: Analysis) -> list[list[str]]:
+def published_rows(dataset: str, models: Models) -> list[list[str]]:
     """Our models beside published figures of the same kind, and of the best of others."""
     known = [row for row in PUBLISHED if row.dataset == dataset]
     beside = [
@@ -78,7 +63,7 @@ def published_rows(dataset: str, models: Models, analysis: Analysis) -> list[lis
     rows = []
     for model, name, value, row in beside:
         if model in models:
-            ours = [_comparable(run, analysis)[name] for run in models[model]]
+            ours = [run.test[name] for run in models[model]]
             cells = [model, seeds(models[model]), name, spread(ours), f"{value:.4f}", row.model]
             rows.append([*cells, f"{statistics.mean(ours) / value - 1:+.1%}"])
     return rows

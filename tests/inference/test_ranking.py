@@ -35,7 +35,6 @@ def test_agrees_with_the_oracle(seed, target, seen):
     # Small whole numbers: products are exact and ties are frequent.
     user = rng.integers(-2, 3, (B, D)).astype(np.float32)
     item = rng.integers(-2, 3, (V, D)).astype(np.float32)
-    seen = [items - {each} for items, each in zip(seen, target, strict=True)]
     actual = ranks(user, item, np.array(target, np.int32), *pairs(seen))
     score = user @ item.T
     expected = [oracle.rank(score[row], target[row], seen[row]) for row in range(B)]
@@ -68,6 +67,12 @@ def test_seen_items_leave_the_ranking():
     assert rank_of(3, seen=[6, 7, 8]) == 1 + 3 + 2 / 2
 
 
+def test_a_target_seen_before_is_behind_all_that_are_ranked():
+    assert rank_of(0, seen=[0]) == V
+    assert rank_of(3, seen=[3, 0]) == V - 1
+    assert rank_of(9, seen=[0, 1, 2, 9]) == V - 3
+
+
 def test_a_score_that_is_no_number_gives_no_rank():
     rng = np.random.default_rng(0)
     user = rng.normal(size=(B, D)).astype(np.float32)
@@ -82,8 +87,9 @@ def test_a_score_that_is_no_number_gives_no_rank():
     broken_item = item.copy()
     broken_item[7] = np.nan
     assert np.isnan(ranks(user, broken_item, target, *nothing)).all()
-    # Also where the only such score belongs to an item that is not ranked.
-    assert np.isnan(ranks(user, broken_item, target, *pairs([{7}] * B))).all()
+    # Also where the only such score belongs to an item that is not ranked, the target among them.
+    for seen in ({7}, {0, 7}):
+        assert np.isnan(ranks(user, broken_item, target, *pairs([seen] * B))).all()
 
 
 def test_top_items_leave_out_what_was_seen():
