@@ -12,7 +12,13 @@ import scipy.sparse
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.inference.evaluation import Protocol, Visit, build_evaluation_set, top_visit
+from mqsa_jax.inference.evaluation import (
+    Protocol,
+    Visit,
+    build_evaluation_set,
+    by_user,
+    top_visit,
+)
 from mqsa_jax.inference.ranking import target_ranks
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.run_dir import RunDirectory
@@ -81,12 +87,13 @@ def _visit_users(experiment: Experiment, protocol: Protocol, visit: Visit) -> np
     score_UV = counting.scores(histories, protocol.split, max_len)
     data = build_evaluation_set(histories, protocol, max_len, 1)
     results, visit_chunk = [], jax.jit(visit)
-    chunks, _, size = data.target.shape
+    chunks = len(data.target)
     for chunk in range(chunks):
-        users = np.arange(chunk * size, (chunk + 1) * size)
-        # Behind the last user stands the last one again; what comes of that is dropped.
-        dense_BV = score_UV[np.minimum(users, histories.num_users - 1)].toarray()
-        dense_BV += 0 if counting.prior is None else counting.prior
+        # As the chunks are dealt: every so many users one.
+        own_UV = score_UV[chunk::chunks].toarray()
+        own_UV += 0 if counting.prior is None else counting.prior
+        dense_BV = np.zeros((data.target.shape[-1], histories.num_items), np.float32)
+        dense_BV[: len(own_UV)] = own_UV
         known = (array[chunk, 0] for array in (data.target, data.seen_user, data.seen_item))
-        results.append(visit_chunk(dense_BV.astype(np.float32), *known))
-    return np.concatenate(results)[: histories.num_users]
+        results.append(visit_chunk(dense_BV, *known))
+    return by_user(np.stack(results)[:, None], histories.num_users)

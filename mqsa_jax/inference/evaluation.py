@@ -62,7 +62,11 @@ class Protocol:
 def build_evaluation_set(
     histories: Histories, protocol: Protocol, max_len: int, num_shards: int, num_models: int = 1
 ) -> EvaluationSet:
-    """Packs all users, in order, into NumPy arrays; in chunks that suit so many models at once."""
+    """Packs all users into NumPy arrays; in chunks that suit so many models at once.
+
+    Chunks are dealt users in turn: files often have long histories side by side, and every chunk
+    has as many rows as the fullest. `by_user` puts results back in order.
+    """
     users_GB = _user_groups(histories, num_shards, num_models)
     real_GB = users_GB >= 0
     groups, size = users_GB.shape
@@ -87,11 +91,18 @@ def build_evaluation_set(
 
 
 def _user_groups(histories: Histories, num_shards: int, num_models: int) -> np.ndarray:
-    """[chunks × shards, B] user indices in order; -1 fills up."""
+    """[chunks × shards, B] user indices, dealt to the groups in turn; -1 fills up."""
     size = chunk_rows(-(-histories.num_users // num_shards), histories.num_items * num_models)
     padding = -histories.num_users % (size * num_shards)
     users = np.pad(np.arange(histories.num_users), (0, padding), constant_values=-1)
-    return users.reshape(-1, size)
+    return users.reshape(size, -1).T
+
+
+def by_user(result_CSB: Shaped[np.ndarray, "C S B *K"], num_users: int) -> np.ndarray:
+    """[U, ...] what `visit_users` gives, in the order of the histories."""
+    chunks, shards, size, *shape = result_CSB.shape
+    result_GB = result_CSB.reshape(chunks * shards, size, *shape)
+    return result_GB.swapaxes(0, 1).reshape(-1, *shape)[:num_users]
 
 
 def _sequences(rows: PackedRows, histories: Histories, by_chunk) -> Sequences:
@@ -134,7 +145,7 @@ def visit_users(
 ) -> Shaped[Array, "C S B *K"]:
     """[C, S, B] rank of each user's target, or what else `visit` makes of the scores.
 
-    A pure function, a scan over chunks: all scores [U, V] are never kept.
+    A pure function, a scan over chunks: all scores [U, V] are never kept. See `by_user`.
     """
     item_VD = item_vectors(encoder, params, relations)
 
@@ -209,7 +220,7 @@ class Evaluator:
     def top_items(self, params: Params, hyper: Hyperparameters, k: int) -> np.ndarray:
         """[U, k] int32 items that each user scores highest, best first, without those seen."""
         best = self._program(params, hyper, self._data, self._relations, visit=top_visit(k))
-        return np.asarray(best).reshape(-1, k)[: self._num_users]
+        return by_user(np.asarray(best), self._num_users)
 
 
 @functools.cache
@@ -219,8 +230,8 @@ def top_visit(k: int) -> Visit:
 
 
 def checked_ranks(rank_CSB: Float[Array | np.ndarray, "C S B"], num_users: int) -> np.ndarray:
-    """[U] the ranks without the places that fill up; raises FloatingPointError if any is NaN."""
-    ranks_U = np.asarray(rank_CSB).ravel()[:num_users]
+    """[U] the ranks, by user; raises FloatingPointError if any is NaN."""
+    ranks_U = by_user(np.asarray(rank_CSB), num_users)
     if np.isnan(ranks_U).any():
         raise FloatingPointError(
             f"the scores of {np.isnan(ranks_U).sum()} users are not numbers (NaN)"

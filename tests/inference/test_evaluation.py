@@ -10,7 +10,13 @@ from flax import traverse_util
 
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
-from mqsa_jax.inference.evaluation import Evaluator, Protocol, build_evaluation_set, summarise
+from mqsa_jax.inference.evaluation import (
+    Evaluator,
+    Protocol,
+    build_evaluation_set,
+    by_user,
+    summarise,
+)
 from mqsa_jax.model.encoder import Encoder, init
 from mqsa_jax.objectives import linear_logsumexp
 from mqsa_jax.training.devices import DeviceLayout
@@ -112,9 +118,17 @@ def test_users_come_in_chunks_that_they_do_not_fill():
     data = build_evaluation_set(HISTORIES, Protocol("test"), MAX_LEN, 1)
     assert data.target.shape == data.last.shape == (3, 1, CHUNK)
     assert data.inputs.item.shape[:2] == (3, 1)
-    assert data.target.ravel()[:USERS].tolist() == [sequence[-1] for sequence in SEQUENCES]
+    assert by_user(data.target, USERS).tolist() == [sequence[-1] for sequence in SEQUENCES]
     # Several histories a row: fewer rows than users.
     assert data.inputs.item.shape[2] < CHUNK
+
+
+def test_chunks_share_long_histories():
+    """Those of one chunk alone would take a row for each of its users."""
+    sequences = [list(range(MAX_LEN + 2))] * CHUNK + [[1, 2, 3]] * 2 * CHUNK
+    histories = make_histories(range(1, 1 + 3 * CHUNK), sequences)
+    inputs = build_evaluation_set(histories, Protocol("test"), MAX_LEN, 1).inputs
+    assert inputs.item.shape[:2] == (3, 1) and inputs.item.shape[2] < CHUNK
 
 
 def seen_pairs(split, policy):
@@ -125,7 +139,7 @@ def seen_pairs(split, policy):
         pairs = zip(data.seen_user[chunk, 0], data.seen_item[chunk, 0], strict=True)
         for place, item in pairs:
             if place < CHUNK:
-                result[chunk * CHUNK + place].append(int(item))
+                result[place * len(data.target) + chunk].append(int(item))
     return result
 
 

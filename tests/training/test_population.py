@@ -55,8 +55,8 @@ def layout(num_devices: int) -> DeviceLayout:
 
 
 def experiment(config: Config = BASE, num_devices: int = 1) -> Experiment:
-    rng = np.random.default_rng(0)
-    sequences = [rng.integers(1, 25, rng.integers(3, 12)) for _ in range(84)]
+    rng = np.random.default_rng(1)
+    sequences = [1 + rng.permutation(24)[: rng.integers(3, 12)] for _ in range(84)]
     histories = make_histories(range(1, 85), sequences)
     return Experiment(config, histories, layout(num_devices))
 
@@ -114,7 +114,7 @@ def assert_as_alone(members, alone):
 
 def test_the_members_are_what_the_tests_take_them_for(alone):
     """One ends early and leaves, so that the others go on in a smaller program."""
-    assert [len(run.history) for run in alone] == [4, 4, 3]
+    assert [len(run.history) for run in alone] == [3, 4, 4]
     assert {run.result["epoch"] for run in alone} == {1, 2}
     assert len({run.result["NDCG@20"] for run in alone}) == len(MEMBERS)
 
