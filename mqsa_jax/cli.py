@@ -76,8 +76,8 @@ def _train(arguments: Sequence[str]) -> None:
     config.validate()
     check_model_settings(config)
 
-    from mqsa_jax.inference.counting import count_and_test
     from mqsa_jax.report import print_result
+    from mqsa_jax.training.counted import count_and_test
     from mqsa_jax.training.loop import train
     from mqsa_jax.training.run_dir import RunDirectory
 
@@ -97,10 +97,10 @@ def _evaluate(arguments: Sequence[str]) -> None:
     """Ranks every user's held-out item among all items with the best epoch of a run."""
     options = parse("eval.py", EvalConfig, arguments, _evaluate.__doc__)
 
-    from mqsa_jax.inference.counting import counting_top_items, evaluate_counting
     from mqsa_jax.inference.evaluation import Protocol
-    from mqsa_jax.inference.ingredients import check_ingredients, leave_out
     from mqsa_jax.report import print_result
+    from mqsa_jax.training.counted import counted_top_items, evaluate_counted
+    from mqsa_jax.training.ingredients import check_ingredients, leave_out
     from mqsa_jax.training.loop import restore_best
     from mqsa_jax.training.run_dir import RunDirectory
 
@@ -119,8 +119,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
     if options.top > experiment.histories.num_items:
         raise UserError(f"--top {options.top} is more than {experiment.histories.num_items} items")
     if experiment.spec.counting:
-        result = evaluate_counting(experiment, protocol, run_dir)
-        best = partial(counting_top_items, experiment, protocol)
+        result = evaluate_counted(experiment, protocol, run_dir)
+        best = partial(counted_top_items, experiment, protocol)
     else:
         state, epoch = restore_best(experiment, run_dir)
         result = experiment.evaluate(state, epoch, protocol, run_dir)
@@ -151,8 +151,8 @@ def load_experiment(config: Config) -> Any:
 
     histories = synthetic_histories() if path is None else read_histories(path)
 
+    from mqsa_jax.devices import DeviceLayout
     from mqsa_jax.training.compilation_cache import enable_compilation_cache
-    from mqsa_jax.training.devices import DeviceLayout
     from mqsa_jax.training.experiment import Experiment
 
     enable_compilation_cache()

@@ -28,11 +28,12 @@ from flax import traverse_util
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.model.encoder import apply
 from mqsa_jax.objectives.teacher import transition_teacher
 from mqsa_jax.objectives.transitions import count_transitions
 from mqsa_jax.training.batch import BatchSource
-from mqsa_jax.training.state import Hyperparameters, init_state, make_encoder
+from mqsa_jax.training.state import init_state, make_encoder
 from mqsa_jax.training.step import objective, train_step
 
 DIRECTORY = Path(os.environ.get("MQSA_REFERENCE_DIR") or Path(__file__).parent / "reference")

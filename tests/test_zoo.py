@@ -11,10 +11,10 @@ from mqsa_jax.config import Config, ModelConfig, ModelName, TrainingConfig
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.data.synthetic import synthetic_histories
+from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.counting import count_and_test, counting_ranks, counting_top_items
 from mqsa_jax.inference.evaluation import Protocol
-from mqsa_jax.training.devices import DeviceLayout
+from mqsa_jax.training.counted import count_and_test, counted_ranks, counted_top_items
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import train
@@ -90,8 +90,8 @@ def test_counts(name, histories, tmp_path):
     with np.load(tmp_path / "ranks.npz") as stored:
         assert stored["test"].mean() < histories.num_items / 2
     assert result["NDCG@20"] > 0
-    top_UK = counting_top_items(experiment, Protocol("valid"), 20)
-    assert_lists_agree(top_UK, counting_ranks(experiment, Protocol("valid")), histories)
+    top_UK = counted_top_items(experiment, Protocol("valid"), 20)
+    assert_lists_agree(top_UK, counted_ranks(experiment, Protocol("valid")), histories)
 
 
 def test_counting_by_hand():
@@ -100,7 +100,7 @@ def test_counting_by_hand():
     histories = make_histories(range(1, 5), [np.array(each) for each in sequences])
 
     def ranks(name):
-        return counting_ranks(experiment_of(name, histories), Protocol("test", "none")).tolist()
+        return counted_ranks(experiment_of(name, histories), Protocol("test", "none")).tolist()
 
     # 1 occurs four times, 2 twice, 3 and 4 once.
     assert ranks("popular") == [2, 3.5, 1, 3.5]
@@ -158,7 +158,7 @@ def test_the_term_alone_ranks_as_it_does_when_counted(histories):
     state = plus.initial_state()
     params = {**state.params, "item_embedding": 0 * state.params["item_embedding"]}
     ranks = plus.evaluator(Protocol("test")).ranks(params, state.hyper)
-    expected = counting_ranks(counted, Protocol("test"))
+    expected = counted_ranks(counted, Protocol("test"))
     # Sums in another order may part what ties, or tie what is apart.
     assert (np.abs(ranks - expected) <= 0.5).mean() > 0.97
     assert np.corrcoef(ranks, expected)[0, 1] > 0.999

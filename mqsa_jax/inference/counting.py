@@ -20,8 +20,6 @@ from mqsa_jax.inference.evaluation import (
     top_visit,
 )
 from mqsa_jax.inference.ranking import target_ranks
-from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.run_dir import RunDirectory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,35 +53,23 @@ class Counting:
         return (recent @ self.matrix).tocsr()
 
 
-def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, Any]:
-    """Evaluates on both splits; returns the test result, as written to `test_metrics.json`."""
-    run_dir.start(experiment.config)
-    run_dir.write_history([])
-    evaluate_counting(experiment, Protocol("valid"), run_dir)
-    return evaluate_counting(experiment, Protocol("test"), run_dir)
+def counting_ranks(
+    counting: Counting, histories: Histories, max_len: int, protocol: Protocol
+) -> np.ndarray:
+    """[U] rank of every user's target, by the last `max_len` items before it."""
+    return _visit_users(counting, histories, max_len, protocol, target_ranks)
 
 
-def evaluate_counting(
-    experiment: Experiment, protocol: Protocol, run_dir: RunDirectory
-) -> dict[str, Any]:
-    """Ranks all users and writes the result to the run's folder."""
-    ranks_U = counting_ranks(experiment, protocol)
-    return experiment.record(ranks_U, 0, protocol, run_dir)
-
-
-def counting_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:
-    """[U] rank of every user's target."""
-    return _visit_users(experiment, protocol, target_ranks)
-
-
-def counting_top_items(experiment: Experiment, protocol: Protocol, k: int) -> np.ndarray:
+def counting_top_items(
+    counting: Counting, histories: Histories, max_len: int, protocol: Protocol, k: int
+) -> np.ndarray:
     """[U, k] int32 items that each user scores highest, best first, without those seen."""
-    return _visit_users(experiment, protocol, top_visit(k))
+    return _visit_users(counting, histories, max_len, protocol, top_visit(k))
 
 
-def _visit_users(experiment: Experiment, protocol: Protocol, visit: Visit) -> np.ndarray:
-    histories, max_len = experiment.histories, experiment.config.model.max_len
-    counting = experiment.spec.counting(experiment)
+def _visit_users(
+    counting: Counting, histories: Histories, max_len: int, protocol: Protocol, visit: Visit
+) -> np.ndarray:
     score_UV = counting.scores(histories, protocol.split, max_len)
     data = build_evaluation_set(histories, protocol, max_len, 1)
     results, visit_chunk = [], jax.jit(visit)

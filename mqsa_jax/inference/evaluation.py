@@ -15,6 +15,8 @@ from jaxtyping import Array, Float, Int, Shaped
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
+from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.ranking import scores, target_ranks, top_items
 from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
 from mqsa_jax.model.relations import ItemRelations, item_vectors
@@ -22,8 +24,6 @@ from mqsa_jax.model.transition_term import past_items, transition_term
 from mqsa_jax.objectives import metrics
 from mqsa_jax.objectives.linear_logsumexp import chunk_rows
 from mqsa_jax.pytree import Leaf
-from mqsa_jax.training.devices import DeviceLayout
-from mqsa_jax.training.state import Hyperparameters
 
 CUTOFFS = (5, 10, 20)
 """K of HR@K and NDCG@K."""

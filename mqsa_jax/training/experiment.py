@@ -11,6 +11,8 @@ import scipy.sparse
 from mqsa_jax.config import Config
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
 from mqsa_jax.model.encoder import Encoder
 from mqsa_jax.model.item_graph import item_graph
@@ -19,10 +21,9 @@ from mqsa_jax.model.transition_term import neighbours, normalised
 from mqsa_jax.objectives.multi_step import multi_step
 from mqsa_jax.objectives.transitions import TransitionCounts, count_transitions
 from mqsa_jax.training.batch import BatchSource
-from mqsa_jax.training.devices import DeviceLayout
 from mqsa_jax.training.provenance import provenance, versions
 from mqsa_jax.training.run_dir import RunDirectory
-from mqsa_jax.training.state import Hyperparameters, TrainState, init_state, make_encoder
+from mqsa_jax.training.state import TrainState, init_state, make_encoder
 from mqsa_jax.zoo.spec import ModelSpec, load_model
 
 

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 
 from mqsa_jax.errors import UserError
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.member import Member
 from mqsa_jax.training.population import Population
-from mqsa_jax.training.state import Hyperparameters, init_state
+from mqsa_jax.training.state import init_state
 
 
 def save_population(

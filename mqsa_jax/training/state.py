@@ -1,4 +1,4 @@
-"""All that training changes, and the scalars that it is steered by."""
+"""All that training changes."""
 
 import jax
 import jax.numpy as jnp
@@ -7,38 +7,12 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from mqsa_jax.config import Config
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.model.encoder import Encoder, Params, init
 from mqsa_jax.model.graph_layers import gat_init, graphsage_init
 from mqsa_jax.model.transition_term import term_init
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.zoo.spec import load_model
-
-
-@struct.dataclass
-class Hyperparameters:
-    """Scalars that are traced: runs that differ in them alone share a compiled program."""
-
-    window: Leaf
-    """int32 [] L, items averaged into the long branch's query."""
-    alpha: Leaf
-    """float32 [] share of the short branch; so are the following."""
-    dropout: Leaf
-    lambda_kd: Leaf
-    tau: Leaf
-    l2: Leaf
-    lr: Leaf
-    lambda_graph: Leaf
-    term_weight: Leaf
-    term_decay: Leaf
-    term_dropout: Leaf
-    ema_decay: Leaf
-
-    @classmethod
-    def of(cls, config: Config) -> "Hyperparameters":
-        """The values of a configuration."""
-        values = config.flat()
-        scalars = {name: jnp.float32(values[name]) for name in cls.__dataclass_fields__}
-        return cls(**{**scalars, "window": jnp.int32(min(config.model.window, 2**31 - 1))})
 
 
 @struct.dataclass

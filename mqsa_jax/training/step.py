@@ -6,6 +6,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Key
 
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.model.dropout import keep_mask
 from mqsa_jax.model.encoder import Encoder, Params, apply, position_units
 from mqsa_jax.model.item_graph import regularisation
@@ -19,7 +20,7 @@ from mqsa_jax.objectives.sparse_logits import SparseLogits
 from mqsa_jax.objectives.teacher import Teacher
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.batch import Batch
-from mqsa_jax.training.state import Hyperparameters, TrainState, adam, moving_average
+from mqsa_jax.training.state import TrainState, adam, moving_average
 
 
 @struct.dataclass

@@ -10,6 +10,8 @@ from flax import traverse_util
 
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.evaluation import (
     Evaluator,
     Protocol,
@@ -19,8 +21,6 @@ from mqsa_jax.inference.evaluation import (
 )
 from mqsa_jax.model.encoder import Encoder, init
 from mqsa_jax.objectives import linear_logsumexp
-from mqsa_jax.training.devices import DeviceLayout
-from mqsa_jax.training.state import Hyperparameters
 from tests import oracle
 
 USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8

@@ -9,11 +9,12 @@ from flax import traverse_util
 
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.model.encoder import Sequences
 from mqsa_jax.objectives.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.objectives.transitions import count_transitions
 from mqsa_jax.training.batch import Batch, BatchSource, Capacity
-from mqsa_jax.training.state import Hyperparameters, init_state, make_encoder
+from mqsa_jax.training.state import init_state, make_encoder
 from mqsa_jax.training.step import objective
 from tests import oracle
 

@@ -11,10 +11,11 @@ import pytest
 
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import Histories, make_histories
+from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
-from mqsa_jax.training.devices import DeviceLayout
-from mqsa_jax.training.state import Hyperparameters, TrainState, init_state, make_encoder
+from mqsa_jax.training.state import TrainState, init_state, make_encoder
 
 CONFIG = Config(model=ModelConfig(dim=4, max_len=3))
 HISTORIES = make_histories([1, 2], [[5, 8, 13, 21], [34, 8, 5]])

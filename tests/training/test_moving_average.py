@@ -11,9 +11,9 @@ import pytest
 
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation import Protocol, summarise
 from mqsa_jax.training.checkpoints import Checkpoints
-from mqsa_jax.training.devices import DeviceLayout
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags

@@ -10,12 +10,12 @@ import pytest
 
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.model.item_graph import regularisation
 from mqsa_jax.objectives.teacher import transition_teacher
-from mqsa_jax.training.devices import DeviceLayout
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
-from mqsa_jax.training.state import Hyperparameters
 from mqsa_jax.training.step import Losses, objective
 from mqsa_jax.zoo.spec import with_model
 

@@ -8,12 +8,12 @@ import pytest
 
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Protocol, summarise
-from mqsa_jax.inference.ingredients import check_ingredients, leave_out
-from mqsa_jax.training.devices import DeviceLayout
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
+from mqsa_jax.training.ingredients import check_ingredients, leave_out
 from mqsa_jax.training.loop import restore_best, train
 from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.zoo.spec import with_model

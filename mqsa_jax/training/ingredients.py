@@ -9,12 +9,13 @@ from typing import Any
 
 from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
+from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.evaluation import Protocol, summarise
 from mqsa_jax.model.encoder import Params
 from mqsa_jax.model.transition_term import term_init
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
-from mqsa_jax.training.state import Hyperparameters, TrainState
+from mqsa_jax.training.state import TrainState
 from mqsa_jax.zoo.spec import load_model
 
 

@@ -1,0 +1,40 @@
+"""Runs of models that are counted, not trained."""
+
+from typing import Any
+
+import numpy as np
+
+from mqsa_jax.inference.counting import counting_ranks, counting_top_items
+from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.run_dir import RunDirectory
+
+
+def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, Any]:
+    """Evaluates on both splits; returns the test result, as written to `test_metrics.json`."""
+    run_dir.start(experiment.config)
+    run_dir.write_history([])
+    evaluate_counted(experiment, Protocol("valid"), run_dir)
+    return evaluate_counted(experiment, Protocol("test"), run_dir)
+
+
+def evaluate_counted(
+    experiment: Experiment, protocol: Protocol, run_dir: RunDirectory
+) -> dict[str, Any]:
+    """Ranks all users and writes the result to the run's folder."""
+    return experiment.record(counted_ranks(experiment, protocol), 0, protocol, run_dir)
+
+
+def counted_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:
+    """`counting_ranks` of the experiment's model."""
+    return counting_ranks(*_counted(experiment), protocol)
+
+
+def counted_top_items(experiment: Experiment, protocol: Protocol, k: int) -> np.ndarray:
+    """`counting_top_items` of the experiment's model."""
+    return counting_top_items(*_counted(experiment), protocol, k)
+
+
+def _counted(experiment: Experiment) -> tuple[Any, ...]:
+    counting = experiment.spec.counting(experiment)
+    return counting, experiment.histories, experiment.config.model.max_len
