@@ -19,6 +19,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from mqsa_jax.objectives.sparse_logits import SparseLogits
+from mqsa_jax.objectives.sparse_rows import largest_of_rows
 from mqsa_jax.objectives.transitions import TransitionCounts
 from mqsa_jax.pytree import Leaf
 
@@ -80,14 +81,11 @@ def neighbours(
     """
     matrix, scale_from, scale_to = normalised(counts, popularity)
     matrix = matrix.tocoo()
-    order = np.lexsort((matrix.col, -matrix.data, matrix.row))
-    row_M, item_M, weight_M = matrix.row[order], matrix.col[order], matrix.data[order]
-    place_M = np.arange(row_M.size) - np.searchsorted(row_M, row_M)
-    kept = place_M < width
+    row_M, item_M, weight_M, place_M = largest_of_rows(matrix.row, matrix.col, matrix.data, width)
     item = np.zeros((counts.num_items, width), np.int32)
     weight = np.zeros((counts.num_items, width), np.float32)
-    item[row_M[kept], place_M[kept]] = item_M[kept]
-    weight[row_M[kept], place_M[kept]] = weight_M[kept]
+    item[row_M, place_M] = item_M
+    weight[row_M, place_M] = weight_M
     # From k back to f ahead (f = 0: the target) it is k + f + 1 steps.
     steps = np.arange(num_recent)[:, None] + np.arange(time_span) + 1
     step_weight = np.where(steps <= time_span, decay ** (steps - 1.0), 0)

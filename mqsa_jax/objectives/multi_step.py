@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.sparse
 
+from mqsa_jax.objectives.sparse_rows import largest_of_rows
 from mqsa_jax.objectives.transitions import TransitionCounts
 
 BLOCK = 256
@@ -69,10 +70,7 @@ def _largest(rows: scipy.sparse.csr_array, begin: int, keep: int) -> scipy.spars
         ]
     )
     likely_M = (value_M > 0) & (value_M >= least_R[row_M])
-    row_M, column_M, value_M = row_M[likely_M], column_M[likely_M], value_M[likely_M]
-    order_M = np.lexsort((column_M, -value_M, row_M))
-    row_M, column_M, value_M = row_M[order_M], column_M[order_M], value_M[order_M]
-    rank_M = np.arange(len(row_M)) - np.searchsorted(row_M, row_M)
-    kept_M = rank_M < keep
-    parts = value_M[kept_M], (row_M[kept_M], column_M[kept_M])
-    return scipy.sparse.csr_array(parts, shape=rows.shape)
+    row_M, column_M, value_M, _ = largest_of_rows(
+        row_M[likely_M], column_M[likely_M], value_M[likely_M], keep
+    )
+    return scipy.sparse.csr_array((value_M, (row_M, column_M)), shape=rows.shape)
