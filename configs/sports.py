@@ -4,7 +4,8 @@ Zhu et al., WSDM 2024, arXiv 2311.01056.
 
 python train.py --dataset sports
 
-An epoch takes about twice that of Toys. Not run to its end yet: no figure to expect.
+About three quarters of an hour on one CPU core. Expect the test figures of docs/results.md, run
+sports-1.
 """
 
 from mqsa_jax.config import Config

@@ -4,7 +4,8 @@ Zhu et al., WSDM 2024, arXiv 2311.01056.
 
 python train.py --dataset yelp
 
-An epoch takes about twice that of Toys. Not run to its end yet: no figure to expect.
+About three quarters of an hour on one CPU core. Expect the test figures of docs/results.md, run
+yelp-1.
 In 2,027 of 30,431 test cases the target was consumed before, and counts as a miss unless
 eval.py is given --exclude-seen none.
 """
