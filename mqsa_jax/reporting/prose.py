@@ -12,7 +12,8 @@ Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
 
 BESIDE = """`mqsa-ted` beside what the paper tells of MQSA-TED, and `mqsa-ted-plus` beside the best
 published NDCG@20 that we know of. The last column is our mean over the published figure, less 1.
-Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
+[Sensitivity](#sensitivity) shows what other settings of L, α, λ_kd and τ do, as far as they were
+run. Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
 NO_BESIDE = """None yet: it takes runs of `mqsa-ted` or `mqsa-ted-plus` on a data set with published
 figures."""
 
