@@ -2,9 +2,9 @@
 
 python train.py --dataset beauty --model mqsa-ted-plus
 
-Vectors twice as wide as the paper's, chosen on the validation split at τ = 0.1, and what all recipes
-share (mqsa_jax/zoo/mqsa_ted_plus.py). About half an hour on one CPU core. Expect the test figures
-of docs/results.md, run beauty-mqsa-ted-plus-1.
+Vectors twice as wide as the paper's, chosen on the validation split at τ = 0.1, and what all
+recipes share (mqsa_jax/zoo/mqsa_ted_plus.py). About half an hour on one CPU core. Expect the test
+figures of docs/results.md, run beauty-mqsa-ted-plus-1.
 """
 
 from configs.beauty import config as base
