@@ -30,11 +30,11 @@ ITEMS = 30
 
 
 def write_histories(path: Path):
-    """60 users, each with 2 to 9 of the items 1 to 25 and then two of the items 26 to 30."""
+    """60 users, each with 2 to 9 of the items 1 to 25 and then two others of the items 26 to 30."""
     rng = np.random.default_rng(0)
     lines = []
     for user in range(1, USERS + 1):
-        trained, held_out = rng.integers(1, 26, rng.integers(2, 10)), rng.integers(26, 31, 2)
+        trained, held_out = rng.integers(1, 26, rng.integers(2, 10)), 26 + rng.permutation(5)[:2]
         lines.append(" ".join(map(str, [user, *trained, *held_out])) + "\n")
     path.write_text("".join(lines))
 
