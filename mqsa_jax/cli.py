@@ -28,7 +28,7 @@ class EvalConfig:
     split: Literal["test", "valid"] = "test"
     """Held-out item to look for: the last of each history, or the one before it."""
     exclude_seen: Literal["history", "window", "none"] = "history"
-    """Items left out of the ranking: all consumed before, those of the last max_len, or none."""
+    """Left out of the ranking, target too: all items consumed before, the last max_len, or none."""
     top: int = 0
     """Also writes this many best items of each user to recommendations.npz; 0: none."""
     ingredients: bool = False

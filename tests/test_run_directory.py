@@ -30,7 +30,7 @@ ITEMS = 30
 
 
 def write_histories(path: Path):
-    """60 users, each with 2 to 9 of the items 1 to 25 and then two others of the items 26 to 30."""
+    """60 users, each with 2 to 9 of the items 1 to 25 and then two different ones of 26 to 30."""
     rng = np.random.default_rng(0)
     lines = []
     for user in range(1, USERS + 1):

@@ -68,7 +68,7 @@ def seen(
 
     `history` excludes all of them; `window`, as the authors' code does, the last `max_len` of the
     training items and for the test the validation item; `none` nothing.
-    The target may be among them.
+    The target may be among those excluded.
     """
     end = histories.offsets[1:] - _HELD_OUT[split]
     if policy == "none":

@@ -75,7 +75,7 @@ def _visit_users(
     results, visit_chunk = [], jax.jit(visit)
     chunks = len(data.target)
     for chunk in range(chunks):
-        # As the chunks are dealt: every so many users one.
+        # The users that `build_evaluation_set` deals to this chunk of one shard.
         own_UV = score_UV[chunk::chunks].toarray()
         own_UV += 0 if counting.prior is None else counting.prior
         dense_BV = np.zeros((data.target.shape[-1], histories.num_items), np.float32)

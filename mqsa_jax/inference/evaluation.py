@@ -31,7 +31,10 @@ CUTOFFS = (5, 10, 20)
 
 @struct.dataclass
 class EvaluationSet:
-    """Users to rank for: C chunks of S shards of B users each, their histories packed."""
+    """Users to rank for: C chunks of S shards of B users each, their histories packed.
+
+    Place [c, s, b] is that of user b C S + c S + s; see `by_user`.
+    """
 
     inputs: Sequences
     """[C, S, R, T]."""

@@ -27,7 +27,7 @@ def target_ranks(
     """1 + items scored strictly higher + half the ties, over all items but those seen.
 
     A target that is itself among those seen is behind all items that are not, whatever its score:
-    it is never recommended.
+    it is never recommended. Where K items or more are left, that is a miss at K.
 
     Args:
       score_BV: [B, V] scores of all items for each user.

@@ -109,8 +109,11 @@ def test_policies_and_splits_differ():
     assert len({tuple(expected_ranks(*protocol)) for protocol in protocols}) == 6
 
 
-def test_ranks_do_not_depend_on_the_number_of_devices():
-    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(3))
+@pytest.mark.parametrize(("num_devices", "shape"), [(2, (2, 2, CHUNK)), (3, (1, 3, 7))])
+def test_ranks_do_not_depend_on_the_number_of_devices(num_devices, shape):
+    data = build_evaluation_set(HISTORIES, Protocol("test"), MAX_LEN, num_devices)
+    assert data.target.shape == shape
+    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(num_devices))
     assert evaluator.ranks(params(), HYPER).tolist() == expected_ranks("test", "history")
 
 
@@ -167,7 +170,7 @@ def test_a_score_that_is_no_number_is_an_error():
         evaluator.ranks(broken, HYPER)
 
 
-def test_a_target_consumed_before_is_hit_by_nobody():
+def test_a_target_consumed_before_is_behind_all_that_are_ranked():
     """As by the lists of recommendations, where such items never stand."""
     known = np.array([sequence[-1] in sequence[:-1] for sequence in SEQUENCES])
     others = np.array([V - len(set(sequence[:-1])) for sequence in SEQUENCES])
