@@ -23,6 +23,7 @@ from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.training.state import run_key
 from mqsa_jax.zoo.spec import check_model_settings, load_model, with_model
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = typing.get_args(ModelName)
 TRAINED = [name for name in NAMES if load_model(name).counting is None]
 COUNTED = [name for name in NAMES if name not in TRAINED]

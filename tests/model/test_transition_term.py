@@ -55,17 +55,18 @@ def dense_counts(sequences):
     return counts
 
 
-def dense_of(sparse):
-    return np.asarray(sparse.added_to(jnp.zeros((*sparse.item.shape[:-1], V))))
+@jax.jit
+def dense_term(item, near, target):
+    segment = jnp.zeros_like(item)
+    past = past_items(item, segment, K + SPAN)
+    future = None if target is None else future_items(target, segment, SPAN)
+    term = transition_term(term_init(8.0, 0.6, K), past, near, future)
+    return term.added_to(jnp.zeros((*term.item.shape[:-1], V)))
 
 
 def term_of(inputs, near, targets=None):
-    item, segment = jnp.asarray(inputs, jnp.int32), jnp.zeros(len(inputs), jnp.int32)
-    past = past_items(item, segment, K + SPAN)
-    future = None
-    if targets is not None:
-        future = future_items(jnp.asarray(targets, jnp.int32), segment, SPAN)
-    return dense_of(transition_term(term_init(8.0, 0.6, K), past, near, future))
+    targets = None if targets is None else jnp.asarray(targets, jnp.int32)
+    return np.asarray(dense_term(jnp.asarray(inputs, jnp.int32), near, targets))
 
 
 def expected_term(past, counts, scale_from, scale_to):
