@@ -28,8 +28,8 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def seeds(runs: list[Run]) -> str:
-    """Number of seeds, and settings that are not the default."""
-    count = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}"
+    """Number of seeds, unless there are none to a counted model, and settings not the default."""
+    count = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}" if runs[0].epochs else "counted"
     return f"{count}, `{runs[0].settings}`" if runs[0].differs else count
 
 

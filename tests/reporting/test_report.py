@@ -85,6 +85,7 @@ def test_numbers_of_the_page(tmp_path, four_runs):
     # NDCG is 1, 1 / log2(4) and 1 / log2(8); of 1 and 0.5 the standard deviation is 0.3536.
     assert "| mqsa-ted | 2 seeds | 1.0000 ± 0.0000 | 0.7500 ± 0.3536 |" in page
     assert "| sasrec | 1 seed | 1.0000 | 0.5000 |" in page
+    assert "| popular | counted | 0.0000 | 0.0000 |" in page
     # Against the one seed in common, and what is not trained against both.
     assert "| sasrec | 1 | 40 | -0.5000 | -0.5000 to -0.5000 | < 0.0001 | 0.0% |" in page
     assert "| popular | 1, 2 | 40 | -0.4167 |" in page  # 1/3 less 3/4
