@@ -12,11 +12,11 @@ Made by `python report.py` from `test_metrics.json` of the [runs](#runs)."""
 
 BESIDE = """`mqsa-ted` beside what the paper tells of MQSA-TED, and `mqsa-ted-plus` beside the best
 published NDCG@20 that we know of. The last column is our mean over the published figure, less 1.
-Where `mqsa-ted` falls short, the encoder and the losses are not the reason: they agree with the
-authors' implementation to float32 rounding (`tests/test_reference.py`). The settings may be: the
-paper tells ranges of L, α, λ_kd and τ, not the values of each data set; it trains for up to 200
-epochs, while ours end after `--patience` epochs without a better one. [Sensitivity](#sensitivity)
-shows what other settings do, as far as they were run. Made by `python report.py` from
+Where `mqsa-ted` falls short, no cause is proven. The encoder and the losses agree with the authors'
+implementation to float32 rounding (`tests/test_reference.py`). The settings may differ: the paper
+tells ranges of L, α, λ_kd and τ, not the values of each data set, and trains for up to 200 epochs,
+while ours end after `--patience` epochs without a better one. [Sensitivity](#sensitivity) shows
+what other settings do, as far as they were run. Made by `python report.py` from
 `test_metrics.json` of the [runs](#runs)."""
 NO_BESIDE = """None yet: it takes runs of `mqsa-ted` or `mqsa-ted-plus` on a data set with published
 figures."""

@@ -28,7 +28,7 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def seeds(runs: list[Run]) -> str:
-    """Number of seeds, unless there are none to a counted model, and settings not the default."""
+    """Number of seeds, or that the model is counted and has none; settings not the default."""
     count = f"{len(runs)} seed{'s' if len(runs) > 1 else ''}" if runs[0].epochs else "counted"
     return f"{count}, `{runs[0].settings}`" if runs[0].differs else count
 
