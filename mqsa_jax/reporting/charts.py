@@ -5,7 +5,15 @@ import statistics
 from collections.abc import Sequence
 
 from mqsa_jax.reporting.analysis import Analysis
-from mqsa_jax.reporting.runs import FULL_MODEL, MODELS, Models, Run, place
+from mqsa_jax.reporting.runs import (
+    ABLATION,
+    FULL_MODEL,
+    MODELS,
+    NO_SETTING,
+    Models,
+    Run,
+    place,
+)
 from mqsa_jax.reporting.sweeps import SweptMember
 
 SWEPT = {
@@ -85,18 +93,19 @@ def learning_chart(dataset: str, models: Models) -> Chart | None:
 def sweeps(runs: Sequence[Run | SweptMember], models: Models) -> Sweeps:
     """For each flag of `SWEPT` that was varied: its values, each with its runs.
 
-    The runs are those of the full model that differ in this flag alone from the runs that stand
-    for it; the latter, and members of sweeps that do not differ from them, give one of the values.
+    The runs are those of the full model, and of models that are it with a flag fixed, that differ
+    in this flag alone from the runs that stand for it; the latter, and members of sweeps that do
+    not differ from them, give one of the values.
     """
     if FULL_MODEL not in models:
         return {}
     base = models[FULL_MODEL]
     alike, found = list(base), {}
     for run in runs:
-        if run.dataset != base[0].dataset or run.model != FULL_MODEL or run in base:
+        if run.dataset != base[0].dataset or run.model not in ABLATION or run in base:
             continue
-        names = {*run.differs, *base[0].differs}
-        changed = [name for name in names if run.config.get(name) != base[0].config.get(name)]
+        names = run.config.keys() - NO_SETTING
+        changed = [name for name in names if run.config[name] != base[0].config.get(name)]
         if not changed:
             _add(alike, run)
         elif len(changed) == 1 and changed[0] in SWEPT:

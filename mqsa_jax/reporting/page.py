@@ -7,7 +7,7 @@ from mqsa_jax.reporting import prose, tables
 from mqsa_jax.reporting.charts import Chart
 from mqsa_jax.reporting.parts import parts_section
 from mqsa_jax.reporting.provenance import runs_section, sweeps_section
-from mqsa_jax.reporting.runs import FULL_MODEL
+from mqsa_jax.reporting.runs import ABLATION, FULL_MODEL
 from mqsa_jax.reporting.study import DatasetStudy, Study
 from mqsa_jax.zoo.spec import PLUS
 
@@ -74,7 +74,7 @@ def _left_out(study: Study) -> str:
 
 
 def _ablation(dataset: DatasetStudy) -> list[str]:
-    if FULL_MODEL not in dataset.models or not dataset.models.keys() & set(tables.ABLATION[1:]):
+    if FULL_MODEL not in dataset.models or not dataset.models.keys() & set(ABLATION[1:]):
         return []
     return [tables.ablation_table(dataset.models)]
 

@@ -48,10 +48,11 @@ NO_INGREDIENTS = """None yet: it takes `ingredients.json` of `mqsa-ted-plus`, wh
 --ingredients` writes."""
 
 SENSITIVITY = """Runs of `mqsa-ted`, or members of sweeps, that differ in one flag alone from those
-of the first table; ± and bars are standard deviations over seeds. Made by `python report.py` from
-`metrics.jsonl` and `test_metrics.json` of the [runs](#runs), and `results.csv` of sweeps."""
+of the first table; `mqsa` is `mqsa-ted` with λ_kd of 0, `sasrec-ted` with α of 1. ± and bars are
+standard deviations over seeds. Made by `python report.py` from `metrics.jsonl` and
+`test_metrics.json` of the [runs](#runs), and `results.csv` of sweeps."""
 NO_SENSITIVITY = """None yet: it takes runs of `mqsa-ted` that differ from the others in one of
-`--window`, `--alpha`, `--lambda-kd`, `--tau` alone, or a sweep over it."""
+`--window`, `--alpha`, `--lambda-kd`, `--tau` alone, runs of `mqsa` or `sasrec-ted`, or a sweep."""
 
 BREAKDOWN = """Test NDCG@20 of groups of users, means over seeds. First by how often training saw
 the transition that the test asks for, from the last item before the target to the target, as

@@ -19,6 +19,8 @@ METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
 """What a run is judged by, in the order of the tables; the last one is what tests compare."""
 FULL_MODEL = "mqsa-ted"
 """The model that others are compared with, and that of configurations which name none."""
+ABLATION = (FULL_MODEL, "mqsa", "sasrec-ted", "sasrec", "l-query")
+"""The full model and what is left when parts are taken away: it, with some flags fixed."""
 MODELS: tuple[str, ...] = typing.get_args(ModelName)
 """Models in the order of tables and legends."""
 NO_SETTING = {"dataset", "model", "seed", "data_dir", "run_dir", "resume", "devices", "parallel"}

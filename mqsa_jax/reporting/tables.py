@@ -7,12 +7,9 @@ import numpy as np
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.charts import Sweeps, breakdown_means
 from mqsa_jax.reporting.published import PUBLISHED
-from mqsa_jax.reporting.runs import FULL_MODEL, METRICS, Models, Run, spread
+from mqsa_jax.reporting.runs import ABLATION, FULL_MODEL, METRICS, Models, Run, spread
 from mqsa_jax.reporting.significance import holm
 from mqsa_jax.zoo.spec import PLUS
-
-ABLATION = (FULL_MODEL, "mqsa", "sasrec-ted", "sasrec", "l-query")
-"""The full model and what is left when parts are taken away."""
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

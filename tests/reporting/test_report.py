@@ -183,6 +183,22 @@ def test_sensitivity(tmp_path, four_runs, add_run):
     assert list(sweeps(runs, by_dataset(runs)["log"])["window"]) == [3, 5]
 
 
+def test_models_that_are_the_full_one_with_a_flag_fixed(tmp_path, four_runs, add_run):
+    add_run("mqsa-1", "mqsa", 1, [7] * USERS)
+    add_run("sasrec-ted-1", "sasrec-ted", 1, [1] * USERS)
+    add_run("ges-1", "ges", 1, [1] * USERS)  # another encoder, whatever its flags
+    runs = load_runs(tmp_path / "runs")
+    swept = sweeps(runs, by_dataset(runs)["log"])  # sasrec-1 differs in both flags
+    names = {
+        flag: {x: [run.name for run in found] for x, found in values.items()}
+        for flag, values in swept.items()
+    }
+    assert names == {
+        "alpha": {0.5: ["full-1", "full-2"], 1.0: ["sasrec-ted-1"]},
+        "lambda_kd": {0.0: ["mqsa-1"], 0.1: ["full-1", "full-2"]},
+    }
+
+
 def write_sweep(tmp_path, log, *members):
     """The table of a sweep; members are their flags, and validation and test NDCG@20."""
     rows = []
