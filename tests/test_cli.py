@@ -1,12 +1,7 @@
 """The command lines: flags, defaults, help, and one line for every mistake a user can mend."""
 
-import ast
-import dataclasses
 import hashlib
 import json
-import os
-import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +11,9 @@ import numpy as np
 import pytest
 
 from mqsa_jax import cli
-from mqsa_jax.cli import EvalConfig, eval_main, train_main
-from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
+from mqsa_jax.cli import eval_main, train_main
+from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data import sources
-
-ROOT = Path(__file__).parents[1]
 
 
 def write_histories(path: Path, *more: str):
@@ -305,81 +298,6 @@ def test_a_file_takes_the_general_defaults(monkeypatch):
 
 def test_without_a_data_set_the_synthetic_one_is_used(monkeypatch):
     assert parsed(monkeypatch) == parsed(monkeypatch, "--dataset", "synthetic")
-
-
-# Help
-
-
-def descriptions(*classes: type) -> dict[str, str]:
-    """The text below each field in the source of the given dataclasses."""
-    texts = {}
-    for cls in classes:
-        module = ast.parse(Path(sys.modules[cls.__module__].__file__).read_text())
-        (node,) = [n for n in module.body if getattr(n, "name", None) == cls.__name__]
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                texts[field.target.id] = " ".join(ast.literal_eval(text.value).split())
-    return texts
-
-
-def run_script(script: str, *flags: str) -> tuple[str, str]:
-    """Runs a script in a process of its own; returns its output, and how it ended."""
-    program = (
-        "import runpy, sys\n"
-        "sys.argv = sys.argv[1:]\n"
-        "try:\n"
-        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as stop:\n"
-        "    print('\\nexit', stop.code, {'jax', 'flax', 'orbax', 'optax'} & sys.modules.keys())\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(ROOT / script), *flags],
-        env={**os.environ, "COLUMNS": "300", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    printed, ending = done.stdout.rsplit("\nexit ", 1)
-    return printed + done.stderr, ending.strip()
-
-
-def test_a_reader_who_leaves_is_no_error():
-    """As in `train.py --help | head -1`."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    program = [sys.executable, str(ROOT / "train.py"), "--help"]
-    done = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
-@pytest.mark.parametrize(
-    ("script", "classes"),
-    [
-        ("train.py", [Config, ModelConfig, ObjectiveConfig, TrainingConfig, RunConfig]),
-        ("eval.py", [EvalConfig]),
-    ],
-)
-def test_help_explains_each_flag_without_importing_jax(script, classes):
-    printed, ending = run_script(script, "--help")
-    assert ending == "0 set()"
-    text = " ".join(re.sub("[│╭╮╰╯─]", " ", printed).split())
-    flags = descriptions(*classes)
-    assert {"dataset", "dim", "resume"} <= flags.keys() or {"run_dir", "split"} <= flags.keys()
-    for cls in classes:
-        for field in dataclasses.fields(cls):
-            if not dataclasses.is_dataclass(field.type):
-                assert f"--{field.name.replace('_', '-')}" in text
-                assert flags[field.name] in text
-
-
-@pytest.mark.parametrize(
-    ("script", "flags"),
-    [("train.py", ["--alpha", "2"]), ("train.py", ["--aplha", "1"]), ("eval.py", [])],
-)
-def test_a_bad_flag_is_refused_without_importing_jax(script, flags):
-    printed, ending = run_script(script, *flags)
-    assert ending == "2 set()"
-    assert printed.startswith(f"{script}: error: ") and printed.count("\n") == 1
 
 
 # Runs that cannot go on
