@@ -4,10 +4,10 @@
     cp benchmarks/results/*.json benchmarks/results/*.png docs/performance/
     python docs/build_performance.py
 
-`precision/` holds the test_metrics.json of `train.py --dataset toys --seed 1`, with and without
-`--precision bfloat16`. `commits.json` names commits, each with what changed and the gain that was
-predicted for it; `commits/COMMIT.jsonl` is the metrics.jsonl that `train.py --dataset toys --epochs
-3` wrote at that commit.
+`epoch_toys_NAME.json` are of other machines. `precision/` holds the test_metrics.json of `train.py
+--dataset toys --seed 1`, with and without `--precision bfloat16`. `commits.json` names commits, each
+with what changed and the gain that was predicted for it; `commits/COMMIT.jsonl` is the
+metrics.jsonl that `train.py --dataset toys --epochs 3` wrote at that commit.
 """
 
 import json
@@ -59,13 +59,18 @@ def _public(arguments: list[str]) -> list[str]:
 
 
 def epoch() -> str:
-    """An epoch beside the dense baseline and the floor."""
-    result = load("epoch_toys")
+    """An epoch beside the dense baseline and the floor, on each machine that was measured."""
+    names = sorted(path.stem for path in FOLDER.glob("epoch_toys*.json"))
+    return "\n\n".join(
+        ["## An epoch of Toys", *(_epoch_on_a_machine(load(name)) for name in names)]
+    )
+
+
+def _epoch_on_a_machine(result: dict[str, Any]) -> str:
     own = result["rows"][0]
     rates = ", ".join(f"{rate:.0f}" for rate in result["matmul_gflops"])
     return "\n\n".join(
         [
-            "## An epoch of Toys",
             made_by(result),
             table(result["rows"]),
             f"Median of {result['epochs']} epochs, the baseline from {result['dense_steps']} "
@@ -100,7 +105,7 @@ def commits() -> str:
         [
             "## What each change gained",
             "`python train.py --dataset toys --epochs 3` at each commit, one after the other on "
-            "the machine above; medians of `seconds` in its metrics.jsonl. From run to run such "
+            "the first machine above; medians of `seconds` in its metrics.jsonl. From run to run such "
             "medians differ by up to a tenth here, so that small gains drown. Predictions come "
             "from timing the part alone, unless they are called a guess.",
             table(rows),
