@@ -4,8 +4,8 @@ Zhu et al., WSDM 2024, arXiv 2311.01056.
 
 python train.py --dataset beauty
 
-The paper has τ of 0.05 or 0.1; the validation split prefers 0.05. About 40 minutes on one CPU core.
-Expect the test figures of docs/results.md, run beauty-1.
+The paper has τ of 0.05 or 0.1; in validation 0.05 is ahead by no more than seeds differ. About 40
+minutes on one CPU core. Expect the test figures of docs/results.md, run beauty-1.
 """
 
 from mqsa_jax.config import Config, ObjectiveConfig

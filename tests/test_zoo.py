@@ -112,6 +112,15 @@ def test_counting_by_hand(monkeypatch, chunk):
     assert ranks("transition") == [2.5, 3, 1, 2.5]
     assert ranks("transition-rows") == ranks("transition")
 
+    def lists(name):
+        return counted_top_items(
+            experiment_of(name, histories), Protocol("test", "none"), 2
+        ).tolist()
+
+    # Nothing is recommended by a score of 0, and of equals the smaller index comes first.
+    assert lists("popular") == [[0, 1]] * 4
+    assert lists("transition") == [[-1, -1], [0, -1], [0, -1], [-1, -1]]
+
 
 def test_a_model_trains_to_the_end_and_is_resumed(histories, tmp_path):
     experiment = experiment_of("mqsa-ted-plus", histories, epochs=2)

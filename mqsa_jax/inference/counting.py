@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
@@ -17,9 +18,8 @@ from mqsa_jax.inference.evaluation import (
     Visit,
     build_evaluation_set,
     by_user,
-    top_visit,
 )
-from mqsa_jax.inference.ranking import target_ranks
+from mqsa_jax.inference.ranking import target_ranks, top_items
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,8 +63,18 @@ def counting_ranks(
 def counting_top_items(
     counting: Counting, histories: Histories, max_len: int, protocol: Protocol, k: int
 ) -> np.ndarray:
-    """[U, k] int32 items that each user scores highest, best first, without those seen."""
-    return _visit_users(counting, histories, max_len, protocol, top_visit(k))
+    """[U, k] int32 items that each user scores highest, best first, without those seen.
+
+    -1 in the places that are left where fewer than k items score above 0: all others tie, and which
+    of them came first would be chance.
+    """
+
+    def visit(score_BV, target_B, seen_user_M, seen_item_M):
+        del target_B
+        top_BK = top_items(score_BV, seen_user_M, seen_item_M, k)
+        return jnp.where(jnp.take_along_axis(score_BV, top_BK, axis=1) > 0, top_BK, -1)
+
+    return _visit_users(counting, histories, max_len, protocol, visit)
 
 
 def _visit_users(

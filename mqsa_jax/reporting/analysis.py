@@ -4,7 +4,7 @@ The page is built from those files alone, so that it can be made again without r
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,22 @@ Analysis = dict[str, Any]
 """Of one data set:
 
 `runs`: NDCG@20 in the test of each run that took part, by which a stale file is recognised;
-`significance`: for each model the result of `compare`, with `seeds`, `users` and `runs`;
+`significance`: for each model the result of `compare` with the full one, with `seeds`, `users` and
+`runs`; `distillation`: the same for each model with distillation, compared with that without;
 `breakdown`: for each of `transition` and `popularity` the `groups`, their `users`, and each run's
 mean NDCG@20 in them; `lists`: for each run the result of `list_statistics`.
 """
 
 
-KEYS = ("runs", "significance", "breakdown", "lists")
+KEYS = ("runs", "significance", "distillation", "breakdown", "lists")
 """Of an analysis; a file of before may lack the latest."""
+DISTILLED = {
+    FULL_MODEL: "mqsa",
+    "sasrec-ted": "sasrec",
+    "fmlp-ted": "fmlp",
+    "gru4rec-ted": "gru4rec",
+}
+"""Models with distillation, and the same encoders without."""
 LISTS = ("recommendations.npz", "test_top20")
 """File and array of the recommended lists."""
 
@@ -53,10 +61,9 @@ def without_stale(analysis: Analysis, models: Models) -> Analysis:
     """The part that is of these runs, as they are now."""
     current = {run.name: run.test["NDCG@20"] for runs in models.values() for run in runs}
     alive = {name for name, value in analysis["runs"].items() if current.get(name) == value}
-    significance = {
-        model: entry
-        for model, entry in analysis["significance"].items()
-        if set(entry["runs"]) <= alive
+    compared = {
+        kind: {m: entry for m, entry in analysis[kind].items() if set(entry["runs"]) <= alive}
+        for kind in ("significance", "distillation")
     }
     groups = {}
     for kind, entry in analysis["breakdown"].items():
@@ -65,7 +72,7 @@ def without_stale(analysis: Analysis, models: Models) -> Analysis:
             groups[kind] = {**entry, "ndcg": ndcg_of}
     return {
         "runs": {name: current[name] for name in sorted(alive)},
-        "significance": significance,
+        **compared,
         "breakdown": groups,
         "lists": {name: entry for name, entry in analysis["lists"].items() if name in alive},
     }
@@ -77,7 +84,9 @@ def update_analysis(dataset: str, models: Models, path: Path, data_dir: str | No
     ranked = _with_file(models, "ranks.npz")
     listed = _with_lists(models)
     ranks = {run.name: load_ranks(run) for runs in ranked.values() for run in runs}
-    analysis["significance"].update(significance(ranked, ranks))
+    others = {model: FULL_MODEL for model in ranked if model != FULL_MODEL}
+    analysis["significance"].update(comparisons(others, ranked, ranks))
+    analysis["distillation"].update(comparisons(DISTILLED, ranked, ranks))
     if ranked or listed:
         some_run = next(iter((ranked or listed).values()))[0]
         try:
@@ -143,13 +152,13 @@ Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
 """[U] user ids and [U] ranks by name of the run."""
 
 
-def significance(ranked: Models, ranks: Ranks) -> dict[str, Any]:
-    """Each model against the full one, averaged over the seeds that both have."""
-    full = {run.seed: run for run in ranked.get(FULL_MODEL, [])}
+def comparisons(other_of: Mapping[str, str], ranked: Models, ranks: Ranks) -> dict[str, Any]:
+    """Each model against its other, averaged over the seeds that both have."""
     results = {}
-    for model, runs in ranked.items():
-        pairs = _pairs(runs, full)
-        if model == FULL_MODEL or not pairs:
+    for model, other_model in other_of.items():
+        others = {run.seed: run for run in ranked.get(other_model, [])}
+        pairs = _pairs(ranked.get(model, []), others)
+        if not pairs:
             continue
         own, other = ([ranks[run.name] for run in side] for side in zip(*pairs, strict=True))
         if any(not np.array_equal(user_U, own[0][0]) for user_U, _ in own + other):
@@ -165,11 +174,11 @@ def significance(ranked: Models, ranks: Ranks) -> dict[str, Any]:
     return results
 
 
-def _pairs(runs: list[Run], full: dict[int, Run]) -> list[tuple[Run, Run]]:
-    """Each run with the full model's of the same seed; one that is not trained with all of them."""
-    if not runs[0].epochs:
-        return [(runs[0], other) for other in full.values()]
-    return [(run, full[run.seed]) for run in runs if run.seed in full]
+def _pairs(runs: list[Run], others: dict[int, Run]) -> list[tuple[Run, Run]]:
+    """Each run with the other model's of its seed; one that is not trained with all of them."""
+    if runs and not runs[0].epochs:
+        return [(runs[0], other) for other in others.values()]
+    return [(run, others[run.seed]) for run in runs if run.seed in others]
 
 
 def _seed_mean(

@@ -21,6 +21,12 @@ SWEPT = {
     "alpha": "share of the short branch",
     "lambda_kd": "weight of the distillation",
     "tau": "temperature",
+    "time_span": "items ahead",
+    "multi_step": "powers of the counts",
+    "symmetric": "share of each count also backwards",
+    "popularity": "exponent of the correction",
+    "dim": "width of the vectors",
+    "patience": "epochs",
 }
 """Flags whose influence is shown, with what they count."""
 

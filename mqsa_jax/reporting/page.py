@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mqsa_jax.reporting import prose, tables
+from mqsa_jax.reporting.analysis import DISTILLED
 from mqsa_jax.reporting.charts import Chart
 from mqsa_jax.reporting.parts import parts_section
 from mqsa_jax.reporting.provenance import runs_section, sweeps_section
@@ -23,6 +24,7 @@ def build_page(study: Study, parts: Path) -> str:
         _section(study, "Beside the published figures", _beside, prose.BESIDE, prose.NO_BESIDE),
         _section(study, "Significance", _significance, prose.SIGNIFICANCE, prose.NO_RANKS),
         _left_out(study),
+        _section(study, "Distillation", _distillation, prose.DISTILLATION, prose.NO_RANKS),
         _section(study, "Ablation", _ablation, prose.ABLATION, prose.NO_ABLATION),
         parts_section(parts),
         _section(study, "Ingredients", _ingredients, prose.INGREDIENTS, prose.NO_INGREDIENTS),
@@ -62,9 +64,14 @@ def _beside(dataset: DatasetStudy) -> list[str]:
 
 
 def _significance(dataset: DatasetStudy) -> list[str]:
-    if not dataset.analysis["significance"]:
-        return []
-    return [tables.significance_table(dataset.models, dataset.analysis)]
+    compared = dataset.analysis["significance"]
+    others = dict.fromkeys(compared, FULL_MODEL)
+    return [tables.comparison_table(dataset.models, compared, others)] if compared else []
+
+
+def _distillation(dataset: DatasetStudy) -> list[str]:
+    compared = dataset.analysis["distillation"]
+    return [tables.comparison_table(dataset.models, compared, DISTILLED)] if compared else []
 
 
 def _left_out(study: Study) -> str:
@@ -81,7 +88,10 @@ def _ablation(dataset: DatasetStudy) -> list[str]:
 
 def _ingredients(dataset: DatasetStudy) -> list[str]:
     runs = [run for run in dataset.models.get(PLUS, []) if run.ingredients]
-    return [tables.ingredients_table(runs)] if runs else []
+    if not runs:
+        return []
+    recipe = [tables.recipe_table(dataset.models)] if FULL_MODEL in dataset.models else []
+    return [*recipe, tables.ingredients_table(runs)]
 
 
 def _sensitivity(dataset: DatasetStudy) -> list[str]:
@@ -104,7 +114,9 @@ def _breakdown(dataset: DatasetStudy) -> list[str]:
 def _lists(dataset: DatasetStudy) -> list[str]:
     if not dataset.analysis["lists"]:
         return []
-    return [tables.lists_table(dataset.models, dataset.analysis)]
+    absent = ", ".join(dataset.without_lists)
+    told = [prose.WITHOUT_LISTS.format(absent)] if absent else []
+    return [tables.lists_table(dataset.models, dataset.analysis), *told]
 
 
 def _learning(dataset: DatasetStudy) -> list[str]:

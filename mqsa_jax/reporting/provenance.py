@@ -7,9 +7,15 @@ from mqsa_jax.reporting.runs import Run
 from mqsa_jax.reporting.sweeps import Sweep, sweep_command
 from mqsa_jax.reporting.tables import table
 
+RESULTS = ["epochs", "best epoch", "s an epoch", "validation NDCG@20", "test NDCG@20"]
+"""Columns of what a run came to."""
+
 
 def command(run: Run) -> str:
-    """The command without the folders of one machine."""
+    """The command without the folders of one machine.
+
+    With all settings that are not the defaults of today: the run may be older than they.
+    """
     words = list(run.test["provenance"]["command"])
     for flag in ("--run-dir", "--data-dir"):
         while flag in words:
@@ -18,6 +24,12 @@ def command(run: Run) -> str:
     words = [word for word in words if not word.startswith(("--run-dir=", "--data-dir="))]
     if words[0].endswith("eval.py"):
         words += ["--run-dir", f"runs/{run.name}"]
+    else:
+        given = {word.partition("=")[0].replace("_", "-") for word in words}
+        for name, value in run.differs.items():
+            flag = f"--{name.replace('_', '-')}"
+            if flag not in given:
+                words += [flag, str(value)]
     return f"`{shlex.join(['python', *words])}`"
 
 
@@ -28,8 +40,8 @@ def runs_section(runs: list[Run]) -> str:
     rows = []
     for run, text in zip(runs, versions, strict=True):
         made = run.test["provenance"]
-        epochs, best, seconds = _training(run)
-        figures = [epochs, best, seconds, f"{run.test['NDCG@20']:.4f}"]
+        valid = "" if run.valid is None else f"{run.valid:.4f}"
+        figures = [*_training(run), valid, f"{run.test['NDCG@20']:.4f}"]
         rows.append(
             [run.name, command(run), made["commit"], made["machine"], letters[text], *figures]
         )
@@ -37,7 +49,7 @@ def runs_section(runs: list[Run]) -> str:
     software = [f"- {letter}: {text}" for text, letter in letters.items()]
     notes = [f"- {run.name}: {run.note}" for run in runs if run.note]
     paragraphs = [
-        table([*head, "epochs", "best epoch", "s an epoch", "test NDCG@20"], rows),
+        table([*head, *RESULTS], rows),
         "Versions:\n\n" + "\n".join(software),
     ]
     if notes:
@@ -55,11 +67,12 @@ def sweeps_section(sweeps: list[Sweep]) -> str:
 
 
 def _training(run: Run) -> tuple[str, str, str]:
-    """Epochs, the tested one, and median seconds of training an epoch; none if not trained."""
+    """Epochs, the tested one, and median seconds of training an epoch, as far as known."""
     if not run.epochs:
         return "not trained", "", ""
-    seconds = statistics.median(line["seconds"] for line in run.epochs)
-    return str(len(run.epochs)), str(run.test["epoch"]), f"{seconds:.1f}"
+    known = [line["seconds"] for line in run.epochs if line["seconds"] is not None]
+    seconds = f"{statistics.median(known):.1f}" if known else ""
+    return str(len(run.epochs)), str(run.test["epoch"]), seconds
 
 
 def _versions(run: Run) -> str:

@@ -54,7 +54,7 @@ class Run(Configured):
     differs: dict[str, Any]
     """Settings that are not the default of the data set and model."""
     epochs: list[dict[str, Any]]
-    """Lines of metrics.jsonl; none if the model is not trained."""
+    """Lines of metrics.jsonl; none if the model is not trained. `seconds` is None if not known."""
     test: dict[str, Any]
     note: str
     ingredients: list[dict[str, Any]]

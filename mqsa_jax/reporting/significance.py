@@ -7,10 +7,10 @@ RESAMPLES = 10_000
 _BLOCK = 2_000_000  # draws at a time, to bound memory
 
 
-def bootstrap_interval(
+def bootstrap(
     difference_U: np.ndarray, *, resamples: int = RESAMPLES, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of paired differences (Efron 1979).
+) -> tuple[float, float, float]:
+    """Percentile bootstrap of the mean of paired differences (Efron 1979).
 
     Args:
       difference_U: [U] a value a user.
@@ -19,7 +19,8 @@ def bootstrap_interval(
       seed: of the draws.
 
     Returns:
-      Lower and upper end.
+      Lower and upper end of the interval; two-sided p-value of a mean of 0: twice the share of
+      resampled means on the rarer side of 0, each side's count plus one (Davison & Hinkley 1997).
     """
     rng = np.random.default_rng(seed)
     users = len(difference_U)
@@ -29,8 +30,10 @@ def bootstrap_interval(
         drawn = rng.integers(users, size=(min(block, resamples - start), users), dtype=np.int32)
         means.append(difference_U[drawn].mean(axis=1))
     tail = (1 - level) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return float(low), float(high)
+    means = np.concatenate(means)
+    low, high = np.quantile(means, [tail, 1 - tail])
+    rarer = min((means <= 0).sum(), (means >= 0).sum())
+    return float(low), float(high), float(min(2 * (rarer + 1) / (resamples + 1), 1))
 
 
 def wilcoxon(difference_U: np.ndarray) -> float:
@@ -57,26 +60,32 @@ def holm(p_C: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    ndcg_U: np.ndarray, full_ndcg_U: np.ndarray, log_rank_U: np.ndarray, full_log_rank_U: np.ndarray
+    ndcg_U: np.ndarray,
+    other_ndcg_U: np.ndarray,
+    log_rank_U: np.ndarray,
+    other_log_rank_U: np.ndarray,
 ) -> dict[str, float | list[float]]:
-    """A model against the full model, by users' values averaged over seeds.
+    """A model against another, by users' values averaged over seeds.
 
     Args:
       ndcg_U: [U] NDCG@20 of the model.
-      full_ndcg_U: [U] of the full model.
+      other_ndcg_U: [U] of the other.
       log_rank_U: [U] log2 of the rank by the model.
-      full_log_rank_U: [U] by the full model.
+      other_log_rank_U: [U] by the other.
 
     Returns:
-      `difference` of mean NDCG@20 (model less full) with its 95% `interval` and the Wilcoxon test's
-      `p_ndcg`; the share of users whom the model ranks `better`, ties by halves, and `p_rank`.
+      `difference` of mean NDCG@20 (model less other) with its 95% `interval`, the bootstrap's
+      `p_mean` and the Wilcoxon test's `p_ndcg`; the share of users whom the model ranks `better`,
+      ties by halves, and `p_rank`.
     """
-    difference_U = ndcg_U - full_ndcg_U
-    rank_difference_U = log_rank_U - full_log_rank_U
+    difference_U = ndcg_U - other_ndcg_U
+    rank_difference_U = log_rank_U - other_log_rank_U
     better = (rank_difference_U < 0).mean() + (rank_difference_U == 0).mean() / 2
+    low, high, p_mean = bootstrap(difference_U)
     return {
         "difference": float(difference_U.mean()),
-        "interval": list(bootstrap_interval(difference_U)),
+        "interval": [low, high],
+        "p_mean": p_mean,
         "p_ndcg": wilcoxon(difference_U),
         "better": float(better),
         "p_rank": wilcoxon(rank_difference_U),

@@ -27,8 +27,20 @@ class DatasetStudy:
     @property
     def without_ranks(self) -> list[str]:
         """Names of the runs that took no part in tests and breakdowns."""
-        runs = [run.name for runs in self.models.values() for run in runs]
-        return [name for name in runs if name not in self.analysis["runs"]]
+        entries = [*self.analysis["significance"].values(), *self.analysis["distillation"].values()]
+        ranked = {name for entry in entries for name in entry["runs"]}
+        for entry in self.analysis["breakdown"].values():
+            ranked |= entry["ndcg"].keys()
+        return [name for name in self._names if name not in ranked]
+
+    @property
+    def without_lists(self) -> list[str]:
+        """Names of the runs whose recommended lists are not told of."""
+        return [name for name in self._names if name not in self.analysis["lists"]]
+
+    @property
+    def _names(self) -> list[str]:
+        return [run.name for runs in self.models.values() for run in runs]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,13 +1,15 @@
 """The tables of the page, as Markdown."""
 
 import statistics
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.charts import Sweeps, breakdown_means
 from mqsa_jax.reporting.published import PUBLISHED
-from mqsa_jax.reporting.runs import ABLATION, FULL_MODEL, METRICS, Models, Run, spread
+from mqsa_jax.reporting.runs import ABLATION, FULL_MODEL, METRICS, NO_SETTING, Models, Run, spread
 from mqsa_jax.reporting.significance import holm
 from mqsa_jax.zoo.spec import PLUS
 
@@ -22,6 +24,10 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     """
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+LISTS = {"coverage": ".3f", "novelty": ".2f", "arp": ".1f", "gini": ".3f", "filled": ".1%"}
+"""What is told of recommended lists, and in which form."""
 
 
 def seeds(runs: list[Run]) -> str:
@@ -107,6 +113,17 @@ def difference(values: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.4f}"
 
 
+def recipe_table(models: Models) -> str:
+    """The flags in which the recipe of our own differs from the full model."""
+    full, plus = models[FULL_MODEL][0].config, models[PLUS][0].config
+    rows = [
+        [f"`--{name.replace('_', '-')}`", str(full[name]), str(value)]
+        for name, value in plus.items()
+        if name not in NO_SETTING and value != full[name]
+    ]
+    return table(["flag", FULL_MODEL, PLUS], rows)
+
+
 def ingredients_table(runs: list[Run]) -> str:
     """Validation figures of the recipe and of its variants, over the seeds that have them."""
     by_name: dict[str, list[tuple[dict, dict]]] = {}
@@ -125,30 +142,37 @@ def ingredients_table(runs: list[Run]) -> str:
     return table(head, rows)
 
 
-def significance_table(models: Models, analysis: Analysis) -> str:
-    """Each model against the full one; p-values are corrected over the rows."""
-    entries = {m: analysis["significance"][m] for m in models if m in analysis["significance"]}
-    corrected = {
-        name: holm(np.array([entry[name] for entry in entries.values()]))
-        for name in ("p_ndcg", "p_rank")
-    }
+def comparison_table(models: Models, compared: dict[str, Any], other_of: Mapping[str, str]) -> str:
+    """Each model against its other; p-values are corrected over the rows."""
+    entries = {model: compared[model] for model in models if model in compared}
+    tests = ("p_mean", "p_ndcg", "p_rank")
+    corrected = {name: _corrected(list(entries.values()), name) for name in tests}
     rows = []
     for place, (model, entry) in enumerate(entries.items()):
         low, high = entry["interval"]
         rows.append(
             [
-                model,
+                f"{model} against {other_of[model]}",
                 ", ".join(map(str, entry["seeds"])),
                 f"{entry['users']:,}",
                 f"{entry['difference']:+.4f}",
                 f"{low:+.4f} to {high:+.4f}",
+                _p(corrected["p_mean"][place]),
                 _p(corrected["p_ndcg"][place]),
                 f"{100 * entry['better']:.1f}%",
                 _p(corrected["p_rank"][place]),
             ]
         )
-    head = ["model", "seeds", "users", f"NDCG@20 less that of {FULL_MODEL}", "95% interval"]
+    head = ["model", "seeds", "users", "difference of NDCG@20", "95% interval", "p (bootstrap)"]
     return table([*head, "p (NDCG@20)", "users ranked better", "p (rank)"], rows)
+
+
+def _corrected(entries: list[dict[str, Any]], name: str) -> list[float]:
+    """Holm's p-values; models that rank alike are one comparison, not two."""
+    keys = [(e["difference"], e["p_ndcg"], e["p_rank"]) for e in entries]
+    p_of = {key: entry[name] for key, entry in zip(keys, entries, strict=True)}
+    corrected = dict(zip(p_of, holm(np.array(list(p_of.values()))), strict=True))
+    return [corrected[key] for key in keys]
 
 
 def _p(value: float) -> str:
@@ -176,11 +200,11 @@ def lists_table(models: Models, analysis: Analysis) -> str:
     for model, runs in models.items():
         entries = [analysis["lists"][run.name] for run in runs if run.name in analysis["lists"]]
         if entries:
-            forms = {"coverage": ".3f", "novelty": ".2f", "arp": ".1f", "gini": ".3f"}
-            cells = [spread([e[name] for e in entries], form) for name, form in forms.items()]
-            rows.append([model, str(len(entries)), *cells])
+            cells = [spread([e[name] for e in entries], form) for name, form in LISTS.items()]
+            count = str(len(entries)) if runs[0].epochs else "counted"
+            rows.append([model, count, *cells])
     head = ["model", "seeds", "item coverage@20", "novelty (bits)"]
-    return table([*head, "popularity of items (occurrences)", "Gini"], rows)
+    return table([*head, "popularity of items (occurrences)", "Gini", "places filled"], rows)
 
 
 def sweep_table(swept: Sweeps) -> str:
@@ -191,5 +215,6 @@ def sweep_table(swept: Sweeps) -> str:
             valid = [run.valid for run in runs if run.valid is not None]
             test = spread([run.test["NDCG@20"] for run in runs])
             name = f"`--{flag.replace('_', '-')} {value:g}`"
-            rows.append([name, str(len(runs)), spread(valid) if valid else "", test])
+            seeds = ", ".join(str(seed) for seed in sorted(run.config["seed"] for run in runs))
+            rows.append([name, seeds, spread(valid) if valid else "", test])
     return table(["flag", "seeds", "validation NDCG@20", "test NDCG@20"], rows)

@@ -151,7 +151,7 @@ class RunDirectory:
     def write_recommendations(self, name: str, histories: Histories, top_UK: np.ndarray) -> None:
         """Writes users' best items, as places in `item_ids`, into `recommendations.npz`.
 
-        They stand under `NAME_topK`.
+        They stand under `NAME_topK`; -1 where a model that is counted knows no more items.
         """
         arrays = {"user_ids": histories.user_ids, "item_ids": histories.item_ids}
         arrays[f"{name}_top{top_UK.shape[1]}"] = top_UK

@@ -64,6 +64,16 @@ def test_list_statistics_by_hand():
     assert statistics["novelty"] == pytest.approx((1 + 2) / 2)  # -log2 of 4 / 8 and 2 / 8
     assert statistics["arp"] == 2.0
     assert statistics["gini"] == pytest.approx(0.5)
+    assert statistics["filled"] == 1.0
+
+
+def test_places_without_an_item_count_for_nothing():
+    count_V = np.array([3, 1, 0, 0])
+    statistics = list_statistics(np.array([[0, 1], [1, -1]]), count_V)
+    assert statistics["filled"] == 0.75
+    assert statistics["arp"] == pytest.approx((3 + 1 + 1) / 3)
+    # Shown 0, 0, 1, 2 times, ascending: (1 * (2 * 3 - 5) + 2 * (2 * 4 - 5)) / (4 * 3).
+    assert statistics["gini"] == pytest.approx(7 / 12)
 
 
 def test_gini_is_the_mean_difference_over_twice_the_mean(rng):

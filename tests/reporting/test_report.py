@@ -12,10 +12,11 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.histories import read_histories
 from mqsa_jax.reporting.charts import sweeps
 from mqsa_jax.reporting.page import build_page
+from mqsa_jax.reporting.provenance import command
 from mqsa_jax.reporting.ranks import ndcg
 from mqsa_jax.reporting.report import read_study
-from mqsa_jax.reporting.runs import METRICS, Run, by_dataset, load_runs
-from mqsa_jax.reporting.tables import published_rows
+from mqsa_jax.reporting.runs import METRICS, Run, by_dataset, load_run, load_runs
+from mqsa_jax.reporting.tables import _corrected, published_rows
 from mqsa_jax.training.run_dir import write_json
 from mqsa_jax.training.sweep_dir import SweepDirectory
 from mqsa_jax.training.sweep_dir import flags as config_flags
@@ -87,8 +88,8 @@ def test_numbers_of_the_page(tmp_path, four_runs):
     assert "| sasrec | 1 seed | 1.0000 | 0.5000 |" in page
     assert "| popular | counted | 0.0000 | 0.0000 |" in page
     # Against the one seed in common, and what is not trained against both.
-    assert "| sasrec | 1 | 40 | -0.5000 | -0.5000 to -0.5000 | < 0.0001 | 0.0% |" in page
-    assert "| popular | 1, 2 | 40 | -0.4167 |" in page  # 1/3 less 3/4
+    assert "| sasrec against mqsa-ted | 1 | 40 | -0.5000 | -0.5000 to -0.5000 | 0.0004 |" in page
+    assert "| popular against mqsa-ted | 1, 2 | 40 | -0.4167 |" in page  # 1/3 less 3/4
     assert "| sasrec | 1 seed | 1.0000 | +0.0000 | 0.5000 | -0.5000 |" in page  # ablation
     # Half of the users have two items of training, 4 5 that are asked for again: 20 times seen.
     assert (
@@ -114,11 +115,37 @@ def test_page_from_kept_files_alone(tmp_path, four_runs, log):
     assert report(tmp_path) == page
 
 
+def test_distillation_is_compared_with_the_same_encoder(tmp_path, four_runs, add_run):
+    add_run("sasrec-ted-1", "sasrec-ted", 1, [1] * 30 + [7] * 10)
+    add_run("fmlp-ted-1", "fmlp-ted", 1, [1] * USERS)  # fmlp is missing
+    page = report(tmp_path)
+    # (30 * 1 + 10 / 3) / 40 less 1 / 2.
+    assert "| sasrec-ted against sasrec | 1 | 40 | +0.3333 |" in page
+    assert "against fmlp" not in page and "against mqsa |" not in page
+
+
+def test_models_that_rank_alike_are_one_comparison():
+    equal = {"difference": -0.1, "p_ndcg": 0.02, "p_rank": 0.5}
+    other = {"difference": 0.2, "p_ndcg": 0.03, "p_rank": 0.5}
+    assert _corrected([equal, other, equal], "p_ndcg") == [0.04, 0.04, 0.04]
+
+
+def test_a_command_names_what_is_no_default_of_today(add_run):
+    """Even if it was the default when the run was made."""
+    run = load_run(add_run("old", "mqsa-ted", 1, [1] * USERS, tau=0.05, num_heads=1))
+    assert command(run) == "`python train.py --model mqsa-ted --seed 1 --tau 0.05`"
+
+
 def test_runs_without_ranks_are_named(tmp_path, four_runs, add_run):
     add_run("mqsa-1", "mqsa", 1, [2] * USERS, ranks=False)
     page = report(tmp_path)
     assert "In no test and breakdown for want of `ranks.npz`: mqsa-1." in page
-    assert "| mqsa | 1 seed |" in page and "| mqsa | 1 | 40 |" not in page
+    # Lists alone do not make up for them.
+    shown = np.zeros((USERS, 20), np.int32)
+    np.savez_compressed(tmp_path / "runs/mqsa-1/recommendations.npz", test_top20=shown)
+    page = report(tmp_path)
+    assert "In no test and breakdown for want of `ranks.npz`: mqsa-1." in page
+    assert "| mqsa | 1 seed |" in page and "| mqsa against" not in page
 
 
 def test_a_run_made_anew_leaves_the_kept_analysis(tmp_path, four_runs):
@@ -136,7 +163,9 @@ def test_recommended_lists(tmp_path, four_runs):
     # Items 1 and 2 of 4, shown always, and 20 times in training each.
     # Lists of another length are left out.
     np.savez_compressed(tmp_path / "runs/full-2/recommendations.npz", test_top3=shown)
-    assert "| mqsa-ted | 1 | 0.500 | 2.00 | 20.0 | 0.500 |" in report(tmp_path)
+    page = report(tmp_path)
+    assert "| mqsa-ted | 1 | 0.500 | 2.00 | 20.0 | 0.500 | 100.0% |" in page
+    assert "Not in the table, for want of lists: full-2, sasrec-1, popular." in page
 
 
 def test_ingredients(tmp_path, add_run):
@@ -176,7 +205,7 @@ def test_sensitivity(tmp_path, four_runs, add_run):
     add_run("window-5", "mqsa-ted", 1, [7] * USERS, window=5)
     add_run("two-flags", "mqsa-ted", 1, [7] * USERS, window=9, alpha=0.1)
     page = report(tmp_path)
-    assert "| `--window 3` | 2 | 0.3000 ± 0.0000 | 0.7500 ± 0.3536 |" in page
+    assert "| `--window 3` | 1, 2 | 0.3000 ± 0.0000 | 0.7500 ± 0.3536 |" in page
     assert "| `--window 5` | 1 | 0.3000 | 0.3333 |" in page
     assert "`--window 9`" not in page
     runs = load_runs(tmp_path / "runs")
@@ -223,8 +252,8 @@ def test_sensitivity_from_a_sweep(tmp_path, four_runs, log):
         ({"window": 5, "seed": 5}, 0.25, 0.5),
     )
     page = report(tmp_path)
-    assert "| `--window 3` | 3 | 0.4000 ± 0.1732 | 0.7500 ± 0.2500 |" in page
-    assert "| `--window 5` | 2 | 0.2500 ± 0.0000 | 0.5000 ± 0.0000 |" in page
+    assert "| `--window 3` | 1, 2, 5 | 0.4000 ± 0.1732 | 0.7500 ± 0.2500 |" in page
+    assert "| `--window 5` | 1, 5 | 0.2500 ± 0.0000 | 0.5000 ± 0.0000 |" in page
     assert "--window 99" not in page
     command = f"`python sweep.py --dataset {log} --seeds 1,5 --window 3,5`"
     assert f"| {command} | 4 | def5678 |" in page

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from mqsa_jax.reporting.significance import bootstrap_interval, compare, holm, wilcoxon
+from mqsa_jax.reporting.significance import bootstrap, compare, holm, wilcoxon
 
 
 def test_holm_by_hand():
@@ -20,18 +21,27 @@ def test_holm_ends():
 
 def test_bootstrap_is_that_of_the_normal_approximation(rng):
     difference_U = rng.normal(0.3, 1.0, 4000)
-    low, high = bootstrap_interval(difference_U)
+    low, high, p = bootstrap(difference_U)
     half = 1.96 * difference_U.std() / 4000**0.5
     assert low == pytest.approx(difference_U.mean() - half, abs=0.1 * half)
     assert high == pytest.approx(difference_U.mean() + half, abs=0.1 * half)
+    assert p == 2 / 10_001  # no mean of 10,000 is below 0
+
+
+def test_bootstrap_p_is_that_of_the_t_test(rng):
+    difference_U = rng.normal(0.02, 1.0, 4000)
+    expected = scipy.stats.ttest_1samp(difference_U, 0).pvalue
+    assert 0.02 < expected < 0.9
+    assert bootstrap(difference_U)[2] == pytest.approx(expected, abs=0.02)
+    assert bootstrap(-difference_U)[2] == pytest.approx(expected, abs=0.02)
 
 
 def test_bootstrap_is_repeatable_and_blocks_do_not_exceed(rng):
     difference_U = rng.normal(size=50)
-    assert bootstrap_interval(difference_U) == bootstrap_interval(difference_U)
-    assert bootstrap_interval(difference_U) != bootstrap_interval(difference_U, seed=1)
+    assert bootstrap(difference_U) == bootstrap(difference_U)
+    assert bootstrap(difference_U) != bootstrap(difference_U, seed=1)
     # Of ones every resample's mean is 1, also over several blocks.
-    assert bootstrap_interval(np.ones(700_000), resamples=3) == (1.0, 1.0)
+    assert bootstrap(np.ones(700_000), resamples=3) == (1.0, 1.0, 2 / 4)
 
 
 def test_wilcoxon_by_hand():
@@ -47,6 +57,7 @@ def test_a_true_difference_is_found_and_none_is_not(rng, gain, found):
     result = compare(own_U, full_U, -own_U, -full_U)
     low, high = result["interval"]
     assert (low > 0) == found and (low <= 0 <= high) != found
+    assert (result["p_mean"] < 1e-3) == found
     assert (result["p_ndcg"] < 1e-6) == found and (result["p_rank"] < 1e-6) == found
     assert result["difference"] == pytest.approx((own_U - full_U).mean())
     assert (result["better"] > 0.55) == found
