@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 from collections.abc import Sequence
+from typing import Literal
 
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.runs import (
@@ -15,6 +16,7 @@ from mqsa_jax.reporting.runs import (
     place,
 )
 from mqsa_jax.reporting.sweeps import SweptMember
+from mqsa_jax.zoo.spec import PLUS
 
 SWEPT = {
     "window": "items",
@@ -45,6 +47,8 @@ class Line:
     y: list[float]
     error: list[float] | None = None
     """Standard deviations."""
+    model: str = ""
+    """Whose it is, if that is what tells lines apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +59,9 @@ class Panel:
     lines: list[Line]
     ticks: list[str] | None = None
     """Names of x = 0, 1, 2, …; None: x is a number."""
+    title: str = ""
+    bottom: float | None = None
+    """Least y that is shown; None: all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +74,8 @@ class Chart:
     """What it shows: its title, and what the page says in its place."""
     ylabel: str
     panels: list[Panel]
-    same_y: bool = True
-    """Whether the panels share one range of y."""
+    same_y: bool | Literal["row"] = True
+    """Whether the panels share one range of y; or those beside one another."""
 
 
 def style_of(model: str) -> int:
@@ -76,8 +83,23 @@ def style_of(model: str) -> int:
     return place(MODELS, model)[0]
 
 
+def families(lines: list[Line]) -> dict[str, list[Line]]:
+    """Lines of models by panels that are not too full, the full model in each."""
+    own = [line for line in lines if line.model in (*ABLATION, PLUS)]
+    full = [line for line in own if line.model == FULL_MODEL]
+    others = [line for line in lines if line not in own]
+    found = {
+        "Parts of the full model, and the recipe": own,
+        "Other models": others and full + others,
+    }
+    return {title: group for title, group in found.items() if group}
+
+
 def learning_chart(dataset: str, models: Models) -> Chart | None:
-    """Validation NDCG@20 over epochs: mean over seeds, as far as all of them went."""
+    """Validation NDCG@20 over epochs: mean over seeds, as far as all of them went.
+
+    From half of the best on, where models differ.
+    """
     lines = []
     for model, runs in models.items():
         curves = [[line["valid_NDCG@20"] for line in run.epochs] for run in runs if run.epochs]
@@ -85,14 +107,18 @@ def learning_chart(dataset: str, models: Models) -> Chart | None:
             y = [statistics.mean(values) for values in zip(*curves, strict=False)]
             x = [float(epoch) for epoch in range(1, len(y) + 1)]
             label = model if len(curves) == 1 else f"{model} ({len(curves)} seeds)"
-            lines.append(Line(label, style_of(model), x, y))
+            lines.append(Line(label, style_of(model), x, y, model=model))
     if not lines:
         return None
+    bottom = max(max(line.y) for line in lines) / 2
     return Chart(
         f"learning_{dataset}",
         f"Validation NDCG@20 on {dataset} over epochs, a line a model",
         "Validation NDCG@20",
-        [Panel("Epoch (passes over the users)", lines)],
+        [
+            Panel("Epoch (passes over the users)", group, title=title, bottom=bottom)
+            for title, group in families(lines).items()
+        ],
     )
 
 
@@ -182,8 +208,11 @@ def breakdown_chart(dataset: str, models: Models, analysis: Analysis) -> Chart |
             if means:
                 known = [(float(x), y) for x, y in enumerate(means) if y is not None]
                 x, y = (list(values) for values in zip(*known, strict=True))
-                lines.append(Line(model, style_of(model), x, y))
-        panels.append(Panel(BREAKDOWN_AXES[kind], lines, entry["groups"]))
+                lines.append(Line(model, style_of(model), x, y, model=model))
+        groups = families(lines).items()
+        panels += [
+            Panel(BREAKDOWN_AXES[kind], own, entry["groups"], title) for title, own in groups
+        ]
     if not panels:
         return None
     return Chart(
@@ -191,5 +220,5 @@ def breakdown_chart(dataset: str, models: Models, analysis: Analysis) -> Chart |
         f"Test NDCG@20 on {dataset} by frequency of the transition and of the target",
         "Test NDCG@20",
         panels,
-        same_y=False,
+        same_y="row" if len(groups) > 1 else False,
     )

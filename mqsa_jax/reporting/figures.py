@@ -58,11 +58,23 @@ def draw(chart: Chart, path: Path) -> None:
             _draw_panel(axis, chart.panels[place])
         else:
             axis.set_axis_off()
+    # Once all lines are drawn: it ends the axes' own choice of a range, which panels share.
+    for axis, panel in zip(axes.ravel(), chart.panels, strict=False):
+        if panel.bottom is not None:
+            axis.set_ylim(bottom=panel.bottom)
     for axis in axes[:, 0]:
         axis.set_ylabel(chart.ylabel)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    handle_of: dict[str, Any] = {}
+    for axis in axes.ravel():
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handle_of.setdefault(label, handle)
     figure.legend(
-        handles, labels, loc="outside right upper", fontsize=9, frameon=False, handlelength=4
+        handle_of.values(),
+        handle_of.keys(),
+        loc="outside right upper",
+        fontsize=9,
+        frameon=False,
+        handlelength=4,
     )
     figure.suptitle(chart.alt, fontsize=10, x=0.01, horizontalalignment="left")
     # No time of making in the file: the same values give the same bytes.
@@ -77,6 +89,7 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
         axis.set_xticks(range(len(panel.ticks)), panel.ticks)
         axis.margins(x=0.08)
     axis.set_xlabel(panel.xlabel)
+    axis.set_title(panel.title, fontsize=9, loc="left")
     axis.grid(alpha=0.3, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelleft=True)

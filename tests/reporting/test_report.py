@@ -10,7 +10,7 @@ import pytest
 from mqsa_jax.cli import default_config, report_main
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import read_histories
-from mqsa_jax.reporting.charts import sweeps
+from mqsa_jax.reporting.charts import Line, families, sweeps
 from mqsa_jax.reporting.page import build_page
 from mqsa_jax.reporting.provenance import command
 from mqsa_jax.reporting.ranks import ndcg
@@ -199,6 +199,12 @@ def test_beside_published_figures():
         ["mqsa-ted-plus", "NDCG@20", "0.0703", "+5.0%"],
     ]
     assert published_rows("a log of one's own", {}) == []
+
+
+def test_the_full_model_stands_in_each_panel_of_models():
+    full, part, other = (Line(n, 0, [0.0], [1.0], model=n) for n in ("mqsa-ted", "sasrec", "gat"))
+    assert list(families([full, part, other]).values()) == [[full, part], [full, other]]
+    assert list(families([full, part]).values()) == [[full, part]]
 
 
 def test_sensitivity(tmp_path, four_runs, add_run):
