@@ -208,13 +208,13 @@ def lists_table(models: Models, analysis: Analysis) -> str:
 
 
 def sweep_table(swept: Sweeps) -> str:
-    """NDCG@20 for each value of each varied flag."""
+    """NDCG for each value of each varied flag."""
     rows = []
     for flag, values in swept.items():
         for value, runs in values.items():
             valid = [run.valid for run in runs if run.valid is not None]
-            test = spread([run.test["NDCG@20"] for run in runs])
+            tests = [spread([run.test[name] for run in runs]) for name in ("NDCG@5", "NDCG@20")]
             name = f"`--{flag.replace('_', '-')} {value:g}`"
             seeds = ", ".join(str(seed) for seed in sorted(run.config["seed"] for run in runs))
-            rows.append([name, seeds, spread(valid) if valid else "", test])
-    return table(["flag", "seeds", "validation NDCG@20", "test NDCG@20"], rows)
+            rows.append([name, seeds, spread(valid) if valid else "", *tests])
+    return table(["flag", "seeds", "validation NDCG@20", "test NDCG@5", "test NDCG@20"], rows)

@@ -211,8 +211,8 @@ def test_sensitivity(tmp_path, four_runs, add_run):
     add_run("window-5", "mqsa-ted", 1, [7] * USERS, window=5)
     add_run("two-flags", "mqsa-ted", 1, [7] * USERS, window=9, alpha=0.1)
     page = report(tmp_path)
-    assert "| `--window 3` | 1, 2 | 0.3000 ± 0.0000 | 0.7500 ± 0.3536 |" in page
-    assert "| `--window 5` | 1 | 0.3000 | 0.3333 |" in page
+    assert "| `--window 3` | 1, 2 | 0.3000 ± 0.0000 | 0.7500 ± 0.3536 | 0.7500 ± 0.3536 |" in page
+    assert "| `--window 5` | 1 | 0.3000 | 0.0000 | 0.3333 |" in page
     assert "`--window 9`" not in page
     runs = load_runs(tmp_path / "runs")
     assert list(sweeps(runs, by_dataset(runs)["log"])["window"]) == [3, 5]
@@ -258,8 +258,10 @@ def test_sensitivity_from_a_sweep(tmp_path, four_runs, log):
         ({"window": 5, "seed": 5}, 0.25, 0.5),
     )
     page = report(tmp_path)
-    assert "| `--window 3` | 1, 2, 5 | 0.4000 ± 0.1732 | 0.7500 ± 0.2500 |" in page
-    assert "| `--window 5` | 1, 5 | 0.2500 ± 0.0000 | 0.5000 ± 0.0000 |" in page
+    assert (
+        "| `--window 3` | 1, 2, 5 | 0.4000 ± 0.1732 | 0.7500 ± 0.2500 | 0.7500 ± 0.2500 |" in page
+    )
+    assert "| `--window 5` | 1, 5 | 0.2500 ± 0.0000 | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 |" in page
     assert "--window 99" not in page
     command = f"`python sweep.py --dataset {log} --seeds 1,5 --window 3,5`"
     assert f"| {command} | 4 | def5678 |" in page
