@@ -122,19 +122,20 @@ def learning_chart(dataset: str, models: Models) -> Chart | None:
     )
 
 
-def sweeps(runs: Sequence[Run | SweptMember], models: Models) -> Sweeps:
+def sweeps(runs: Sequence[Run | SweptMember], models: Models, model: str = FULL_MODEL) -> Sweeps:
     """For each flag of `SWEPT` that was varied: its values, each with its runs.
 
-    The runs are those of the full model, and of models that are it with a flag fixed, that differ
-    in this flag alone from the runs that stand for it; the latter, and members of sweeps that do
-    not differ from them, give one of the values.
+    The runs are those of the model, and for the full one those of models that are it with a flag
+    fixed, that differ in this flag alone from the runs that stand for it; the latter, and members
+    of sweeps that do not differ from them, give one of the values.
     """
-    if FULL_MODEL not in models:
+    if model not in models:
         return {}
-    base = models[FULL_MODEL]
+    base = models[model]
+    kin = ABLATION if model == FULL_MODEL else (model,)
     alike, found = list(base), {}
     for run in runs:
-        if run.dataset != base[0].dataset or run.model not in ABLATION or run in base:
+        if run.dataset != base[0].dataset or run.model not in kin or run in base:
             continue
         names = run.config.keys() - NO_SETTING
         changed = [name for name in names if run.config[name] != base[0].config.get(name)]

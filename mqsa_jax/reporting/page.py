@@ -91,7 +91,9 @@ def _ingredients(dataset: DatasetStudy) -> list[str]:
     if not runs:
         return []
     recipe = [tables.recipe_table(dataset.models)] if FULL_MODEL in dataset.models else []
-    return [*recipe, tables.ingredients_table(runs)]
+    swept = dataset.recipe_swept
+    anew = [prose.TRAINED_ANEW, tables.sweep_table(swept)] if swept else []
+    return [*recipe, tables.ingredients_table(runs), *anew]
 
 
 def _sensitivity(dataset: DatasetStudy) -> list[str]:

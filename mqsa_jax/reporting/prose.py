@@ -55,10 +55,10 @@ that of [method.md](method.md). Then validation figures at its best epoch, and w
 one thing left out or changed, nothing else: the encoder is trained alone, so that the term and the
 average of the parameters can be taken away afterwards. The epoch stays the recipe's, which comes
 early: an encoder alone gets better still where training goes on, as `mqsa-ted` of the first table
-does. A narrower encoder is another training, and has no row: [Runs](#runs) holds the recipe's
-figure with `--dim 64` on Sports. The last column is NDCG@20 less that of the recipe, paired by
-seed, ± its standard error. Made by `python eval.py --run-dir RUN --ingredients`, which writes
-`ingredients.json`."""
+does. The last column is NDCG@20 less that of the recipe, paired by seed, ± its standard error. Made
+by `python eval.py --run-dir RUN --ingredients`, which writes `ingredients.json`. What changes the
+training, as the width does, takes runs of its own; they stand last, where there are any."""
+TRAINED_ANEW = "Trained anew with another value:"
 NO_INGREDIENTS = """None yet: it takes `ingredients.json` of `mqsa-ted-plus`, which `eval.py
 --ingredients` writes."""
 

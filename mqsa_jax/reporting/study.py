@@ -10,6 +10,7 @@ from mqsa_jax.reporting.analysis import Analysis, read_analysis, without_stale
 from mqsa_jax.reporting.charts import Chart, Sweeps
 from mqsa_jax.reporting.runs import Models, Run, by_dataset
 from mqsa_jax.reporting.sweeps import Sweep
+from mqsa_jax.zoo.spec import PLUS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,6 +20,9 @@ class DatasetStudy:
     name: str
     models: Models
     swept: Sweeps
+    """Of the full model."""
+    recipe_swept: Sweeps
+    """Of the recipe of our own."""
     analysis: Analysis
     learning: Chart | None
     sensitivity: Chart | None
@@ -75,12 +79,14 @@ def make_study(runs: list[Run], sweeps: list[Sweep], analysis_folder: Path) -> S
         analysis = read_analysis(path)
         if without_stale(analysis, models) != analysis:
             raise UserError(f"{path}: of other runs than are kept; run report.py again")
-        swept = charts.sweeps([*runs, *chain.from_iterable(sweeps)], models)
+        every = [*runs, *chain.from_iterable(sweeps)]
+        swept = charts.sweeps(every, models)
         datasets.append(
             DatasetStudy(
                 name=name,
                 models=models,
                 swept=swept,
+                recipe_swept=charts.sweeps(every, models, PLUS),
                 analysis=analysis,
                 learning=charts.learning_chart(name, models),
                 sensitivity=charts.sensitivity_chart(name, swept),

@@ -174,7 +174,9 @@ def test_ingredients(tmp_path, add_run):
         whole = {"name": "the recipe", "flags": {}, "HR@20": 0.5, "NDCG@20": 0.25}
         other = {"name": "no term", "flags": {"term_items": 0}, "HR@20": 0.5}
         write_json(folder / "ingredients.json", [whole, {**other, "NDCG@20": 0.25 - less}])
+    add_run("narrow-1", "mqsa-ted-plus", 1, [1] * USERS, dim=8)
     page = report(tmp_path)
+    assert "| `--dim 8` | 1 | 0.3000 | 1.0000 | 1.0000 |" in page
     assert "| the recipe |  | 2 | 0.5000 ± 0.0000 | 0.2500 ± 0.0000 |  |" in page
     row = (
         "| no term | `--term-items 0` | 2 | 0.5000 ± 0.0000 | 0.2300 ± 0.0141 | -0.0200 ± 0.0100 |"
