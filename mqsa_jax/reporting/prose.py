@@ -8,9 +8,9 @@ of each. Full ranking of all items, leave-one-out (see [method.md](method.md)). 
 best validation NDCG@20 gives the test figures. `mqsa-ted` is the full model."""
 
 MAIN = """Means over seeds ± standard deviation. Published figures stand in italics below our own.
-All models share the settings of `configs/`, found for `mqsa-ted`: what is peculiar to a baseline
-keeps its default and was not tuned. `sasrec` is the block of `mqsa-ted` without its long branch and
-distillation, not the layer of Kang & McAuley (2018). Made by `python report.py` from
+All but `mqsa-ted-plus` share the settings of `configs/`, found for `mqsa-ted`: what is peculiar to
+a baseline keeps its default and was not tuned. `sasrec` is the block of `mqsa-ted` without its long
+branch and distillation, not the layer of Kang & McAuley (2018). Made by `python report.py` from
 `test_metrics.json` of the [runs](#runs)."""
 
 BESIDE = """`mqsa-ted` beside what the paper tells of MQSA-TED, and `mqsa-ted-plus` beside the best
