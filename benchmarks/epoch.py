@@ -3,7 +3,8 @@
 python -m benchmarks.epoch [--dataset toys] [--data-dir DIR] [--precision bfloat16]
 
 The floor is the time of the matrix products of the two losses, three each, `6 × 2 · N · D · V` flop
-with N the epoch's real positions, at the rate that NumPy reaches here for 2048³. The baseline does
+with N the epoch's real positions, at the rate that NumPy reaches here for 2048³. Beside it stands
+the time of the same products at NumPy's rate for their own shapes, long and thin. The baseline does
 what the authors' code does: every one of the T positions of every user, logits kept whole, a dense
 teacher. It is timed for a few steps, since an epoch of it takes minutes.
 """
@@ -19,6 +20,7 @@ import numpy as np
 import tyro
 
 from benchmarks.measure import (
+    Product,
     load_experiment,
     matmul_gflops,
     one_call,
@@ -29,6 +31,7 @@ from benchmarks.measure import (
 from mqsa_jax.data import splits
 from mqsa_jax.inference.evaluation import Protocol
 from mqsa_jax.model.encoder import Sequences, apply
+from mqsa_jax.objectives.linear_logsumexp import chunk_rows
 from mqsa_jax.objectives.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.precision import Precision
 from mqsa_jax.training.epoch import compile_epoch
@@ -82,6 +85,14 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
         "positions": float(sum(stack.num_positions.sum() for stack in stacks)),
         "peak_mib": peak_memory(lambda: run_epoch(state)) / 2**20,
     }
+
+
+def own_shapes(experiment: Experiment) -> list[Product]:
+    """The three products of one chunk of rows: its logits, gradients of its rows, of the table."""
+    items, dim = experiment.histories.num_items, experiment.encoder.dim
+    config = experiment.config.training
+    rows = chunk_rows(config.batch_size * experiment.config.model.max_len, items)
+    return [(rows, dim, items), (rows, items, dim), (dim, rows, items)]
 
 
 def dense_batch(experiment: Experiment) -> tuple[Sequences, np.ndarray]:
@@ -162,6 +173,7 @@ def main(options: Options) -> None:
     rates = [matmul_gflops()]
     own = own_epoch(experiment, options.epochs)
     rates.append(matmul_gflops())
+    shaped = matmul_gflops(own_shapes(experiment), repeats=31)
     flop = 12 * own["positions"] * experiment.encoder.dim * experiment.histories.num_items
     floor = flop / statistics.mean(rates) / 1e9
     measured = {"mqsa_jax": own}
@@ -188,6 +200,8 @@ def main(options: Options) -> None:
         positions=own["positions"],
         matmul_gflops=rates,
         floor_seconds=floor,
+        own_shapes_gflops=shaped,
+        own_shapes_seconds=flop / shaped / 1e9,
         packing_seconds=own["packing"],
         validation_seconds=own["validation"],
         epochs=options.epochs,

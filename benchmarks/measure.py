@@ -5,7 +5,8 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,24 @@ def load_experiment(
     return Experiment(config, histories, DeviceLayout.of(None))
 
 
-def matmul_gflops(size: int | None = None, repeats: int = 9) -> float:
-    """This machine's rate: the median of float32 products of two size × size matrices.
+Product = tuple[int, int, int]
+"""Sizes (m, k, n) of a product [m, k] × [k, n]."""
 
-    NumPy multiplies them on CPU, 2048 × 2048; on other devices JAX does, 8192 × 8192.
+
+def matmul_gflops(products: Sequence[Product] | None = None, repeats: int = 9) -> float:
+    """This machine's rate over float32 products, each timed by its median.
+
+    NumPy multiplies on CPU, by default 2048³; on other devices JAX does, by default 8192³.
     """
     on_cpu = jax.default_backend() == "cpu"
-    size = size or (2048 if on_cpu else 8192)
+    products = products or [((2048,) if on_cpu else (8192,)) * 3]
+    multiply, place = (np.matmul, np.asarray) if on_cpu else (jax.jit(jnp.matmul), jax.device_put)
     rng = np.random.default_rng(0)
-    a, b = (rng.random((size, size), np.float32) for _ in range(2))
-    if on_cpu:
-        return 2 * size**3 / statistics.median(seconds(lambda: a @ b, repeats)) / 1e9
-    multiply, a, b = jax.jit(jnp.matmul), jax.device_put(a), jax.device_put(b)
-    return 2 * size**3 / statistics.median(seconds(lambda: multiply(a, b), repeats)) / 1e9
+    total = 0.0
+    for m, k, n in products:
+        a, b = (place(rng.random(shape, np.float32)) for shape in ((m, k), (k, n)))
+        total += statistics.median(seconds(partial(multiply, a, b), repeats))
+    return 2 * sum(m * k * n for m, k, n in products) / total / 1e9
 
 
 def seconds(function: Callable[[], Any], repeats: int) -> list[float]:

@@ -215,7 +215,7 @@ def main() -> None:
     base, axes = (QUICK_BASE, QUICK_AXES) if quick else (BASE, AXES)
     # A quick run leaves the results of a full one alone.
     name = "scaling_quick" if quick else "scaling"
-    gflops = matmul_gflops(256 if quick else 2048)
+    gflops = matmul_gflops([(256, 256, 256)] if quick else None)
     rows = measure_axes(base, axes, repeats=2 if quick else REPEATS)
     report(
         name,

@@ -69,6 +69,14 @@ def epoch() -> str:
 def _epoch_on_a_machine(result: dict[str, Any]) -> str:
     own = result["rows"][0]
     rates = ", ".join(f"{rate:.0f}" for rate in result["matmul_gflops"])
+    own_shapes = ""
+    if "own_shapes_gflops" in result:
+        share = own["seconds"] / result["own_shapes_seconds"]
+        own_shapes = (
+            f"For products in the shapes of a chunk NumPy reaches {result['own_shapes_gflops']:.0f}"
+            f" GFLOP/s, at which they take {result['own_shapes_seconds']:.2f} s: an epoch takes "
+            f"{share:.2f} times that. "
+        )
     return "\n\n".join(
         [
             made_by(result),
@@ -76,7 +84,7 @@ def _epoch_on_a_machine(result: dict[str, Any]) -> str:
             f"Median of {result['epochs']} epochs, the baseline from {result['dense_steps']} "
             f"steps. NumPy's rate before and after: {rates} GFLOP/s; at their mean the floor of "
             f"the matrix products is {result['floor_seconds']:.2f} s, and an epoch "
-            f"{own['times_floor']:.2f} times that. Packing an epoch on the host takes "
+            f"{own['times_floor']:.2f} times that. {own_shapes}Packing an epoch on the host takes "
             f"{result['packing_seconds']:.3f} s "
             f"({100 * result['packing_seconds'] / own['seconds']:.1f}% of it, beside the compute), "
             f"validation {result['validation_seconds']:.2f} s.",
