@@ -243,8 +243,7 @@ def checked_ranks(rank_CSB: Float[Array | np.ndarray, "C S B"], num_users: int) 
 
 
 def summarise(rank_U: np.ndarray) -> dict[str, float]:
-    """HR@K and NDCG@K at 5, 10, 20 and MRR, means over users."""
-    rank_U = jnp.asarray(rank_U)
+    """HR@K and NDCG@K at 5, 10, 20 and MRR, means over users; worked out on the host."""
     result = {}
     for k in CUTOFFS:
         result[f"HR@{k}"] = float(metrics.hit_rate(rank_U, k))

@@ -9,9 +9,15 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 Reduction = Callable[..., Float[Array, ""]]
+
+
+def mean(values_N: Array | np.ndarray, where: Array | np.ndarray) -> Array | np.floating:
+    """The mean of the values that count, of JAX or NumPy arrays as they come."""
+    return values_N.mean(where=where)
 
 
 def reduction_weights(

@@ -53,6 +53,14 @@ def test_agrees_with_the_oracle(name, doubled):
 
 
 @every_metric
+@pytest.mark.parametrize("keywords", [{}, {"reduce_fn": None}, {"where": RANK != 2}])
+def test_ranks_on_the_host_stay_there(name, keywords):
+    value = METRICS[name](RANK, **keywords)
+    assert isinstance(value, np.ndarray)
+    np.testing.assert_allclose(value, METRICS[name](jnp.asarray(RANK), **keywords), rtol=1e-6)
+
+
+@every_metric
 def test_only_some_users_count(name):
     where = np.array([1, 0, 1, 0, 1, 0, 0, 0], bool)
     kept = np.where(where, EACH[name], 0)
