@@ -7,7 +7,7 @@
 `epoch_toys_NAME.json` are of other machines. `precision/` holds the test_metrics.json of `train.py
 --dataset toys --seed 1`, with and without `--precision bfloat16`. `commits.json` names commits,
 each with what changed and the gain that was predicted for it; `commits/COMMIT.jsonl` is the
-metrics.jsonl that `train.py --dataset toys --epochs 3` wrote at that commit.
+metrics.jsonl that `train.py --dataset toys --epochs 3` wrote at that commit, of three runs.
 """
 
 import json
@@ -112,7 +112,7 @@ def commits() -> str:
     return "\n\n".join(
         [
             "## What each change gained",
-            "`python train.py --dataset toys --epochs 3` at each commit, one after the other on "
+            "`python train.py --dataset toys --epochs 3` at each commit, three times in turn on "
             "the first machine above; medians of `seconds` in its metrics.jsonl. From run to run "
             "such medians differ by up to a tenth here, so that small gains drown. Predictions "
             "come from timing the part alone, unless they are called a guess.",
