@@ -21,6 +21,7 @@ from mqsa_jax.model.encoder import (
 )
 from tests import oracle
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS, T, D, V = 2, 7, 6, 17
 DEEP = Encoder(num_items=V, dim=D, max_len=T, num_blocks=2, num_heads=2)
 FLAT = Encoder(num_items=V, dim=D, max_len=T, num_blocks=1, num_heads=1)

@@ -19,6 +19,7 @@ from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.step import Losses, objective
 from mqsa_jax.zoo.spec import with_model
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 V = 24
 BASE = Config(
     model=ModelConfig(dim=8, max_len=8, dropout=0.0),
