@@ -87,7 +87,7 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
     }
 
 
-def own_shapes(experiment: Experiment) -> list[Product]:
+def chunk_products(experiment: Experiment) -> list[Product]:
     """The three products of one chunk of rows: its logits, gradients of its rows, of the table."""
     items, dim = experiment.histories.num_items, experiment.encoder.dim
     config = experiment.config.training
@@ -173,7 +173,7 @@ def main(options: Options) -> None:
     rates = [matmul_gflops()]
     own = own_epoch(experiment, options.epochs)
     rates.append(matmul_gflops())
-    shaped = matmul_gflops(own_shapes(experiment), repeats=31)
+    shaped = matmul_gflops(chunk_products(experiment), repeats=31)
     flop = 12 * own["positions"] * experiment.encoder.dim * experiment.histories.num_items
     floor = flop / statistics.mean(rates) / 1e9
     measured = {"mqsa_jax": own}

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from mqsa_jax.objectives.reduction import Reduction, mean
 
 AnyArray = Array | np.ndarray
+"""Of the devices or of the host; results are of the same kind."""
 
 
 def _reduce(value_U: AnyArray, where: AnyArray | None, reduce_fn: Reduction | None):

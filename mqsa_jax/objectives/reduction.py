@@ -16,7 +16,7 @@ Reduction = Callable[..., Float[Array, ""]]
 
 
 def mean(values_N: Array | np.ndarray, where: Array | np.ndarray) -> Array | np.floating:
-    """The mean of the values that count, of JAX or NumPy arrays as they come."""
+    """The mean of the values [N] that count, `where` [N]; of JAX or NumPy arrays as they come."""
     return values_N.mean(where=where)
 
 
