@@ -5,12 +5,15 @@ key and the unit's number. So packing histories into rows, or spreading them ove
 every mask as it was.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
+
+from mqsa_jax.model.random_bits import random_words
 
 
 def keep_mask(
@@ -27,18 +30,11 @@ def keep_mask(
 
     Returns:
       [..., W] float32.
+
+    Raises:
+      ValueError: if the key is not of JAX's default generator, `threefry2x32`.
     """
-    draw = jnp.vectorize(
-        lambda unit: jax.random.bits(jax.random.fold_in(key, unit), (-(-width // 2),)),
-        signature="()->(w)",
-    )
-    # Two draws a word of 32 bits: making the words is most of the work.
-    draws_NW2 = jax.lax.bitcast_convert_type(draw(unit_N), jnp.uint16)
-    draws_NW = draws_NW2.reshape(*unit_N.shape, 2 * draws_NW2.shape[-2])[..., :width]
-    # No draw lies below 0, so that a rate of 0 drops nothing.
-    dropped = jnp.minimum(jnp.round(jnp.float32(rate) * 2**16), 2**16 - 1)
-    keep = draws_NW.astype(jnp.float32) >= dropped
-    return keep / (1 - dropped / 2**16)
+    return keep_masks(key, rate, unit_N, width)
 
 
 def keep_masks(
@@ -52,7 +48,31 @@ def keep_masks(
 
     Returns:
       The same pytree of masks, [..., W] float32 each.
+
+    Raises:
+      ValueError: as `keep_mask`.
     """
     leaves, tree = jax.tree.flatten(widths)
-    whole_NW = keep_mask(key, rate, unit_N, sum(leaves))
-    return tree.unflatten(jnp.split(whole_NW, np.cumsum(leaves)[:-1], axis=-1))
+    rate = jax.lax.stop_gradient(jnp.float32(rate))
+
+    def draw() -> list[Array]:
+        # Two draws a word of 32 bits: making the words is most of the work.
+        word_NW = random_words(key, unit_N, -(-sum(leaves) // 2))
+        draws_NW2 = jax.lax.bitcast_convert_type(word_NW, jnp.uint16)
+        draws_NW = draws_NW2.reshape(*unit_N.shape, -1).astype(jnp.float32)
+        # No draw lies below 0, so that a rate of 0 drops nothing.
+        dropped = jnp.minimum(jnp.round(rate * 2**16), 2**16 - 1)
+        mask_NW = (draws_NW >= dropped) / (1 - dropped / 2**16)
+        return jnp.split(mask_NW, np.cumsum(leaves), axis=-1)[:-1]
+
+    return tree.unflatten(_in_memory(draw, key) if jax.default_backend() == "cpu" else draw())
+
+
+def _in_memory(draw: Callable[[], list[Array]], key: Key[Array, ""]) -> list[Array]:
+    """What `draw` makes, once: on CPUs XLA would make masks again in every pass that reads them.
+
+    XLA takes nothing out of a loop whose turns it cannot count. They are 1, whatever the key.
+    """
+    turns = jnp.minimum(jax.random.key_data(key)[0], 1).astype(jnp.int32) | 1
+    blank = jax.tree.map(lambda mask: jnp.zeros(mask.shape, mask.dtype), jax.eval_shape(draw))
+    return jax.lax.fori_loop(0, turns, lambda *_: draw(), blank)

@@ -92,7 +92,7 @@ def moving_average(
 
 def run_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
     """The key of a run, from which the key of every step is folded."""
-    return jax.random.key(seed)
+    return jax.random.key(seed, impl="threefry2x32")
 
 
 def init_state(

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mqsa_jax.model import dropout
 from mqsa_jax.model.dropout import keep_mask, keep_masks
 
 
@@ -24,7 +25,8 @@ def test_a_rate_of_zero_drops_nothing(getkey):
 
 
 def test_a_rate_of_zero_keeps_even_the_smallest_draw(getkey, monkeypatch):
-    monkeypatch.setattr(jax.random, "bits", lambda key, shape: jnp.zeros(shape, jnp.uint32))
+    zeros = lambda key, unit_N, width: jnp.zeros((*unit_N.shape, width), jnp.uint32)  # noqa: E731
+    monkeypatch.setattr(dropout, "random_words", zeros)
     assert (keep_mask(getkey(), 0.0, jnp.arange(5), 3) == 1).all()
     assert (keep_mask(getkey(), 1e-4, jnp.arange(5), 3) == 0).all()
 
