@@ -31,7 +31,7 @@ from benchmarks.measure import (
 from mqsa_jax.data import splits
 from mqsa_jax.inference.evaluation import Protocol
 from mqsa_jax.model.encoder import Sequences, apply
-from mqsa_jax.objectives.linear_logsumexp import chunk_rows
+from mqsa_jax.objectives.chunk_loop import chunk_rows
 from mqsa_jax.objectives.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.precision import Precision
 from mqsa_jax.training.epoch import compile_epoch

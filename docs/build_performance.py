@@ -45,7 +45,8 @@ def made_by(result: dict[str, Any]) -> str:
     module, *arguments = made["command"]
     command = shlex.join(["python", "-m", f"benchmarks.{Path(module).stem}", *_public(arguments)])
     versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "jax"))
-    return f"`{command}`, commit {made['commit']}, {made['machine']}, {versions}."
+    kernels = ", C++ kernels" if made.get("cpu_kernels") else ""
+    return f"`{command}`, commit {made['commit']}, {made['machine']}, {versions}{kernels}."
 
 
 def _public(arguments: list[str]) -> list[str]:

@@ -17,6 +17,8 @@ import jax
 import numpy as np
 import pytest
 
+from mqsa_jax.kernels import build, registration
+
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
@@ -29,6 +31,18 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", params=["xla", "kernels"])
+def product_path(request):
+    """The tests of a module twice: products by XLA, and by kernels as on a single CPU device."""
+    if request.param == "kernels" and build.load() is None:
+        pytest.skip("no C++ compiler")
+    jax.clear_caches()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registration, "_alone_on_cpu", lambda: request.param == "kernels")
+        yield request.param
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -164,8 +164,9 @@ def unpacked(values_SRT, batch, user_of_segment, fill):
 
 
 @functools.cache
-def compute(path: Path) -> dict[str, np.ndarray]:
-    """Every compared quantity of a file, by name."""
+def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
+    """Every compared quantity of a file, by name; `products` as the fixture `product_path` is."""
+    del products
     reference = load(path)
     rows = reference["train_histories"]
     config, num_items = configuration(reference, len(rows))
@@ -238,8 +239,8 @@ def test_reference_vectors_exist():
         if is_compared(name)
     ],
 )
-def test_equals_the_authors_code(path, name):
-    check(name, load(path), compute(path))
+def test_equals_the_authors_code(path, name, product_path):
+    check(name, load(path), compute(path, product_path))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

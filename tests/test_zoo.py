@@ -14,7 +14,7 @@ from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Protocol
-from mqsa_jax.objectives import linear_logsumexp
+from mqsa_jax.objectives import chunk_loop
 from mqsa_jax.training.counted import count_and_test, counted_ranks, counted_top_items
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
@@ -98,7 +98,7 @@ def test_counts(name, histories, tmp_path):
 
 @pytest.mark.parametrize("chunk", [3, 256])
 def test_counting_by_hand(monkeypatch, chunk):
-    monkeypatch.setitem(linear_logsumexp.CHUNK_ROWS, "cpu", chunk)
+    monkeypatch.setitem(chunk_loop.CHUNK_ROWS, "cpu", chunk)
     # Training sees [1 2], [1 2], [1 3], [4 1]; the newest items before the targets are 3, 4, 4, 2.
     sequences = [[1, 2, 3, 2], [1, 2, 4, 3], [1, 3, 4, 1], [4, 1, 2, 3]]
     histories = make_histories(range(1, 5), [np.array(each) for each in sequences])

@@ -22,7 +22,7 @@ from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
 from mqsa_jax.model.relations import ItemRelations, item_vectors
 from mqsa_jax.model.transition_term import past_items, transition_term
 from mqsa_jax.objectives import metrics
-from mqsa_jax.objectives.linear_logsumexp import chunk_rows
+from mqsa_jax.objectives.chunk_loop import chunk_rows
 from mqsa_jax.pytree import Leaf
 
 CUTOFFS = (5, 10, 20)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.reduction import Reduction, reduction_weights
+from mqsa_jax.objectives.sparse_bilinear import sparse_bilinear
 from mqsa_jax.objectives.teacher import Teacher
 
 
@@ -119,9 +120,8 @@ def _bounded_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher, *, m
     entry_M = jnp.where(place_M < end_N[-1], entry_M, teacher.bump.shape[0])
     bump_M = teacher.bump.at[entry_M].get(mode="fill", fill_value=0)
     successor_M = teacher.successor.at[entry_M].get(mode="fill", fill_value=0)
-    expected_ND = jax.ops.segment_sum(
-        bump_M[:, None] * item_VD[successor_M], row_M, item_N.shape[0], indices_are_sorted=True
-    )
-    total = (weight_N * (student_ND * expected_ND).sum(-1)).sum()
+    # Weights go with the entries, so that those of rows that do not count are skipped.
+    weight_M = bump_M * weight_N[row_M]
+    total = sparse_bilinear(student_ND, item_VD, row_M, successor_M, weight_M)
     # A factor, so that the gradients are NaN too.
     return total * jnp.where(end_N[-1] <= max_bumps, 1.0, jnp.nan)

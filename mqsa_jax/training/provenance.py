@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jax
 
+from mqsa_jax.kernels.registration import kernels_in_use
+
 DISTRIBUTIONS = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -20,12 +22,13 @@ def versions() -> dict[str, str]:
     return own | {name: metadata.version(name) for name in DISTRIBUTIONS}
 
 
-def provenance(devices: list[jax.Device]) -> dict[str, str | list[str]]:
+def provenance(devices: list[jax.Device]) -> dict[str, str | list[str] | bool]:
     """The command, the commit of the source (`unknown` outside a checkout) and the machine."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "commit": _commit(),
         "machine": _machine(devices),
+        "cpu_kernels": kernels_in_use(),
     }
 
 

@@ -20,7 +20,7 @@ from mqsa_jax.inference.evaluation import (
     summarise,
 )
 from mqsa_jax.model.encoder import Encoder, init
-from mqsa_jax.objectives import linear_logsumexp
+from mqsa_jax.objectives import chunk_loop
 from tests import oracle
 
 USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8
@@ -49,7 +49,7 @@ HISTORIES = make_histories(range(1, USERS + 1), SEQUENCES)
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Users come in chunks that they do not fill."""
-    monkeypatch.setitem(linear_logsumexp.CHUNK_ROWS, "cpu", CHUNK)
+    monkeypatch.setitem(chunk_loop.CHUNK_ROWS, "cpu", CHUNK)
 
 
 @functools.cache

@@ -13,6 +13,8 @@ from mqsa_jax.objectives.teacher import Teacher, transition_teacher
 from mqsa_jax.objectives.transitions import TransitionCounts
 from tests import oracle
 
+pytestmark = pytest.mark.usefixtures("product_path")
+
 B, N, D, V, M = 2, 6, 4, 9, 80
 TAU = 0.3
 LENGTH = np.array([5, 0, 3, 1, 0, 9, 2, 4, 0])

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.objectives.linear_logsumexp import chunk_rows, linear_logsumexp, tail_rows
+from mqsa_jax.objectives.chunk_loop import chunk_rows, tail_rows
+from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+
+pytestmark = pytest.mark.usefixtures("product_path")
 
 S, N, D, V = 2, 7, 3, 5
 

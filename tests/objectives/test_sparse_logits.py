@@ -11,6 +11,8 @@ from mqsa_jax.objectives.ranking import ranking_cross_entropy, ranking_loss
 from mqsa_jax.objectives.sparse_logits import SparseLogits
 from tests import oracle
 
+pytestmark = pytest.mark.usefixtures("product_path")
+
 S, N, D, V, K = 2, 7, 3, 6, 4
 
 

@@ -1,0 +1,98 @@
+"""Compiles the C++ of this folder for the processor at hand, once, and loads it."""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import jax
+import jaxlib
+import pooch
+
+SWITCH = "MQSA_CPU_KERNELS"
+"""Variable of the environment; 0 leaves the kernels out, and XLA does all by itself."""
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno")
+SOURCES = Path(__file__).parent
+
+
+@functools.cache
+def load() -> ctypes.CDLL | None:
+    """The shared library of all kernels.
+
+    Compiled with `$CXX`, or the C++ compiler on the path, into the folder of JAX's compilation
+    cache or else the user's; found there the next time, unless source, flags, jaxlib, compiler or
+    processor are others.
+
+    Returns:
+      The library; None where it is switched off, there is no compiler, or compiling fails, which is
+      logged: all works without, more slowly.
+    """
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if os.environ.get(SWITCH) == "0" or compiler is None:
+        return None
+    try:
+        library = _cache_folder() / f"kernels-{_key(compiler)}.so"
+        if not library.exists():
+            _compile(compiler, library)
+        return ctypes.CDLL(str(library))
+    except (OSError, subprocess.CalledProcessError) as error:
+        logging.getLogger(__name__).warning(
+            "the kernels could not be compiled, XLA does their work (%s=0 silences this): %s",
+            SWITCH,
+            _reason(error),
+        )
+        return None
+
+
+def _cache_folder() -> Path:
+    folder = jax.config.jax_compilation_cache_dir
+    if folder is None or "://" in folder:
+        folder = pooch.os_cache("mqsa_jax") / "compiled"
+    return Path(folder)
+
+
+def _key(compiler: str) -> str:
+    """Changes with all that the library depends on."""
+    key = hashlib.sha256(jaxlib.__version__.encode())
+    for path in sorted([*SOURCES.glob("*.cc"), *SOURCES.glob("*.h")]):
+        key.update(path.read_bytes())
+    # The compiler's own macros tell its version and the instructions of the processor.
+    key.update(_output([compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull]).encode())
+    return key.hexdigest()[:16]
+
+
+def _compile(compiler: str, library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    # A name of its own, so that processes that start together do not write the same file.
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        built = Path(folder) / library.name
+        include = ("-isystem", jax.ffi.include_dir())
+        _output(
+            [
+                compiler,
+                *FLAGS,
+                "-fPIC",
+                "-shared",
+                *include,
+                str(SOURCES / "handlers.cc"),
+                "-o",
+                str(built),
+            ]
+        )
+        built.replace(library)
+
+
+def _output(command: list[str]) -> str:
+    result = subprocess.run(command, capture_output=True, check=True, text=True, errors="replace")
+    return result.stdout
+
+
+def _reason(error: Exception) -> str:
+    """One line: the first error that the compiler tells, or else what became of it."""
+    lines = (getattr(error, "stderr", None) or "").splitlines() or str(error).splitlines()
+    return next((line for line in lines if "error" in line), lines[0])
