@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -32,8 +33,8 @@ def load() -> ctypes.CDLL | None:
       The library; None where it is switched off, there is no compiler, or compiling fails, which is
       logged: all works without, more slowly.
     """
-    compiler = os.environ.get("CXX") or shutil.which("c++")
-    if os.environ.get(SWITCH) == "0" or compiler is None:
+    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++")]
+    if os.environ.get(SWITCH) == "0" or compiler == [None]:
         return None
     try:
         library = _cache_folder() / f"kernels-{_key(compiler)}.so"
@@ -56,34 +57,23 @@ def _cache_folder() -> Path:
     return Path(folder)
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: list[str]) -> str:
     """Changes with all that the library depends on."""
     key = hashlib.sha256(jaxlib.__version__.encode())
     for path in sorted([*SOURCES.glob("*.cc"), *SOURCES.glob("*.h")]):
         key.update(path.read_bytes())
     # The compiler's own macros tell its version and the instructions of the processor.
-    key.update(_output([compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull]).encode())
+    key.update(_output([*compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull]).encode())
     return key.hexdigest()[:16]
 
 
-def _compile(compiler: str, library: Path) -> None:
+def _compile(compiler: list[str], library: Path) -> None:
     library.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own, so that processes that start together do not write the same file.
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         built = Path(folder) / library.name
-        include = ("-isystem", jax.ffi.include_dir())
-        _output(
-            [
-                compiler,
-                *FLAGS,
-                "-fPIC",
-                "-shared",
-                *include,
-                str(SOURCES / "handlers.cc"),
-                "-o",
-                str(built),
-            ]
-        )
+        flags = (*FLAGS, "-fPIC", "-shared", "-isystem", jax.ffi.include_dir())
+        _output([*compiler, *flags, str(SOURCES / "handlers.cc"), "-o", str(built)])
         built.replace(library)
 
 
