@@ -33,17 +33,18 @@ def load() -> ctypes.CDLL | None:
       The library; None where it is switched off, there is no compiler, or compiling fails, which is
       logged: all works without, more slowly.
     """
-    compiler = shlex.split(os.environ.get("CXX", "")) or [shutil.which("c++")]
-    if os.environ.get(SWITCH) == "0" or compiler == [None]:
+    command = os.environ.get("CXX") or shutil.which("c++")
+    if os.environ.get(SWITCH) == "0" or command is None:
         return None
     try:
+        compiler = shlex.split(command)
         library = _cache_folder() / f"kernels-{_key(compiler)}.so"
         if not library.exists():
             _compile(compiler, library)
         return ctypes.CDLL(str(library))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         logging.getLogger(__name__).warning(
-            "the kernels could not be compiled, XLA does their work (%s=0 silences this): %s",
+            "compiling or loading the kernels failed, XLA does all (%s=0 silences this): %s",
             SWITCH,
             _reason(error),
         )
@@ -52,9 +53,9 @@ def load() -> ctypes.CDLL | None:
 
 def _cache_folder() -> Path:
     folder = jax.config.jax_compilation_cache_dir
-    if folder is None or "://" in folder:
+    if not folder or "://" in folder:
         folder = pooch.os_cache("mqsa_jax") / "compiled"
-    return Path(folder)
+    return Path(folder).resolve()  # a name without a folder would be sought elsewhere
 
 
 def _key(compiler: list[str]) -> str:
@@ -85,4 +86,4 @@ def _output(command: list[str]) -> str:
 def _reason(error: Exception) -> str:
     """One line: the first error that the compiler tells, or else what became of it."""
     lines = (getattr(error, "stderr", None) or "").splitlines() or str(error).splitlines()
-    return next((line for line in lines if "error" in line), lines[0])
+    return next((line for line in lines if "error" in line), (lines or [repr(error)])[0])

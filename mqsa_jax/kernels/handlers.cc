@@ -23,7 +23,7 @@ ffi::Error LinearLogSumExp(ffi::ThreadPool pool, Floats x, Floats table, Floats 
       x.typed_data(),  table.typed_data(),    weight.typed_data(),   zero_class.typed_data(),
       item.typed_data(), value.typed_data(),  lse->typed_data(),     dx->typed_data(),
       dtable->typed_data(), dvalue->typed_data(), exps->typed_data()};
-  if (args.dim % mqsa_jax::kTileColumns ||
+  if (!args.items || args.dim % mqsa_jax::kTileColumns ||
       static_cast<int64_t>(exps->element_count()) < mqsa_jax::ExponentialsOfChunk(args))
     return ffi::Error::InvalidArgument("the caller's tiles are not those of the kernel");
   mqsa_jax::LinearLogSumExp(args, x.dimensions()[0], x.dimensions()[1], *used.typed_data(), pool);

@@ -45,9 +45,9 @@ def logsumexps_with_gradients(
         table_VD,
         weight_SM,
         zero_SM,
-        few.item,
+        few.item.astype(jnp.int32),
         few.value.astype(jnp.float32),
-        used,
+        used.astype(jnp.int32),
         chunk=np.int64(chunk),
     )
     dvalue_SMK = None if sparse is None else dvalue_SMK

@@ -27,7 +27,7 @@ void ForEachTask(Pool& pool, int64_t count, const Task& task) {
   };
   auto progress = std::make_shared<Progress>();
   // A helper may start after the return: it then finds nothing to take, and `task` is not touched.
-  auto work = [progress, count, &task] {
+  auto work = [progress, count, &task]() noexcept {
     for (int64_t i; (i = progress->taken.fetch_add(1)) < count;) {
       task(i);
       progress->done.fetch_add(1, std::memory_order_release);

@@ -29,6 +29,7 @@ inline constexpr int kTileVectors = 2;
 inline constexpr int kTileColumns = kTileVectors * kLanes;
 
 using Vector = float __attribute__((vector_size(4 * kLanes)));
+using Words = uint32_t __attribute__((vector_size(4 * kLanes)));
 using Integers = int32_t __attribute__((vector_size(4 * kLanes)));
 // The same at any address.
 using Unaligned = float __attribute__((vector_size(4 * kLanes), aligned(4)));
@@ -48,10 +49,10 @@ inline bool Any(Integers mask) {
 // exp(x) for x <= 80, within 2 units in the last place; 0 below the smallest normal number; not a
 // number where x is. Cody and Waite's reduction by multiples of log 2, then the polynomial of Cephes.
 inline Vector Exp(Vector x) {
-  constexpr float kLowest = -87.3f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds.
-  const Integers kept = ~(x < kLowest);
+  constexpr float kVanishing = -87.3f, kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds.
+  const Integers kept = ~(x < kVanishing);
   const Vector shifted = x * 1.44269504088896341f + kRound;
-  const Integers power = reinterpret_cast<Integers>(shifted) - reinterpret_cast<Integers>(Fill(kRound));
+  const Words power = reinterpret_cast<Words>(shifted) - reinterpret_cast<Words>(Fill(kRound));
   const Vector multiple = shifted - kRound;
   const Vector rest = x - multiple * 0.693359375f - multiple * -2.12194440e-4f;
   Vector series = Fill(1.9875691500e-4f);

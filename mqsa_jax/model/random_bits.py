@@ -14,7 +14,8 @@ def random_words(
     """`jax.random.bits(jax.random.fold_in(key, unit), (W,))` of every unit.
 
     JAX's generator goes round a loop on CPUs, whose turns copy all words. Here the rounds are
-    written out, so that XLA makes one pass of them; the words are the same.
+    written out, so that XLA makes one pass of them; the words are the same, those of
+    `jax_threefry_partitionable`, which is JAX's default.
 
     Args:
       key: of JAX's default generator, `threefry2x32`.

@@ -26,7 +26,7 @@ def sparse_bilinear(
       weight_M: [M] w; 0 leaves an entry out, and its gradient may then be 0.
 
     Returns:
-      The sum, a scalar; differentiable in rows, table and weights.
+      The sum, a scalar; differentiable once, by reverse mode, in rows, table and weights.
     """
     if kernels_apply(x_ND, table_VD, weight_M):
         return _by_kernel(x_ND, table_VD, row_M, item_M, weight_M)
@@ -48,7 +48,8 @@ def _by_kernel_forward(x_ND, table_VD, row_M, item_M, weight_M):
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
         vmap_method="sequential",
     )
-    total, *gradients = call(x_ND, table_VD, row_M, item_M, weight_M)
+    index = (row_M.astype(jnp.int32), item_M.astype(jnp.int32))
+    total, *gradients = call(x_ND, table_VD, *index, weight_M)
     return total, gradients
 
 

@@ -77,6 +77,23 @@ def test_a_compiler_that_is_not_there_is_told_in_one_line(cache, tmp_path, monke
     assert "absent" in record.getMessage()
 
 
+def test_a_compiler_that_cannot_be_read_is_told_in_one_line(cache, monkeypatch, caplog):
+    monkeypatch.setenv("CXX", "c++ 'no end")
+    assert build.load() is None
+    (record,) = caplog.records
+    assert "\n" not in record.getMessage()
+
+
+@pytest.mark.skipif(REAL is None, reason="no C++ compiler")
+def test_the_cache_may_be_the_working_directory(cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jax.config.update("jax_compilation_cache_dir", ".")
+    assert build.load() is not None
+    assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+
+
 def test_a_cache_elsewhere_than_on_disk_is_not_for_libraries(cache):
     jax.config.update("jax_compilation_cache_dir", "gs://bucket/compiled")
     assert "bucket" not in str(build._cache_folder())
+    jax.config.update("jax_compilation_cache_dir", "")
+    assert build._cache_folder().name == "compiled"

@@ -195,6 +195,20 @@ def test_vmap_and_pmap_agree(rng):
         np.testing.assert_allclose(mapped[1][1][lane], dtable, rtol=1e-4, atol=1e-4)
 
 
+def test_float32_where_jax_counts_in_64_bits(rng):
+    inputs = arrays(rng)
+    expected, expected_gradients = naive(*inputs, False)
+    jax.config.update("jax_enable_x64", True)
+    try:
+        value, gradients = jax.value_and_grad(total, argnums=(0, 1, 2))(*map(jnp.asarray, inputs))
+    finally:
+        jax.config.update("jax_enable_x64", False)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for actual, right in zip(gradients, expected_gradients, strict=True):
+        assert actual.dtype == jnp.float32
+        np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-5)
+
+
 def test_no_rows_at_all():
     table = jnp.ones((V, D))
     value, (dx, dtable, _) = fused(
