@@ -9,6 +9,11 @@ from jaxtyping import Array, Float
 Precision = Literal["float32", "bfloat16"]
 
 
+def accumulator(a: Float[Array, "..."], b: Float[Array, "..."]) -> jnp.dtype:
+    """What sums of their products are kept in: float32 at least, whatever the factors are."""
+    return jnp.promote_types(jnp.result_type(a, b), jnp.float32)
+
+
 def product(
     subscripts: str, a: Float[Array, "..."], b: Float[Array, "..."], precision: Precision
 ) -> Float[Array, "..."]:
@@ -27,7 +32,7 @@ def product(
     Returns:
       The product, float32 at least.
     """
-    dtype = jnp.promote_types(jnp.result_type(a, b), jnp.float32)
+    dtype = accumulator(a, b)
     if precision == "float32":
         return jnp.einsum(subscripts, a, b, preferred_element_type=dtype)
     algorithm = jax.lax.DotAlgorithmPreset.BF16_BF16_F32

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mqsa_jax.objectives.sparse_logits import SparseLogits
-from mqsa_jax.precision import Precision, product
+from mqsa_jax.precision import Precision, accumulator, product
 
 CHUNK_ROWS = {"cpu": 256, "gpu": 4096, "tpu": 2048}
 """Rows of a chunk at most, by backend: what fills the cores."""
@@ -94,15 +94,27 @@ def logsumexps(
     chunk: int,
     precision: Precision,
 ) -> Array:
-    """[S, M] log-sum-exps of the first `used` rows of each shard, 0 of the others."""
+    """Log-sum-exps of the first `used` rows of each shard.
+
+    Args:
+      x_SMD: [S, M, D] rows.
+      table_VD: [V, D] one row a class.
+      zero_SM: bool [S, M], whether one more class takes part whose logit is always 0.
+      sparse: [S, M, K] what is added to few logits of each row; None: nothing.
+      used: int32, how many rows of a shard are visited, in whole tail chunks.
+      chunk: rows at a time; M leaves room for a tail chunk behind the rows that are used.
+      precision: of the matrix products.
+
+    Returns:
+      [S, M] log-sum-exps, in nats, float32 at least; meaningless behind the rows that are used.
+    """
 
     def add_chunk(begin, rows, lse_SM):
         x_SCD, zero_SC, few = _rows((x_SMD, zero_SM, sparse), begin, rows)
         lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC, few)
         return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
 
-    dtype = jnp.promote_types(jnp.result_type(x_SMD, table_VD), jnp.float32)
-    start_SM = jnp.zeros(zero_SM.shape, dtype)
+    start_SM = jnp.zeros(zero_SM.shape, accumulator(x_SMD, table_VD))
     return _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start_SM)
 
 
@@ -117,7 +129,11 @@ def logsumexps_with_gradients(
     chunk: int,
     precision: Precision,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """The same, and the gradients of their sum weighted by [S, M] `weight_SM`.
+    """The same, and the gradients of their sum weighted by `weight_SM`.
+
+    Args:
+      weight_SM: [S, M] what each row counts; 0 behind the rows that are used.
+      x_SMD, table_VD, zero_SM, sparse, used, chunk, precision: as of `logsumexps`.
 
     Returns:
       [S, M] log-sum-exps; gradients by rows [S, M, D], by the table [V, D] and, if there are sparse

@@ -18,7 +18,7 @@ from mqsa_jax.kernels.registration import kernels_apply
 from mqsa_jax.objectives import chunk_loop
 from mqsa_jax.objectives.chunk_loop import chunk_rows, tail_rows
 from mqsa_jax.objectives.sparse_logits import SparseLogits
-from mqsa_jax.precision import Precision
+from mqsa_jax.precision import Precision, accumulator
 
 
 @jax.custom_batching.custom_vmap
@@ -97,7 +97,7 @@ def linear_logsumexp(
     Raises:
       TypeError, ValueError: if shapes do not agree.
     """
-    dtype = _accumulator(x_SND, table_VD)
+    dtype = accumulator(x_SND, table_VD)
     if not x_SND.shape[1]:
         return jnp.zeros((), dtype), jnp.zeros(weight_SN.shape, dtype)
     zero_SN = jnp.broadcast_to(jnp.asarray(zero_class), weight_SN.shape)
@@ -116,11 +116,6 @@ def linear_logsumexp(
         _common_bound(where_SN.sum(1).max()),
     )
     return total, jax.lax.stop_gradient(_gathered(lse_SM, place_SN))
-
-
-def _accumulator(x_SND: Array, table_VD: Array) -> jnp.dtype:
-    """Sums and losses are float32 at least, whatever the vectors are."""
-    return jnp.promote_types(jnp.result_type(x_SND, table_VD), jnp.float32)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
