@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.model.windowed_mean import causal_mask, windowed_mean
 from mqsa_jax.precision import Precision, product
+from mqsa_jax.row_products import row_dot, scale_rows
 
 LAYER_NORM_EPSILON = 1e-12
 """Effectively none, as in the authors' code; only keeps a constant vector from giving NaN."""
@@ -21,11 +22,10 @@ def norm_init(_: Key[Array, ""], dim: int) -> dict[str, Array]:
 
 def layer_norm(params: Mapping[str, Array], x_D: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
     """Layer normalisation over the last axis (Ba et al. 2016), with `scale` and `bias` [D]."""
-    mean = x_D.mean(-1, keepdims=True)
-    variance = jnp.square(x_D - mean).mean(-1, keepdims=True)
-    return (x_D - mean) * jax.lax.rsqrt(variance + LAYER_NORM_EPSILON) * params["scale"] + params[
-        "bias"
-    ]
+    centred_D = x_D - x_D.mean(-1, keepdims=True)
+    variance = row_dot(centred_D, centred_D) / x_D.shape[-1]
+    normal_D = scale_rows(centred_D, jax.lax.rsqrt(variance + LAYER_NORM_EPSILON))
+    return normal_D * params["scale"] + params["bias"]
 
 
 def dense_init(key: Key[Array, ""], dim: int, width: int | None = None) -> dict[str, Array]:
@@ -40,6 +40,13 @@ def dense(
 ) -> Float[Array, "*B F"]:
     """`x @ kernel + bias`, kernel [D, F]."""
     return product("...d,df->...f", x_D, params["kernel"], precision) + params["bias"]
+
+
+def _softmax(logits_T: Float[Array, "*B T"]) -> Float[Array, "*B T"]:
+    """As `jax.nn.softmax`, with gradients by `row_products`."""
+    top_1 = jax.lax.stop_gradient(logits_T.max(-1, keepdims=True))
+    exp_T = jnp.exp(logits_T - top_1)
+    return scale_rows(exp_T, 1 / exp_T.sum(-1))
 
 
 def l_query_attention(
@@ -90,6 +97,6 @@ def l_query_attention(
     logits_HTT = product("...qhd,...khd->...hqk", query_THd, key_THd, precision)
     logits_HTT /= (dim // num_heads) ** 0.5
     mask_1TT = causal_mask(segment_T)[..., None, :, :]
-    attention_HTT = drop(jax.nn.softmax(jnp.where(mask_1TT, logits_HTT, -jnp.inf), axis=-1))
+    attention_HTT = drop(_softmax(jnp.where(mask_1TT, logits_HTT, -jnp.inf)))
     mixed_THd = product("...hqk,...khd->...qhd", attention_HTT, value_THd, precision)
     return mixed_THd.reshape(x_TD.shape) + q_TD

@@ -11,6 +11,7 @@ from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.reduction import Reduction, reduction_weights
 from mqsa_jax.objectives.sparse_bilinear import sparse_bilinear
 from mqsa_jax.objectives.teacher import Teacher
+from mqsa_jax.row_products import row_dot
 
 
 def distillation_loss(
@@ -106,7 +107,7 @@ def _all_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher):
     place_M = jnp.arange(teacher.bump.shape[0])
     row_M = jnp.searchsorted(teacher.row_start, place_M, side="right") - 1
     row_M = jnp.minimum(row_M, item_VD.shape[0] - 1)
-    return (teacher.bump * (sum_VD[row_M] * item_VD[teacher.successor]).sum(-1)).sum()
+    return (teacher.bump * row_dot(sum_VD[row_M], item_VD[teacher.successor])).sum()
 
 
 def _bounded_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher, *, max_bumps: int):

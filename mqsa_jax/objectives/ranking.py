@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.objectives.reduction import Reduction, reduction_weights
 from mqsa_jax.objectives.sparse_logits import SparseLogits
+from mqsa_jax.row_products import row_dot
 
 
 def ranking_loss(
@@ -78,7 +79,7 @@ def ranking_cross_entropy(
     chex.assert_equal_shape([where_N, target_N])
     weight_N = reduction_weights(reduce_fn, where_N)
     lead = target_N.shape[0] if sharded else 1
-    target_logit_N = (user_ND * item_VD[target_N]).sum(-1)
+    target_logit_N = row_dot(user_ND, item_VD[target_N])
     if sparse is not None:
         chex.assert_shape([sparse.item, sparse.value], (*target_N.shape, None))
         target_logit_N += sparse.at(target_N)
