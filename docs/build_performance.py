@@ -4,10 +4,12 @@
     cp benchmarks/results/*.json benchmarks/results/*.png docs/performance/
     python docs/build_performance.py
 
-`epoch_toys_NAME.json` are of other machines. `precision/` holds the test_metrics.json of `train.py
---dataset toys --seed 1`, with and without `--precision bfloat16`. `commits.json` names commits,
-each with what changed and the gain that was predicted for it; `commits/COMMIT.jsonl` is the
-metrics.jsonl that `train.py --dataset toys --epochs 3` wrote at that commit, of three runs.
+`epoch_toys_xla.json` was made with `MQSA_CPU_KERNELS=0`, other `epoch_toys_NAME.json` on other
+machines. `figures/` holds the test_metrics.json of `train.py --dataset toys`, with the kernels and
+with `--precision bfloat16`; what XLA alone gave is among the runs of `results/benchmarks`.
+`commits.json` names commits by machine, each with what changed and the gain that was predicted for
+it; `commits/FOLDER/COMMIT.jsonl` is the metrics.jsonl that `train.py --dataset toys --epochs 3`
+wrote at that commit, of three runs.
 """
 
 import json
@@ -18,6 +20,7 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "performance"
+SEEDS = (1, 2, 3)
 
 
 def load(name: str) -> Any:
@@ -45,8 +48,11 @@ def made_by(result: dict[str, Any]) -> str:
     module, *arguments = made["command"]
     command = shlex.join(["python", "-m", f"benchmarks.{Path(module).stem}", *_public(arguments)])
     versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("python", "jax"))
-    kernels = ", C++ kernels" if made.get("cpu_kernels") else ""
-    return f"`{command}`, commit {made['commit']}, {made['machine']}, {versions}{kernels}."
+    return f"`{command}`, commit {made['commit']}, {made['machine']}, {versions}{_kernels(made)}."
+
+
+def _kernels(made: dict[str, Any]) -> str:
+    return ", C++ kernels" if made.get("cpu_kernels") else ""
 
 
 def _public(arguments: list[str]) -> list[str]:
@@ -82,7 +88,8 @@ def _epoch_on_a_machine(result: dict[str, Any]) -> str:
         )
     return "\n\n".join(
         [
-            made_by(result),
+            ("" if result["provenance"]["cpu_kernels"] else "With `MQSA_CPU_KERNELS=0`: ")
+            + made_by(result),
             table(result["rows"]),
             f"Median of {result['epochs']} epochs, the baseline from {result['dense_steps']} "
             f"steps. NumPy's rate before and after: {rates} GFLOP/s; at their mean the floor of "
@@ -97,9 +104,8 @@ def _epoch_on_a_machine(result: dict[str, Any]) -> str:
 
 
 def commits() -> str:
-    """What each change gained, on the machine where it was made."""
-    changes = load("commits")
-    machines = dict.fromkeys(change["machine"] for change in changes)
+    """What each change gained, by machine."""
+    machines = load("commits")
     return "\n\n".join(
         [
             "## What each change gained",
@@ -108,19 +114,19 @@ def commits() -> str:
             "to a tenth, so that small gains drown. Predictions come from timing the part alone, "
             "unless they are called a guess.",
             *(
-                f"{machine}:\n\n"
-                + _gains([change for change in changes if change["machine"] == machine])
+                f"{machine['machine']}:\n\n{table(_gains(machine['folder'], machine['changes']))}"
                 for machine in machines
             ),
         ]
     )
 
 
-def _gains(changes: list[dict[str, str]]) -> str:
+def _gains(folder: str, changes: list[dict[str, str]]) -> list[dict[str, Any]]:
     rows, before = [], None
     for change in changes:
-        lines = (FOLDER / "commits" / f"{change['commit']}.jsonl").read_text().splitlines()
-        seconds = statistics.median(json.loads(line)["seconds"] for line in lines)
+        path = FOLDER / "commits" / folder / f"{change['commit']}.jsonl"
+        epochs = [json.loads(line) for line in path.read_text().splitlines()]
+        seconds = statistics.median(epoch["seconds"] for epoch in epochs)
         rows.append(
             {
                 "commit": change["commit"],
@@ -131,7 +137,7 @@ def _gains(changes: list[dict[str, str]]) -> str:
             }
         )
         before = seconds
-    return table(rows)
+    return rows
 
 
 def simple(name: str, title: str) -> str:
@@ -180,20 +186,28 @@ def population() -> str:
     )
 
 
-def precision() -> str:
-    """What coarser factors of matrix products do to the test figures."""
+def figures() -> str:
+    """What kernels and coarser factors of matrix products do to the test figures."""
+    runs = DOCS / "results" / "benchmarks"
+    by_xla = [runs / f"toys-{seed}" / "test_metrics.json" for seed in SEEDS]
     rows = []
-    for name in ("float32", "bfloat16"):
-        result = json.loads((FOLDER / "precision" / f"{name}.json").read_text())
-        command = shlex.join(["python", *_public(result["provenance"]["command"])])
-        figures = {f"{metric}@20": f"{result[f'{metric}@20']:.4f}" for metric in ("HR", "NDCG")}
-        rows.append({"command": f"`{command}`", "epoch": result["epoch"], **figures})
-    made = result["provenance"]
+    for path in [*by_xla, *sorted((FOLDER / "figures").glob("*.json"))]:
+        result = json.loads(path.read_text())
+        made = result["provenance"]
+        command = shlex.join(["python", *_public(made["command"])])
+        rows.append(
+            {
+                "command": f"`{command}`{_kernels(made)}",
+                "commit": made["commit"],
+                "epoch": result["epoch"],
+                "HR@20": f"{result['HR@20']:.4f}",
+                "NDCG@20": f"{result['NDCG@20']:.4f}",
+            }
+        )
     return "\n\n".join(
         [
-            "## Precision",
-            f"Test figures of Toys, commit {made['commit']}, {made['machine']}; one seed, between "
-            "whose like the figures of a model differ by more than these do.",
+            "## Test figures, by kernels and by precision",
+            f"Of Toys, {made['machine']}.",
             table(rows),
         ]
     )
@@ -223,7 +237,7 @@ def build() -> str:
         simple("startup_toys", "Start-up"),
         scaling(),
         population(),
-        precision(),
+        figures(),
         peers(),
     ]
     return "\n\n".join(sections) + "\n"
