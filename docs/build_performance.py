@@ -188,10 +188,15 @@ def population() -> str:
 
 def figures() -> str:
     """What kernels and coarser factors of matrix products do to the test figures."""
-    runs = DOCS / "results" / "benchmarks"
+    runs, own = DOCS / "results" / "benchmarks", FOLDER / "figures"
     by_xla = [runs / f"toys-{seed}" / "test_metrics.json" for seed in SEEDS]
+    by_kernels = [own / f"kernels-{seed}.json" for seed in SEEDS]
+    before, after = (
+        statistics.mean(json.loads(path.read_text())["NDCG@20"] for path in paths)
+        for paths in (by_xla, by_kernels)
+    )
     rows = []
-    for path in [*by_xla, *sorted((FOLDER / "figures").glob("*.json"))]:
+    for path in [*by_xla, *by_kernels, own / "bfloat16.json"]:
         result = json.loads(path.read_text())
         made = result["provenance"]
         command = shlex.join(["python", *_public(made["command"])])
@@ -207,7 +212,8 @@ def figures() -> str:
     return "\n\n".join(
         [
             "## Test figures, by kernels and by precision",
-            f"Of Toys, {made['machine']}.",
+            f"Of Toys, {made['machine']}. Mean NDCG@20 of the seeds: {before:.5f} by XLA alone, "
+            f"{after:.5f} with the kernels.",
             table(rows),
         ]
     )
