@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mqsa_jax.command_line import parse, peek, run_command
 from mqsa_jax.config import Config, ModelConfig, ModelName
-from mqsa_jax.data.sources import dataset_names, resolve_dataset
+from mqsa_jax.data.sources import check_dataset, dataset_names, resolve_dataset
 from mqsa_jax.errors import UserError
 from mqsa_jax.zoo.spec import PLUS, check_model_settings, with_model
 
@@ -75,6 +75,7 @@ def _train(arguments: Sequence[str]) -> None:
         config = dataclasses.replace(config, dataset=config.dataset.lower())
     config.validate()
     check_model_settings(config)
+    check_dataset(config.dataset)
 
     from mqsa_jax.report import print_result
     from mqsa_jax.training.counted import count_and_test

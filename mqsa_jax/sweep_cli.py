@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mqsa_jax.cli import default_config, load_experiment
 from mqsa_jax.command_line import parse, peek, run_command
 from mqsa_jax.config import Config, ModelConfig
-from mqsa_jax.data.sources import dataset_names
+from mqsa_jax.data.sources import check_dataset, dataset_names
 from mqsa_jax.errors import UserError
 from mqsa_jax.training.grid import SCALARS, grid, parse_values
 from mqsa_jax.training.sweep_dir import SweepDirectory
@@ -49,6 +49,7 @@ def _sweep(arguments: Sequence[str]) -> None:
     base = options.base
     if base.dataset.lower() in dataset_names():
         base = dataclasses.replace(base, dataset=base.dataset.lower())
+    check_dataset(base.dataset)
     configs = _members(base, options, texts)
     sweep_dir = SweepDirectory.of(base, options.sweep_dir)
     if base.run.resume:

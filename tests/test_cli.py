@@ -266,12 +266,19 @@ def parsed(monkeypatch, *arguments: str) -> Config:
     return seen[0]
 
 
-def test_hyphens_and_underscores_are_the_same(monkeypatch):
+@pytest.fixture
+def own_file(home) -> str:
+    """A file of the user's own, which is not read here."""
+    (home / "data.txt").touch()
+    return "data.txt"
+
+
+def test_hyphens_and_underscores_are_the_same(monkeypatch, own_file):
     for name in Config().flat():
         if "_" in name and not name.endswith("_dir"):
             value = "4" if isinstance(Config().flat()[name], int) else "0.75"
             for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
-                config = parsed(monkeypatch, "--dataset", "data.txt", flag, value)
+                config = parsed(monkeypatch, "--dataset", own_file, flag, value)
                 assert config.flat()[name] == float(value), flag
 
 
@@ -285,15 +292,15 @@ def test_every_named_data_set_has_defaults(monkeypatch, name):
     assert parsed(monkeypatch, "--dataset", name.upper()).model == config.model
 
 
-def test_a_recipe_is_the_models_and_the_data_sets(monkeypatch):
-    recipe = parsed(monkeypatch, "--dataset", "data.txt", "--model", "mqsa-ted-plus")
+def test_a_recipe_is_the_models_and_the_data_sets(monkeypatch, own_file):
+    recipe = parsed(monkeypatch, "--dataset", own_file, "--model", "mqsa-ted-plus")
     assert recipe.term.term_items > 0 and recipe.training.ema_decay > 0
     of_beauty = parsed(monkeypatch, "--dataset", "beauty", "--model", "mqsa-ted-plus")
     assert of_beauty.flat() == recipe.flat() | {"dataset": "beauty", "dim": 128}
 
 
-def test_a_file_takes_the_general_defaults(monkeypatch):
-    assert parsed(monkeypatch, "--dataset", "data.txt") == Config(dataset="data.txt")
+def test_a_file_takes_the_general_defaults(monkeypatch, own_file):
+    assert parsed(monkeypatch, "--dataset", own_file) == Config(dataset=own_file)
 
 
 def test_without_a_data_set_the_synthetic_one_is_used(monkeypatch):
@@ -335,10 +342,10 @@ def test_a_run_of_another_shape_is_refused(home, refused, capsys):
         assert str(home / "run") in message
 
 
-def test_an_interrupted_command_says_so(home, capsys, monkeypatch):
+def test_an_interrupted_command_says_so(own_file, capsys, monkeypatch):
     def interrupt(config):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "load_experiment", interrupt)
-    assert train_main(["--dataset", "data.txt"]) == 130
+    assert train_main(["--dataset", own_file]) == 130
     assert capsys.readouterr().err == "train.py: interrupted; run it again to continue\n"

@@ -80,7 +80,13 @@ def test_help_explains_each_flag_without_importing_jax(script, classes):
 
 @pytest.mark.parametrize(
     ("script", "flags"),
-    [("train.py", ["--alpha", "2"]), ("train.py", ["--aplha", "1"]), ("eval.py", [])],
+    [
+        ("train.py", ["--alpha", "2"]),
+        ("train.py", ["--aplha", "1"]),
+        ("train.py", ["--dataset", "qq"]),
+        ("sweep.py", ["--dataset", "no/such"]),
+        ("eval.py", []),
+    ],
 )
 def test_a_bad_flag_is_refused_without_importing_jax(script, flags):
     printed, ending = run_script(script, *flags)

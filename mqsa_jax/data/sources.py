@@ -77,15 +77,30 @@ def resolve_dataset(
     Raises:
         UserError: there is no such name or file, or `find_dataset` failed.
     """
+    check_dataset(dataset)
     name = dataset.lower()
     if name == SYNTHETIC:
         return None
     if name in SOURCES:
         return find_dataset(name, data_dir, base_url=base_url)
+    return Path(dataset)
+
+
+def check_dataset(dataset: str) -> None:
+    """Refuse what is neither a data set's name nor a file; nothing is read or downloaded.
+
+    Args:
+        dataset: see `resolve_dataset`.
+
+    Raises:
+        UserError: there is no such name or file.
+    """
+    if dataset.lower() in dataset_names():
+        return
     if os.path.isdir(dataset):
         raise UserError(f"data set {dataset!r} is a directory; name a file in it")
     if os.path.exists(dataset):
-        return Path(dataset)
+        return
     if Path(dataset).name != dataset or Path(dataset).suffix:
         raise UserError(
             f"no such file: {dataset!r}; check the path, or use one of: "
