@@ -30,10 +30,10 @@ from benchmarks.measure import (
 )
 from mqsa_jax.data import splits
 from mqsa_jax.inference.evaluation import Protocol
-from mqsa_jax.model.encoder import Sequences, apply
-from mqsa_jax.objectives.chunk_loop import chunk_rows
-from mqsa_jax.objectives.teacher import teacher_probabilities, transition_teacher
-from mqsa_jax.precision import Precision
+from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
+from mqsa_jax.models.encoder import Sequences, apply
+from mqsa_jax.ops.chunk_loop import chunk_rows
+from mqsa_jax.ops.precision import Precision
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM

@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, Int
 from benchmarks.measure import load_experiment, report, seconds
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.evaluation import Protocol
-from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
+from mqsa_jax.models.encoder import Encoder, Params, Sequences, apply
+from mqsa_jax.models.hparams import Hyperparameters
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import TrainState
 

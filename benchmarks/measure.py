@@ -22,10 +22,10 @@ from mqsa_jax.data.sources import resolve_dataset
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
-from mqsa_jax.precision import Precision
+from mqsa_jax.ops.precision import Precision
+from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.provenance import provenance, versions
 
 RESULTS = Path(__file__).parent / "results"
 """Where the JSON files are left; docs/performance holds copies of those that its page shows."""

@@ -2,7 +2,7 @@
 
 python -m benchmarks.population [--dataset toys] [--data-dir DIR]
 
-An epoch is one of training and its validation, as in `train.py` and `sweep.py`, the packing on the
+An epoch is one of training and its validation, as in `train.py` and `mqsa-jax sweep`, the packing on the
 host aside; the members differ in their seeds. Runs and populations take turns, and the median of
 the rounds counts, so that a machine that is busy for a while does not favour either.
 """

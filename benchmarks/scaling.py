@@ -22,11 +22,11 @@ import numpy as np
 
 from benchmarks.measure import RESULTS, matmul_gflops, report, seconds
 from mqsa_jax.config import Config
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.model.encoder import Encoder, Sequences
-from mqsa_jax.objectives.teacher import transition_teacher
-from mqsa_jax.objectives.transitions import TransitionCounts
-from mqsa_jax.training.batch import Batch
+from mqsa_jax.data.batches import Batch
+from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.losses.teacher import transition_teacher
+from mqsa_jax.models.encoder import Encoder, Sequences
+from mqsa_jax.models.hparams import Hyperparameters
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.state import init_state, run_key
 from mqsa_jax.training.step import train_step

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 MARK = "first step"
 TOLD = f"""
 import sys
-from mqsa_jax.cli import train_main
+from mqsa_jax.commands.train import train_main
 from mqsa_jax.training import loop
 
 compile_epoch = loop.compile_epoch

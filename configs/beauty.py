@@ -11,3 +11,9 @@ minutes on one CPU core. Expect the test figures of docs/results.md, run beauty-
 from mqsa_jax.config import Config, ObjectiveConfig
 
 config = Config(dataset="beauty", objective=ObjectiveConfig(tau=0.05))
+
+plus = {"dim": 128, "tau": 0.1}
+"""Flags that `--model mqsa-ted-plus` adds to its own (`mqsa_jax/models/registry.py`).
+
+Width 128 was chosen on the validation split at τ of 0.1.
+"""

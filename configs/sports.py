@@ -11,3 +11,9 @@ sports-1.
 from mqsa_jax.config import Config
 
 config = Config(dataset="sports")
+
+plus = {"dim": 128}
+"""Flags that `--model mqsa-ted-plus` adds to its own (`mqsa_jax/models/registry.py`).
+
+Width 128 was chosen on the validation split.
+"""

@@ -14,3 +14,6 @@ config = Config(
     objective=ObjectiveConfig(lambda_kd=0.1, l2=1e-5),
     training=TrainingConfig(lr=4e-3, batch_size=64, epochs=40, patience=8),
 )
+
+plus = {}
+"""Flags that `--model mqsa-ted-plus` adds to its own (`mqsa_jax/models/registry.py`)."""

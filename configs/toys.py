@@ -10,3 +10,9 @@ About a quarter of an hour on 2 CPU cores. Expect the test figures of docs/resul
 from mqsa_jax.config import Config
 
 config = Config(dataset="toys")
+
+plus = {"dim": 128}
+"""Flags that `--model mqsa-ted-plus` adds to its own (`mqsa_jax/models/registry.py`).
+
+Width 128 was chosen on the validation split.
+"""

@@ -13,3 +13,10 @@ eval.py is given --exclude-seen none.
 from mqsa_jax.config import Config
 
 config = Config(dataset="yelp")
+
+plus = {"dim": 128, "term_weight": 3.0}
+"""Flags that `--model mqsa-ted-plus` adds to its own (`mqsa_jax/models/registry.py`).
+
+Width 128 as for the other data sets; the term has a quarter of the usual weight, by the
+validation split.
+"""

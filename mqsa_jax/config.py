@@ -32,7 +32,7 @@ ModelName = Literal[
     "transition-rows",
     "transition-paths",
 ]
-"""The rows of the results' table; each is a file of `mqsa_jax/zoo`."""
+"""The keys of `models.registry.MODELS`, in its order."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TermConfig:
-    """The sparse transition term of the scores (mqsa_jax/model/transition_term.py)."""
+    """The sparse transition term of the scores (mqsa_jax/models/transition_term.py)."""
 
     term_items: int = 0
     """Recent items from which transitions are scored; 0: scores are inner products alone."""

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from mqsa_jax.kernels import build, registration
+from mqsa_jax.ops.kernels import build, registration
 
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))

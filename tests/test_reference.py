@@ -27,12 +27,12 @@ from flax import traverse_util
 
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
 from mqsa_jax.data import splits
+from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.model.encoder import apply
-from mqsa_jax.objectives.teacher import transition_teacher
-from mqsa_jax.objectives.transitions import count_transitions
-from mqsa_jax.training.batch import BatchSource
+from mqsa_jax.data.transitions import count_transitions
+from mqsa_jax.losses.teacher import transition_teacher
+from mqsa_jax.models.encoder import apply
+from mqsa_jax.models.hparams import Hyperparameters
 from mqsa_jax.training.state import init_state, make_encoder
 from mqsa_jax.training.step import objective, train_step
 

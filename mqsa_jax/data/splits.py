@@ -76,3 +76,9 @@ def seen(
     if policy == "history":
         return Slices(histories.offsets[:-1], end)
     return Slices(window(histories, "train", max_len).begin, end)
+
+
+def item_counts(histories: Histories, max_len: int) -> np.ndarray:
+    """[V] int64 occurrences of each item among the last `max_len` training items of all users."""
+    _, source_N = window(histories, "train", max_len).flat_index()
+    return np.bincount(histories.items[source_N], minlength=histories.num_items)

@@ -1,17 +1,9 @@
-"""Recommenders that are counted, not trained: transitions from the latest items, popularity.
-
-score(u, j) = prior_j + sum_k decay^k M[item k steps before the newest of u, j],  k = 0 .. K - 1
-"""
-
-import dataclasses
-from typing import Any
+"""Ranks and lists by counted models: the same ranking path as for trained ones."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 
-from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.inference.evaluation import (
     Protocol,
@@ -19,49 +11,19 @@ from mqsa_jax.inference.evaluation import (
     build_evaluation_set,
     by_user,
 )
-from mqsa_jax.inference.ranking import target_ranks, top_items
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Counting:
-    """What such a recommender is made of."""
-
-    matrix: scipy.sparse.csr_array
-    """[V, V] M."""
-    decay: float = 1.0
-    """Weight of one item further back."""
-    num_recent: int = 1
-    """K; 0: the prior alone."""
-    prior: np.ndarray | None = None
-    """[V] score of each item for everybody; None: 0."""
-
-    def scores(self, histories: Histories, split: splits.Split, max_len: int) -> Any:
-        """[U, V] sparse scores without the prior."""
-        inputs = splits.window(histories, split, max_len)
-        users, items, weights = [], [], []
-        for back in range(self.num_recent):
-            source = inputs.end - 1 - back
-            (user,) = np.nonzero(source >= inputs.begin)
-            users.append(user)
-            items.append(histories.items[source[user]])
-            weights.append(np.full(user.size, self.decay**back))
-        shape = (histories.num_users, histories.num_items)
-        if not users:
-            return scipy.sparse.csr_array(shape)
-        places = (np.concatenate(users), np.concatenate(items))
-        recent = scipy.sparse.csr_array((np.concatenate(weights), places), shape=shape)
-        return (recent @ self.matrix).tocsr()
+from mqsa_jax.inference.ranks import target_ranks, top_items
+from mqsa_jax.models.counted import CountedModel
 
 
 def counting_ranks(
-    counting: Counting, histories: Histories, max_len: int, protocol: Protocol
+    counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol
 ) -> np.ndarray:
     """[U] rank of every user's target, by the last `max_len` items before it."""
     return _visit_users(counting, histories, max_len, protocol, target_ranks)
 
 
 def counting_top_items(
-    counting: Counting, histories: Histories, max_len: int, protocol: Protocol, k: int
+    counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol, k: int
 ) -> np.ndarray:
     """[U, k] int32 items that each user scores highest, best first, without those seen.
 
@@ -78,7 +40,7 @@ def counting_top_items(
 
 
 def _visit_users(
-    counting: Counting, histories: Histories, max_len: int, protocol: Protocol, visit: Visit
+    counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol, visit: Visit
 ) -> np.ndarray:
     score_UV = counting.scores(histories, protocol.split, max_len)
     data = build_evaluation_set(histories, protocol, max_len, 1)

@@ -16,13 +16,13 @@ from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.inference.ranking import scores, target_ranks, top_items
-from mqsa_jax.model.encoder import Encoder, Params, Sequences, apply
-from mqsa_jax.model.relations import ItemRelations, item_vectors
-from mqsa_jax.model.transition_term import past_items, transition_term
-from mqsa_jax.objectives import metrics
-from mqsa_jax.objectives.chunk_loop import chunk_rows
+from mqsa_jax.inference.ranks import scores, target_ranks, top_items
+from mqsa_jax.losses import metrics
+from mqsa_jax.models.encoder import Encoder, Params, Sequences, apply
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.recommender import ItemRelations, item_vectors
+from mqsa_jax.models.transition_term import past_items, transition_term
+from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.pytree import Leaf
 
 CUTOFFS = (5, 10, 20)

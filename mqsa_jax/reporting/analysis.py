@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.cli import default_config
-from mqsa_jax.data.histories import Histories, read_histories
-from mqsa_jax.data.sources import resolve_dataset
-from mqsa_jax.data.synthetic import synthetic_histories
+from mqsa_jax.data import splits
+from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.load import load_histories
 from mqsa_jax.errors import UserError
+from mqsa_jax.presets import default_config
 from mqsa_jax.reporting import breakdown
 from mqsa_jax.reporting.lists import list_statistics
-from mqsa_jax.reporting.ranks import has_array, load_array, load_ranks, ndcg
-from mqsa_jax.reporting.runs import FULL_MODEL, Models, Run
+from mqsa_jax.reporting.rank_files import has_array, load_array, load_ranks, ndcg
+from mqsa_jax.reporting.results import FULL_MODEL, Models, Run
 from mqsa_jax.reporting.significance import compare
-from mqsa_jax.training.run_dir import read_json, write_json
+from mqsa_jax.runs.run_directory import read_json, write_json
 
 Analysis = dict[str, Any]
 """Of one data set:
@@ -53,7 +53,7 @@ def read_analysis(path: Path) -> Analysis:
         return empty
     kept = read_json(path)
     if not isinstance(kept, dict) or not kept.keys() <= empty.keys():
-        raise UserError(f"{path}: not an analysis of report.py; delete it")
+        raise UserError(f"{path}: not an analysis of mqsa-jax report; delete it")
     return empty | kept
 
 
@@ -132,12 +132,6 @@ def _sorted(value: Any) -> Any:
     return {key: _sorted(value[key]) for key in sorted(value)}
 
 
-def load_histories(dataset: str, data_dir: str | None) -> Histories:
-    """The histories of a data set, sought as train.py seeks them."""
-    path = resolve_dataset(dataset, data_dir)
-    return synthetic_histories() if path is None else read_histories(path)
-
-
 def _check_same_data(runs: Iterable[Run], histories: Histories) -> None:
     fingerprint = histories.fingerprint()
     for run in runs:
@@ -194,7 +188,7 @@ def _update_by_data(
     """Breakdown and list statistics, which need the data set."""
     some_run = (_all(ranked) or _all(listed))[0]
     max_len = default_config(some_run.config["dataset"], FULL_MODEL).model.max_len
-    count_V = breakdown.item_counts(histories, max_len)
+    count_V = splits.item_counts(histories, max_len)
     target_U = histories.items[histories.offsets[1:] - 1]
     groups = {
         "transition": breakdown.transition_groups(breakdown.transition_counts(histories, max_len)),

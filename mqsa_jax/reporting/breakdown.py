@@ -7,6 +7,7 @@ import numpy as np
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.transitions import training_transitions
 
 TRANSITION_GROUPS = ((0, 0), (1, 1), (2, 2), (3, 5), (6, None))
 """First and last count of each group; None is no limit."""
@@ -21,24 +22,9 @@ def transition_counts(histories: Histories, max_len: int) -> np.ndarray:
 
     Counted as the teacher counts: direct successors in the last `max_len` training items.
     """
-    kept = splits.window(histories, "train", max_len)
-    owner_N, index_N = kept.flat_index()
-    item_N = histories.items[index_N].astype(np.int64)
-    follows_N = owner_N[1:] == owner_N[:-1]
-    seen = (item_N[:-1] * histories.num_items + item_N[1:])[follows_N]
-    pairs, counts = np.unique(seen, return_counts=True)
-    last_U = histories.items[histories.offsets[1:] - 2].astype(np.int64)
-    asked_U = last_U * histories.num_items + splits.targets(histories, "test")
-    if not pairs.size:
-        return np.zeros(asked_U.shape, np.int64)
-    place_U = np.minimum(np.searchsorted(pairs, asked_U), pairs.size - 1)
-    return np.where(pairs[place_U] == asked_U, counts[place_U], 0)
-
-
-def item_counts(histories: Histories, max_len: int) -> np.ndarray:
-    """[V] occurrences of each item in the last `max_len` training items of all users."""
-    _, index_N = splits.window(histories, "train", max_len).flat_index()
-    return np.bincount(histories.items[index_N], minlength=histories.num_items)
+    count_VV = training_transitions(histories, max_len).to_scipy()
+    last_U = histories.items[histories.offsets[1:] - 2]
+    return count_VV[last_U, splits.targets(histories, "test")].astype(np.int64)
 
 
 def transition_groups(count_U: np.ndarray) -> Groups:

@@ -5,8 +5,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
+from mqsa_jax.models.registry import PLUS
 from mqsa_jax.reporting.analysis import Analysis
-from mqsa_jax.reporting.runs import (
+from mqsa_jax.reporting.results import (
     ABLATION,
     FULL_MODEL,
     MODELS,
@@ -16,7 +17,6 @@ from mqsa_jax.reporting.runs import (
     place,
 )
 from mqsa_jax.reporting.sweeps import SweptMember
-from mqsa_jax.zoo.spec import PLUS
 
 SWEPT = {
     "window": "items",

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from mqsa_jax.models.registry import PLUS
 from mqsa_jax.reporting import prose, tables
 from mqsa_jax.reporting.analysis import DISTILLED
 from mqsa_jax.reporting.charts import Chart
-from mqsa_jax.reporting.parts import parts_section
-from mqsa_jax.reporting.provenance import runs_section, sweeps_section
-from mqsa_jax.reporting.runs import ABLATION, FULL_MODEL
+from mqsa_jax.reporting.components import parts_section
+from mqsa_jax.reporting.results import ABLATION, FULL_MODEL
+from mqsa_jax.reporting.run_list import runs_section, sweeps_section
 from mqsa_jax.reporting.study import DatasetStudy, Study
-from mqsa_jax.zoo.spec import PLUS
 
 Part = Callable[[DatasetStudy], list[str]]
 """Paragraphs on a data set; none where there is nothing to tell."""

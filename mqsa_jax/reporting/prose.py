@@ -2,7 +2,7 @@
 
 HEAD = """# Results
 
-Made by `python report.py`; only published figures are typed by hand. The runs lie in
+Made by `mqsa-jax report`; only published figures are typed by hand. The runs lie in
 `docs/results/benchmarks`, their files as `train.py` wrote them, and [Runs](#runs) gives the command
 of each. Full ranking of all items, leave-one-out (see [method.md](method.md)). The epoch of the
 best validation NDCG@20 gives the test figures. `mqsa-ted` is the full model."""
@@ -10,7 +10,7 @@ best validation NDCG@20 gives the test figures. `mqsa-ted` is the full model."""
 MAIN = """Means over seeds ± standard deviation. Published figures stand in italics below our own.
 All but `mqsa-ted-plus` share the settings of `configs/`, found for `mqsa-ted`: what is peculiar to
 a baseline keeps its default and was not tuned. `sasrec` is the block of `mqsa-ted` without its long
-branch and distillation, not the layer of Kang & McAuley (2018). Made by `python report.py` from
+branch and distillation, not the layer of Kang & McAuley (2018). Made by `mqsa-jax report` from
 `test_metrics.json` of the [runs](#runs)."""
 
 BESIDE = """`mqsa-ted` beside what the paper tells of MQSA-TED, and `mqsa-ted-plus` beside the best
@@ -23,7 +23,7 @@ the values of each data set. Other values were tried with one seed on Sports and
 [Sensitivity](#sensitivity): L of 4 is nearer to the paper on both and not behind in validation,
 α of .25 and, on Yelp, τ of .05 are farther. It trains for up to 200 epochs, and ours end after
 `--patience` epochs without a better one; but the [learning curves](#learning-curves) of both are
-flat or falling by then. Made by `python report.py` from `test_metrics.json` of the
+flat or falling by then. Made by `mqsa-jax report` from `test_metrics.json` of the
 [runs](#runs)."""
 NO_BESIDE = """None yet: it takes runs of `mqsa-ted` or `mqsa-ted-plus` on a data set with published
 figures."""
@@ -34,18 +34,18 @@ that of the means, model less `mqsa-ted`; its interval and p (bootstrap) are of 
 the users. The other p are of Wilcoxon's signed-rank test. All are two-sided, with Holm's correction
 over the models of a data set, of which those that rank alike count once. Ranked better are users
 whose target the model places higher than `mqsa-ted` does, ties by halves. All this is about other
-users, not about other seeds. Made by `python report.py` from `ranks.npz` of the runs, kept in
+users, not about other seeds. Made by `mqsa-jax report` from `ranks.npz` of the runs, kept in
 `docs/results/analysis`."""
 NO_RANKS = """None yet: it takes `ranks.npz` of `mqsa-ted` and of another model with a seed in
 common."""
 LEFT_OUT = """In no test and breakdown for want of `ranks.npz`: {}."""
 
 DISTILLATION = """Encoders with distillation against the same without it, by the tests of
-[Significance](#significance), corrected over the encoders of a data set. Made by `python report.py`
+[Significance](#significance), corrected over the encoders of a data set. Made by `mqsa-jax report`
 from `ranks.npz` of the runs, kept in `docs/results/analysis`."""
 
 ABLATION = """Means over seeds ± standard deviation. Differences to the full model are paired by
-seed, ± their standard error. Made by `python report.py` from `test_metrics.json` of the
+seed, ± their standard error. Made by `mqsa-jax report` from `test_metrics.json` of the
 [runs](#runs)."""
 NO_ABLATION = """None yet: it takes runs of `mqsa-ted` and of `mqsa`, `sasrec-ted`, `sasrec` or
 `l-query` on one data set."""
@@ -66,7 +66,7 @@ WITHOUT_LISTS = """Not in the table, for want of lists: {}."""
 
 SENSITIVITY = """Runs of `mqsa-ted`, or members of sweeps, that differ in one flag alone from those
 of the first table; `mqsa` is `mqsa-ted` with λ_kd of 0, `sasrec-ted` with α of 1. ± and bars are
-standard deviations over seeds. Made by `python report.py` from `metrics.jsonl` and
+standard deviations over seeds. Made by `mqsa-jax report` from `metrics.jsonl` and
 `test_metrics.json` of the [runs](#runs), and `results.csv` of sweeps."""
 NO_SENSITIVITY = """None yet: it takes runs of `mqsa-ted` that differ from the others in one of
 `--window`, `--alpha`, `--lambda-kd`, `--tau` alone, runs of `mqsa` or `sasrec-ted`, or a sweep."""
@@ -74,7 +74,7 @@ NO_SENSITIVITY = """None yet: it takes runs of `mqsa-ted` that differ from the o
 BREAKDOWN = """Test NDCG@20 of groups of users, means over seeds. First by how often training saw
 the transition that the test asks for, from the last item before the target to the target, as
 direct successors in training items. Then by how often the target occurs in training, in groups of
-about equal size. Made by `python report.py` from `ranks.npz` of the runs and the data set, kept
+about equal size. Made by `mqsa-jax report` from `ranks.npz` of the runs and the data set, kept
 in `docs/results/analysis`."""
 NO_BREAKDOWN = """None yet: it takes `ranks.npz` of the runs, and the data set."""
 
@@ -83,14 +83,14 @@ score above 0, as all others tie. Coverage: share of all items that anybody is r
 mean of -log2 of an item's share of the training occurrences,
 each count plus one. Popularity: mean count of the recommended items in training. Gini: how
 unequally recommendations spread over items, 0 if evenly. Places filled: share of the 20 that hold
-an item. Made by `python report.py` from
+an item. Made by `mqsa-jax report` from
 `recommendations.npz` of the runs, as `eval.py --top 20` writes it, and the data set, kept in
 `docs/results/analysis`."""
 NO_LISTS = """None yet: coverage, novelty and popularity bias take `recommendations.npz`, which no
 run has; `eval.py --top 20` writes it."""
 
 LEARNING = """Validation NDCG@20, mean over seeds as far as all of them went. Made by `python
-report.py` from `metrics.jsonl` of the [runs](#runs), which holds losses and the other metrics
+mqsa-jax report` from `metrics.jsonl` of the [runs](#runs), which holds losses and the other metrics
 too."""
 NO_LEARNING = """No run has epochs."""
 

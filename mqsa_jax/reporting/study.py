@@ -5,12 +5,12 @@ from itertools import chain
 from pathlib import Path
 
 from mqsa_jax.errors import UserError
+from mqsa_jax.models.registry import PLUS
 from mqsa_jax.reporting import charts
 from mqsa_jax.reporting.analysis import Analysis, read_analysis, without_stale
 from mqsa_jax.reporting.charts import Chart, Sweeps
-from mqsa_jax.reporting.runs import Models, Run, by_dataset
+from mqsa_jax.reporting.results import Models, Run, by_dataset
 from mqsa_jax.reporting.sweeps import Sweep
-from mqsa_jax.zoo.spec import PLUS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ def make_study(runs: list[Run], sweeps: list[Sweep], analysis_folder: Path) -> S
         path = analysis_file(analysis_folder, name)
         analysis = read_analysis(path)
         if without_stale(analysis, models) != analysis:
-            raise UserError(f"{path}: of other runs than are kept; run report.py again")
+            raise UserError(f"{path}: of other runs than are kept; run mqsa-jax report again")
         every = [*runs, *chain.from_iterable(sweeps)]
         swept = charts.sweeps(every, models)
         datasets.append(

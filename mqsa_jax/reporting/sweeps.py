@@ -1,4 +1,4 @@
-"""Members of sweeps, read from the tables that sweep.py wrote: what one flag changes."""
+"""Members of sweeps, read from the tables that mqsa-jax sweep wrote: what one flag changes."""
 
 import csv
 import dataclasses
@@ -8,7 +8,7 @@ from typing import Any
 
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.errors import UserError
-from mqsa_jax.reporting.runs import METRICS, Configured, differences
+from mqsa_jax.reporting.results import METRICS, Configured, differences
 from mqsa_jax.training.grid import SCALARS
 
 
@@ -45,7 +45,7 @@ def _load(path: Path) -> Sweep:
             return [_member(row) for row in csv.DictReader(file, strict=True) if not row["problem"]]
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path}: not a table of sweep.py ({error!r}); restore or delete it"
+            f"{path}: not a table of mqsa-jax sweep ({error!r}); restore or delete it"
         ) from None
 
 
@@ -66,7 +66,7 @@ def _member(row: dict[str, str]) -> SweptMember:
 def sweep_command(sweep: Sweep) -> str:
     """The command of a sweep, from what its members have in common and what they vary."""
     first = sweep[0].config
-    words = ["python", "sweep.py", "--dataset", str(first["dataset"])]
+    words = ["mqsa-jax", "sweep", "--dataset", str(first["dataset"])]
     if first["model"] != ModelConfig.model:
         words += ["--model", first["model"]]
     seeds = _values(sweep, "seed")

@@ -6,12 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from mqsa_jax.models.registry import PLUS
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.charts import Sweeps, breakdown_means
 from mqsa_jax.reporting.published import PUBLISHED
-from mqsa_jax.reporting.runs import ABLATION, FULL_MODEL, METRICS, NO_SETTING, Models, Run, spread
+from mqsa_jax.reporting.results import (
+    ABLATION,
+    FULL_MODEL,
+    METRICS,
+    NO_SETTING,
+    Models,
+    Run,
+    spread,
+)
 from mqsa_jax.reporting.significance import holm
-from mqsa_jax.zoo.spec import PLUS
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

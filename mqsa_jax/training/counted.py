@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.inference.counting import Counting, counting_ranks, counting_top_items
+from mqsa_jax.inference.counting import counting_ranks, counting_top_items
 from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.models.counted import CountedModel, count_model
+from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.run_dir import RunDirectory
 
 
 def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, Any]:
@@ -36,6 +37,6 @@ def counted_top_items(experiment: Experiment, protocol: Protocol, k: int) -> np.
     return counting_top_items(*_counted(experiment), protocol, k)
 
 
-def _counted(experiment: Experiment) -> tuple[Counting, Histories, int]:
-    counting = experiment.spec.counting(experiment)
+def _counted(experiment: Experiment) -> tuple[CountedModel, Histories, int]:
+    counting = count_model(experiment.config, experiment.histories)
     return counting, experiment.histories, experiment.config.model.max_len

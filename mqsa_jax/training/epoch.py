@@ -7,11 +7,11 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Key
 
+from mqsa_jax.data.batches import Batch
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
-from mqsa_jax.model.encoder import Encoder
-from mqsa_jax.model.relations import ItemRelations
-from mqsa_jax.objectives.teacher import transition_teacher
-from mqsa_jax.training.batch import Batch
+from mqsa_jax.losses.teacher import transition_teacher
+from mqsa_jax.models.encoder import Encoder
+from mqsa_jax.models.recommender import ItemRelations
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses, train_step
 

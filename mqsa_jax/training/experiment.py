@@ -4,27 +4,26 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import scipy.sparse
 
 from mqsa_jax.config import Config
-from mqsa_jax.data import splits
+from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.load import load_histories
+from mqsa_jax.data.teacher_counts import teacher_counts, term_counts
+from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
-from mqsa_jax.model.encoder import Encoder
-from mqsa_jax.model.item_graph import item_graph
-from mqsa_jax.model.relations import ItemRelations
-from mqsa_jax.model.transition_term import neighbours, normalised
-from mqsa_jax.objectives.multi_step import multi_step
-from mqsa_jax.objectives.transitions import TransitionCounts, count_transitions
-from mqsa_jax.training.batch import BatchSource
-from mqsa_jax.training.provenance import provenance, versions
-from mqsa_jax.training.run_dir import RunDirectory
+from mqsa_jax.layers.item_graph import item_graph
+from mqsa_jax.models.encoder import Encoder
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.recommender import ItemRelations
+from mqsa_jax.models.registry import MODELS, ModelSpec
+from mqsa_jax.models.transition_term import neighbours
+from mqsa_jax.runs.provenance import provenance, versions
+from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.state import TrainState, init_state, make_encoder
-from mqsa_jax.zoo.spec import ModelSpec, load_model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +33,13 @@ class Experiment:
     config: Config
     histories: Histories
     layout: DeviceLayout
+
+    @classmethod
+    def load(cls, config: Config) -> "Experiment":
+        """Reads or generates the data, finds the devices, and turns the compilation cache on."""
+        histories = load_histories(config.dataset, config.run.data_dir)
+        enable_compilation_cache()
+        return cls(config, histories, DeviceLayout.of(config.run.devices))
 
     @property
     def encoder(self) -> Encoder:
@@ -55,22 +61,11 @@ class Experiment:
     @property
     def spec(self) -> ModelSpec:
         """What the model is built of."""
-        return load_model(self.config.model.model)
+        return MODELS[self.config.model.model]
 
     def transition_counts(self) -> TransitionCounts:
-        """Transitions of the training items, on all devices."""
-        objective = self.config.objective
-        counts = self._counts(
-            time_span=objective.time_span,
-            decay=objective.span_decay,
-            symmetric=objective.symmetric,
-            popularity=objective.popularity,
-        )
-        return self.layout.replicate(multi_step(counts, objective.multi_step, objective.span_decay))
-
-    def term_matrix(self) -> scipy.sparse.csr_array:
-        """[V, V] M of the transition term, with all of its entries."""
-        return normalised(self._term_counts(), self.config.term.term_popularity)[0]
+        """Transitions that the teacher learns from, on all devices."""
+        return self.layout.replicate(teacher_counts(self.histories, self.config))
 
     def relations(self) -> ItemRelations:
         """Everything of item transitions that the model needs, on all devices."""
@@ -80,7 +75,7 @@ class Experiment:
         term = self.config.term
         if term.term_items:
             near = neighbours(
-                self._term_counts(),
+                term_counts(self.histories, self.config),
                 min(term.term_neighbours, self.histories.num_items),
                 popularity=term.term_popularity,
                 num_recent=term.term_items,
@@ -88,27 +83,6 @@ class Experiment:
                 decay=term.term_span_decay,
             )
         return self.layout.replicate(ItemRelations(counts, graph, near))
-
-    def _term_counts(self) -> TransitionCounts:
-        term = self.config.term
-        return self._counts(
-            time_span=term.term_span, decay=term.term_span_decay, symmetric=term.term_symmetric
-        )
-
-    def _counts(self, time_span: int, **options: float) -> TransitionCounts:
-        max_len = self.config.model.max_len
-        kept = splits.window(self.histories, "train", max_len)
-        segment_N, source_N = kept.flat_index()
-        # No two items of a history lie further apart.
-        options["time_span"] = min(time_span, max_len - 1)
-        # All are static: options that are off then cost nothing.
-        count = jax.jit(count_transitions, static_argnums=2, static_argnames=tuple(options))
-        return count(
-            jnp.asarray(self.histories.items[source_N]),
-            jnp.asarray(segment_N.astype(np.int32)),
-            self.histories.num_items,
-            **options,
-        ).trimmed()
 
     def batch_source(self, counts: TransitionCounts) -> BatchSource:
         """Training batches."""

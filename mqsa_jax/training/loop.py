@@ -8,23 +8,23 @@ from typing import Any
 import jax
 import numpy as np
 
+from mqsa_jax.data.batches import Batch, BatchSource
+from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Evaluator, Protocol
-from mqsa_jax.model.relations import ItemRelations
-from mqsa_jax.training.batch import Batch, BatchSource
-from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
-from mqsa_jax.training.epoch import compile_epoch
-from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.history import (
+from mqsa_jax.models.recommender import ItemRelations
+from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
+from mqsa_jax.runs.history import (
     best_epoch,
     is_finished,
     losses_line,
     metrics_line,
     with_no_better,
 )
-from mqsa_jax.training.prefetch import prefetched
+from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.training.epoch import compile_epoch
+from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.progress import Progress
-from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.training.state import TrainState, run_key
 from mqsa_jax.training.step import Losses
 

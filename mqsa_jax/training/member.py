@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from mqsa_jax.config import Config
-from mqsa_jax.training.history import best_epoch, is_finished, with_no_better
+from mqsa_jax.runs.history import best_epoch, is_finished, with_no_better
 
 
 @dataclasses.dataclass(eq=False)

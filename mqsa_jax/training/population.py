@@ -17,12 +17,12 @@ from flax import struct
 from jax.sharding import PartitionSpec
 
 from mqsa_jax.config import Config
+from mqsa_jax.data.batches import Batch, BatchSource, Capacity, alike_batches
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
-from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.evaluation import visit_users
-from mqsa_jax.model.encoder import Encoder
+from mqsa_jax.models.encoder import Encoder
+from mqsa_jax.models.hparams import Hyperparameters
 from mqsa_jax.pytree import Leaf
-from mqsa_jax.training.batch import Batch, BatchSource, Capacity, alike_batches
 from mqsa_jax.training.epoch import run_steps
 from mqsa_jax.training.state import TrainState, init_state, run_key
 

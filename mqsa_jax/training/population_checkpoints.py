@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.training.checkpoints import Checkpoints, Snapshot
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.member import Member
 from mqsa_jax.training.population import Population

@@ -15,6 +15,7 @@ import numpy as np
 from flax import struct
 
 from mqsa_jax.config import Config
+from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.inference.evaluation import (
     EvaluationSet,
     Protocol,
@@ -23,10 +24,10 @@ from mqsa_jax.inference.evaluation import (
     summarise,
 )
 from mqsa_jax.pytree import Leaf
-from mqsa_jax.training.checkpoints import Checkpoints
+from mqsa_jax.runs.checkpoints import Checkpoints
+from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import VARYING
-from mqsa_jax.training.history import STOPPING_METRIC, losses_line, metrics_line
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
 from mqsa_jax.training.member import Member
 from mqsa_jax.training.population import (
@@ -37,7 +38,6 @@ from mqsa_jax.training.population import (
     padded,
 )
 from mqsa_jax.training.population_checkpoints import restore_population, save_population
-from mqsa_jax.training.prefetch import prefetched
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses
 

@@ -7,12 +7,12 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Integer, Key
 
 from mqsa_jax.config import Config
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.model.encoder import Encoder, Params, init
-from mqsa_jax.model.graph_layers import gat_init, graphsage_init
-from mqsa_jax.model.transition_term import term_init
+from mqsa_jax.layers.graph_layers import gat_init, graphsage_init
+from mqsa_jax.models.encoder import Encoder, Params, init
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.registry import MODELS
+from mqsa_jax.models.transition_term import term_init
 from mqsa_jax.pytree import Leaf
-from mqsa_jax.zoo.spec import load_model
 
 
 @struct.dataclass
@@ -53,7 +53,7 @@ def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
 
 def make_encoder(config: Config, num_items: int) -> Encoder:
     """The encoder of a configuration for V = `num_items`."""
-    model, spec = config.model, load_model(config.model.model)
+    model, spec = config.model, MODELS[config.model.model]
     return Encoder(
         num_items,
         model.dim,

@@ -6,20 +6,20 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Key
 
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.model.dropout import keep_mask
-from mqsa_jax.model.encoder import Encoder, Params, apply, position_units
-from mqsa_jax.model.item_graph import regularisation
-from mqsa_jax.model.relations import ItemRelations, item_vectors
-from mqsa_jax.model.transition_term import future_items, past_items, transition_term
-from mqsa_jax.objectives.cross_entropy import LinearCrossEntropy, combine
-from mqsa_jax.objectives.distillation import distillation_cross_entropy
-from mqsa_jax.objectives.ranking import ranking_cross_entropy
-from mqsa_jax.objectives.reduction import Reduction
-from mqsa_jax.objectives.sparse_logits import SparseLogits
-from mqsa_jax.objectives.teacher import Teacher
+from mqsa_jax.data.batches import Batch
+from mqsa_jax.layers.dropout import keep_mask
+from mqsa_jax.layers.item_graph import regularisation
+from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
+from mqsa_jax.losses.distillation import distillation_cross_entropy
+from mqsa_jax.losses.ranking import ranking_cross_entropy
+from mqsa_jax.losses.reduction import Reduction
+from mqsa_jax.losses.teacher import Teacher
+from mqsa_jax.models.encoder import Encoder, Params, apply, position_units
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.recommender import ItemRelations, item_vectors
+from mqsa_jax.models.transition_term import future_items, past_items, transition_term
+from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import Leaf
-from mqsa_jax.training.batch import Batch
 from mqsa_jax.training.state import TrainState, adam, moving_average
 
 

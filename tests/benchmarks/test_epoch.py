@@ -9,7 +9,7 @@ from benchmarks.epoch import dense_batch, dense_objective
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.objectives.teacher import teacher_probabilities, transition_teacher
+from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import run_key
 from mqsa_jax.training.step import objective

@@ -11,7 +11,6 @@ from flax import traverse_util
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.hyperparameters import Hyperparameters
 from mqsa_jax.inference.evaluation import (
     Evaluator,
     Protocol,
@@ -19,8 +18,9 @@ from mqsa_jax.inference.evaluation import (
     by_user,
     summarise,
 )
-from mqsa_jax.model.encoder import Encoder, init
-from mqsa_jax.objectives import chunk_loop
+from mqsa_jax.models.encoder import Encoder, init
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.ops import chunk_loop
 from tests import oracle
 
 USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8

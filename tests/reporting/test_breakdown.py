@@ -6,7 +6,7 @@ import pytest
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.reporting import breakdown
 from mqsa_jax.reporting.lists import gini, list_statistics
-from mqsa_jax.reporting.ranks import ndcg
+from mqsa_jax.reporting.rank_files import ndcg
 
 # The last two items of each history are held out: training sees 1 2, 1 2 3, 3 1 2 and 4.
 HISTORIES = make_histories(

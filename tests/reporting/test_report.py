@@ -1,4 +1,4 @@
-"""report.py on a few runs made for the purpose: numbers of the page, what is kept, bad input."""
+"""A report of a few runs made for the purpose: numbers of the page, what is kept, bad input."""
 
 import json
 import sys
@@ -7,19 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mqsa_jax.cli import default_config, report_main
+from mqsa_jax.commands.report import report_main
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import read_histories
+from mqsa_jax.presets import default_config
+from mqsa_jax.reporting.build_report import read_study
 from mqsa_jax.reporting.charts import Line, families, sweeps
 from mqsa_jax.reporting.page import build_page
-from mqsa_jax.reporting.provenance import command
-from mqsa_jax.reporting.ranks import ndcg
-from mqsa_jax.reporting.report import read_study
-from mqsa_jax.reporting.runs import METRICS, Run, by_dataset, load_run, load_runs
+from mqsa_jax.reporting.rank_files import ndcg
+from mqsa_jax.reporting.results import METRICS, Run, by_dataset, load_run, load_runs
+from mqsa_jax.reporting.run_list import command
 from mqsa_jax.reporting.tables import _corrected, published_rows
-from mqsa_jax.training.run_dir import write_json
-from mqsa_jax.training.sweep_dir import SweepDirectory
-from mqsa_jax.training.sweep_dir import flags as config_flags
+from mqsa_jax.runs.run_directory import write_json
+from mqsa_jax.runs.sweep_directory import SweepDirectory
+from mqsa_jax.runs.sweep_directory import flags as config_flags
 
 USERS = 40
 
@@ -74,7 +75,7 @@ def four_runs(add_run):
 
 
 def report(tmp_path: Path, *more: str) -> str:
-    """The page that report.py makes."""
+    """The page that mqsa-jax report makes."""
     pytest.importorskip("matplotlib")
     out = tmp_path / "docs"
     assert report_main(["--results", str(tmp_path / "runs"), "--out", str(out), *more]) == 0
@@ -265,7 +266,7 @@ def test_sensitivity_from_a_sweep(tmp_path, four_runs, log):
     )
     assert "| `--window 5` | 1, 5 | 0.2500 ± 0.0000 | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 |" in page
     assert "--window 99" not in page
-    command = f"`python sweep.py --dataset {log} --seeds 1,5 --window 3,5`"
+    command = f"`mqsa-jax sweep --dataset {log} --seeds 1,5 --window 3,5`"
     assert f"| {command} | 4 | def5678 |" in page
 
 
@@ -274,7 +275,7 @@ def test_a_broken_sweep_is_one_line(tmp_path, four_runs, log, capsys):
     table = write_sweep(tmp_path, log, ({"window": 5}, 0.5, 0.5))
     table.write_text(table.read_text().replace("0.5", "half"))
     assert report_main(["--results", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 2
-    assert "not a table of sweep.py" in capsys.readouterr().err
+    assert "not a table of mqsa-jax sweep" in capsys.readouterr().err
 
 
 def test_a_configuration_of_before_names_and_flags(tmp_path, add_run):
@@ -352,9 +353,9 @@ def test_without_matplotlib(tmp_path, four_runs, capsys, monkeypatch):
 
 
 def refuse(tmp_path: Path, capsys, named: str):
-    """report.py must end with one line on stderr, and write nothing."""
+    """mqsa-jax report must end with one line on stderr, and write nothing."""
     out = tmp_path / "docs"
     assert report_main(["--results", str(tmp_path / "runs"), "--out", str(out)]) == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith("report.py: error: ") and len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("mqsa-jax report: error: ") and len(printed.err.splitlines()) == 1
     assert named in printed.err and printed.out == "" and not out.exists()

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
+from mqsa_jax.data.batches import Capacity
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Protocol
-from mqsa_jax.training.batch import Capacity
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import run_key

@@ -6,7 +6,7 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.objectives.teacher import teacher_probabilities, transition_teacher
+from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.training.experiment import Experiment
 from tests import oracle
 

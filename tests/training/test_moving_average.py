@@ -13,13 +13,13 @@ from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation import Protocol, summarise
-from mqsa_jax.training.checkpoints import Checkpoints
+from mqsa_jax.runs.checkpoints import Checkpoints
+from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import restore_best, train
 from mqsa_jax.training.population_loop import train_population
-from mqsa_jax.training.run_dir import RunDirectory
 from mqsa_jax.training.state import moving_average, run_key
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -11,13 +11,13 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.model.item_graph import regularisation
-from mqsa_jax.objectives.teacher import transition_teacher
+from mqsa_jax.layers.item_graph import regularisation
+from mqsa_jax.losses.teacher import transition_teacher
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.registry import with_model
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.step import Losses, objective
-from mqsa_jax.zoo.spec import with_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 V = 24

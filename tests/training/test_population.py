@@ -17,10 +17,12 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.hyperparameters import Hyperparameters
-from mqsa_jax.objectives.linear_logsumexp import linear_logsumexp
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.registry import with_model
+from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
+from mqsa_jax.runs.checkpoints import Checkpoints
+from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training import population_loop
-from mqsa_jax.training.checkpoints import Checkpoints
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import SCALARS, with_flags
 from mqsa_jax.training.loop import train
@@ -32,8 +34,6 @@ from mqsa_jax.training.population import (
     padded,
 )
 from mqsa_jax.training.population_loop import train_population
-from mqsa_jax.training.run_dir import RunDirectory
-from mqsa_jax.zoo.spec import with_model
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 BASE = Config(

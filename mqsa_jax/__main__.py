@@ -1,0 +1,32 @@
+"""`mqsa-jax COMMAND …`, and the same as `python -m mqsa_jax COMMAND …`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "train a model, or count one, and test it",
+    "eval": "evaluate the best epoch of a run",
+    "sweep": "train many settings and seeds into one table",
+    "report": "tables, tests and figures from the results of runs",
+}
+_MODULES = {"eval": "evaluate"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in COMMANDS:
+        module = importlib.import_module(f"mqsa_jax.commands.{_MODULES.get(name, name)}")
+        return getattr(module, f"{name}_main")(rest)
+    if name in ("-h", "--help"):
+        lines = [f"  {command:8}{what}" for command, what in COMMANDS.items()]
+        print("usage: mqsa-jax COMMAND ...\n\ncommands:", *lines, sep="\n")
+        print("\n`mqsa-jax COMMAND --help` explains the flags of a command.")
+        return 0
+    print(f"mqsa-jax: error: no command {name!r}; one of {', '.join(COMMANDS)}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""`sweep`: the flags of `train`, of which some take lists of values."""
+
+import dataclasses
+import inspect
+import sys
+from collections.abc import Sequence
+
+from mqsa_jax.commands.command_line import parse, peek, run_command
+from mqsa_jax.config import Config, ModelConfig
+from mqsa_jax.data.sources import check_dataset, dataset_names
+from mqsa_jax.errors import UserError
+from mqsa_jax.models.registry import MODELS, check_model_settings
+from mqsa_jax.presets import default_config
+from mqsa_jax.runs.sweep_directory import SweepDirectory
+from mqsa_jax.training.grid import SCALARS, grid, parse_values
+
+MOST_SEEDS = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepConfig:
+    """What mqsa-jax sweep is asked for."""
+
+    seeds: str | None = None
+    """How many seeds, from 1 on; or which, with commas between them (default: --seed alone)."""
+    population: int | None = None
+    """Members that train at a time (default: 2 a device on CPU, 8 on others)."""
+    sweep_dir: str | None = None
+    """Folder of the results (default: sweeps/DATASET); takes the place of --run-dir."""
+    base: Config = Config()
+
+
+def sweep_main(arguments: Sequence[str] | None = None) -> int:
+    """Runs mqsa-jax sweep; returns its exit code."""
+    return run_command("mqsa-jax sweep", _sweep, sys.argv[1:] if arguments is None else arguments)
+
+
+def _sweep(arguments: Sequence[str]) -> None:
+    """Trains every combination of settings and seeds, many at a time, into one results.csv.
+
+    --window, --alpha, --dropout, --lambda-kd, --tau, --l2, --lr, --lambda-graph, --term-weight and
+    --term-decay take lists: --alpha 0,0.5,1. The same command again goes on where it was stopped.
+    """
+    arguments, texts = _without_lists(arguments)
+    dataset = peek(arguments, "dataset") or Config.dataset
+    model = peek(arguments, "model") or ModelConfig.model
+    default = SweepConfig(base=default_config(dataset, model))
+    options = parse(
+        "mqsa-jax sweep", SweepConfig, arguments, inspect.cleandoc(_sweep.__doc__), default
+    )
+    base = options.base
+    if base.dataset.lower() in dataset_names():
+        base = dataclasses.replace(base, dataset=base.dataset.lower())
+    check_dataset(base.dataset)
+    configs = _members(base, options, texts)
+    sweep_dir = SweepDirectory.of(base, options.sweep_dir)
+    if base.run.resume:
+        sweep_dir.check_resumable(base)
+        sweep_dir.done()
+
+    from mqsa_jax.training.experiment import Experiment
+    from mqsa_jax.training.sweep_runner import default_population, run_sweep
+
+    experiment = Experiment.load(base)
+    if not base.run.resume:
+        sweep_dir.delete()
+    sweep_dir.start(base, experiment.histories.fingerprint())
+    at_once = options.population or default_population(experiment.layout.num_shards)
+    run_sweep(experiment, configs, at_once, sweep_dir)
+    print(f"Results in {sweep_dir.results}")
+
+
+def _without_lists(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments with the first value of each list in its place; and the lists, by flag."""
+    names = {f"--{name.replace('_', '-')}": name for name in SCALARS}
+    plain, texts, expected = [], {}, None
+    for argument in arguments:
+        flag, equals, text = argument.partition("=")
+        name = names.get(flag.replace("_", "-"))
+        if expected and not name:
+            texts[expected] = argument
+            plain.append(argument.split(",")[0])
+        elif name and equals:
+            texts[name] = text
+            plain.append(f"{flag}={text.split(',')[0]}")
+        else:
+            plain.append(argument)
+        expected = name if name and not equals else None
+    return plain, texts
+
+
+def _members(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[Config]:
+    """All members. Raises UserError if a value is out of range, or fits train.py alone."""
+    if base.run.run_dir is not None:
+        raise UserError("--run-dir is of train.py; choose the folder of a sweep by --sweep-dir")
+    if base.run.parallel != "jit":
+        raise UserError("--parallel is of train.py; a sweep spreads its members over the devices")
+    if MODELS[base.model.model].counted:
+        raise UserError(f"--model {base.model.model} is not trained: there is nothing to sweep")
+    if options.population is not None and options.population < 1:
+        raise UserError(f"--population must be at least 1, got {options.population}")
+    values = {
+        name: parse_values(name.replace("_", "-"), text, type(Config().flat()[name]))
+        for name, text in texts.items()
+    }
+    if options.seeds is not None:
+        values["seed"] = _seeds(options.seeds)
+    configs = []
+    for config in grid(base, values):
+        config.validate()
+        check_model_settings(config)
+        configs.append(config)
+    return configs
+
+
+def _seeds(text: str) -> list[float | int]:
+    """`5` stands for the seeds 1 to 5, `1,2,7` for these."""
+    seeds = parse_values("seeds", text, int)
+    if "," in text:
+        return seeds
+    if not 1 <= seeds[0] <= MOST_SEEDS:
+        raise UserError(f"--seeds must be between 1 and {MOST_SEEDS}, or a list, got {text}")
+    return list(range(1, seeds[0] + 1))

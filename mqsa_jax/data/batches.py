@@ -1,0 +1,190 @@
+"""Batches of training users: drawn, packed and laid out for the devices, on the host."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from functools import reduce
+
+import numpy as np
+from flax import struct
+
+from mqsa_jax.data import splits
+from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
+from mqsa_jax.models.encoder import Sequences
+from mqsa_jax.pytree import Leaf
+
+CAPACITY_MARGIN = 1.1
+"""Room for later epochs over what the first one needs, so that they share its compiled program."""
+
+
+@struct.dataclass
+class Batch:
+    """Users of one step, or of many with one more leading axis. S shards, one a device."""
+
+    inputs: Sequences
+    """[S, R, T] packed histories, each without its newest item."""
+    target: Leaf
+    """int32 [S, R, T] next item; 0 at padding."""
+    distinct_item: Leaf
+    """int32 [S, U] each input item of a shard once; 0 behind the last."""
+    distinct_count: Leaf
+    """float32 [S, U] how often it occurs there; 0 behind the last."""
+    num_positions: Leaf
+    """float32 [] real positions of all shards together."""
+    max_bumps: int = struct.field(pytree_node=False)
+    """Bound on the teacher's entries in the rows of one shard's distinct items."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Capacity:
+    """Static sizes of a batch."""
+
+    rows: int
+    distinct: int
+    bumps: int
+
+    def margined(self) -> "Capacity":
+        """With room for other draws of users, rounded to few different sizes."""
+        return Capacity(*(round_up(int(n * CAPACITY_MARGIN)) for n in dataclasses.astuple(self)))
+
+    def holding(self, needed: "Capacity") -> "Capacity":
+        """At least this, and at least what is needed, again rounded."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(needed), strict=True)
+        return Capacity(*(have if need <= have else round_up(need) for have, need in pairs))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BatchSource:
+    """Every epoch's batches, each a function of (data, seed, epoch, step) alone."""
+
+    histories: Histories
+    num_successors: np.ndarray
+    """[V] transitions counted from each item: the teacher's entries in its row."""
+    batch_size: int
+    max_len: int
+    seed: int
+    num_shards: int
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-self.histories.num_users // self.batch_size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """[steps, batch_size] user indices in the order of an epoch; -1 fills the last step."""
+        users = np.random.default_rng([self.seed, epoch]).permutation(self.histories.num_users)
+        padding = self.num_steps * self.batch_size - users.size
+        return np.pad(users, (0, padding), constant_values=-1).reshape(self.num_steps, -1)
+
+    def capacity(self) -> Capacity:
+        """Sizes that hold the first epoch with some margin; nearly always, every other one."""
+        inputs = splits.training_inputs(self.histories, self.max_len)
+        needed = (
+            dataclasses.astuple(_Draft.of(self, inputs, users).needed())
+            for users in _blocks(self.order(0), 256)
+        )
+        # Rounded once, with the margin: rounding each block's too would add up to 1/8 again.
+        return Capacity(*map(max, zip(*needed, strict=True))).margined()
+
+    def batches(self, epoch: int, steps_per_program: int, capacity: Capacity) -> Iterator[Batch]:
+        """Stacked batches of an epoch, [steps, ...] each, at most `steps_per_program` steps long.
+
+        They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone.
+        """
+        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity):
+            yield batch
+
+
+def alike_batches(
+    sources: Sequence[BatchSource], epoch: int, steps_per_program: int, capacity: Capacity
+) -> Iterator[list[Batch]]:
+    """Stacked batches of several sources, one each, that may be stacked again: of equal sizes.
+
+    The sources differ in their seeds alone.
+    """
+    inputs = splits.training_inputs(sources[0].histories, sources[0].max_len)
+    blocks = [_blocks(source.order(epoch), steps_per_program) for source in sources]
+    for users in zip(*blocks, strict=True):
+        drafts = [
+            _Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
+        ]
+        enough = reduce(Capacity.holding, (draft.needed() for draft in drafts), capacity)
+        yield [draft.batch(enough) for draft in drafts]
+
+
+def _blocks(order: np.ndarray, most: int) -> list[np.ndarray]:
+    """Splits the steps into as few blocks of like length as `most` allows."""
+    return np.array_split(order, -(-len(order) // most))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Draft:
+    """Packed steps whose sizes are not fixed yet. G groups are steps × shards."""
+
+    source: BatchSource
+    num_steps: int
+    rows: PackedRows
+    group_D: np.ndarray
+    """[D] group of each distinct item."""
+    item_D: np.ndarray
+    count_D: np.ndarray
+
+    @classmethod
+    def of(cls, source: BatchSource, inputs: splits.Slices, users: np.ndarray) -> "_Draft":
+        """Packs the users [steps, batch_size]; slot n of a step goes to shard n mod S."""
+        steps, size = users.shape
+        shards = source.num_shards
+        users = np.pad(users, ((0, 0), (0, -size % shards)), constant_values=-1)
+        slot = np.broadcast_to(np.arange(users.shape[1]), users.shape)
+
+        def by_shard(values: np.ndarray) -> np.ndarray:
+            return values.reshape(steps, -1, shards).swapaxes(1, 2).reshape(steps * shards, -1)
+
+        users, slot = by_shard(users), by_shard(slot)
+        slices = inputs[users]
+        end = np.where(users < 0, slices.begin, slices.end)
+        rows = pack(splits.Slices(slices.begin, end), slot, source.max_len)
+        num_items = source.histories.num_items
+        group_N = rows.place // rows.segment[0].size
+        key_N = group_N * num_items + source.histories.items[rows.source]
+        key_D, count_D = np.unique(key_N, return_counts=True)
+        return cls(source, steps, rows, key_D // num_items, key_D % num_items, count_D)
+
+    def needed(self) -> Capacity:
+        groups = len(self.rows.segment)
+        bumps = np.bincount(self.group_D, self.source.num_successors[self.item_D], groups)
+        distinct = np.bincount(self.group_D, minlength=groups)
+        return Capacity(
+            self.rows.segment.shape[1], int(distinct.max(initial=1)), int(bumps.max(initial=1))
+        )
+
+    def batch(self, capacity: Capacity) -> Batch:
+        """Lays the steps out at the given sizes, [steps, S, ...]."""
+        items = self.source.histories.items
+        groups = len(self.rows.segment)
+
+        def rows(values: np.ndarray, fill: int) -> np.ndarray:
+            spare = ((0, 0), (0, capacity.rows - values.shape[1]), (0, 0))
+            return self._by_step(np.pad(values, spare, constant_values=fill))
+
+        place_D, _ = ragged(self.group_D, groups)
+        distinct_item = np.zeros((groups, capacity.distinct), np.int32)
+        distinct_count = np.zeros((groups, capacity.distinct), np.float32)
+        distinct_item[self.group_D, place_D] = self.item_D
+        distinct_count[self.group_D, place_D] = self.count_D
+        inputs = Sequences(
+            item=rows(self.rows.scatter(items[self.rows.source]), 0),
+            position=rows(self.rows.position, 0),
+            segment=rows(self.rows.segment, -1),
+        )
+        return Batch(
+            inputs=inputs,
+            target=rows(self.rows.scatter(items[self.rows.source + 1]), 0),
+            distinct_item=self._by_step(distinct_item),
+            distinct_count=self._by_step(distinct_count),
+            num_positions=(inputs.segment >= 0).sum((1, 2, 3)).astype(np.float32),
+            max_bumps=capacity.bumps,
+        )
+
+    def _by_step(self, values: np.ndarray) -> np.ndarray:
+        return values.reshape(self.num_steps, self.source.num_shards, *values.shape[1:])

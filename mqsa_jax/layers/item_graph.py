@@ -1,0 +1,164 @@
+"""The graph of items that follow one another, and what needs no parameters: to smooth by it, and to
+penalise vectors that differ along it.
+
+M edges in full: both directions of every pair, and a self-loop on every item.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Float
+
+from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.losses.reduction import Reduction, reduction_weights
+from mqsa_jax.pytree import Leaf
+
+
+@struct.dataclass
+class ItemGraph:
+    """Undirected weighted graph of items with self-loops: edges sorted by target, then source.
+
+    With w_ij = w_ji how often i and j followed one another in either order, w_ii = 1, and d_i the
+    sum of row i. An argument to functions under jit: closed over, it is a constant, whose folding
+    takes XLA minutes.
+    """
+
+    target: Leaf
+    """int32 [M] item i that an edge ends in; ascending, and every item occurs."""
+    source: Leaf
+    """int32 [M] item j that it begins in; i itself at a self-loop."""
+    weight: Leaf
+    """float32 [M] w_ij / sqrt(d_i d_j), symmetric."""
+    mean_weight: Leaf
+    """float32 [M] w_ij / (d_i - w_ii): sums to 1 over the neighbours of i; 0 at self-loops."""
+
+
+def item_graph(counts: TransitionCounts) -> ItemGraph:
+    """The graph of transitions in either order; on the host, not under jit.
+
+    Counts C become `C + C^T` without its diagonal, then the identity is added: an item that follows
+    itself says nothing about others, and the self-loop of every item has the weight 1 of one
+    transition. Degrees are float64.
+
+    Returns:
+      The graph; an item without transitions has its self-loop, of weight 1, alone.
+
+    Reference:
+      Zhu et al., TKDE 2021, "Graph-based Embedding Smoothing for Sequential Recommendation" (GES);
+      there an item that follows itself adds to its self-loop.
+
+    Example:
+      >>> from mqsa_jax.data.transitions import count_transitions
+      >>> graph = item_graph(count_transitions(jnp.array([0, 1, 0, 1]), jnp.zeros(4, int), 3))
+      >>> graph.target.tolist(), graph.source.tolist()
+      ([0, 0, 1, 1, 2], [0, 1, 0, 1, 2])
+      >>> graph.weight.tolist(), graph.mean_weight.tolist()
+      ([0.25, 0.75, 0.75, 0.25, 1.0], [0.0, 1.0, 1.0, 0.0, 0.0])
+    """
+    count_VV = counts.to_scipy().astype(np.float64)
+    pair_VV = (count_VV + count_VV.T).tocoo()
+    kept = (pair_VV.row != pair_VV.col) & (pair_VV.data != 0)
+    item_V = np.arange(counts.num_items)
+    target_M = np.concatenate([pair_VV.row[kept], item_V])
+    source_M = np.concatenate([pair_VV.col[kept], item_V])
+    w_M = np.concatenate([pair_VV.data[kept], np.ones(counts.num_items)])
+    order_M = np.lexsort((source_M, target_M))
+    target_M, source_M, w_M = target_M[order_M], source_M[order_M], w_M[order_M]
+    degree_V = np.bincount(target_M, w_M, minlength=counts.num_items)
+    # Whatever counts were damped to, the neighbours of an item share a weight of 1.
+    others_V = np.bincount(target_M, np.where(target_M == source_M, 0, w_M))
+    mean_M = np.where(target_M == source_M, 0, w_M / np.where(others_V > 0, others_V, 1)[target_M])
+    return ItemGraph(
+        target=jnp.asarray(target_M, jnp.int32),
+        source=jnp.asarray(source_M, jnp.int32),
+        weight=jnp.asarray(w_M / np.sqrt(degree_V[target_M] * degree_V[source_M]), jnp.float32),
+        mean_weight=jnp.asarray(mean_M, jnp.float32),
+    )
+
+
+def weighted_sum(
+    weight_M: Float[Array, " M"], item_VD: Float[Array, "V D"], graph: ItemGraph
+) -> Float[Array, "V D"]:
+    """`sum_j weight_ij e_j` over the edges into each item i, [V, D]."""
+    return jax.ops.segment_sum(
+        weight_M[:, None] * item_VD[graph.source],
+        graph.target,
+        item_VD.shape[0],
+        indices_are_sorted=True,
+    )
+
+
+def smooth(item_VD: Float[Array, "V D"], graph: ItemGraph, num_layers: int) -> Float[Array, "V D"]:
+    r"""Item vectors smoothed over the graph, without parameters.
+
+        A^k E,    A_ij = w_ij / sqrt(d_i d_j),    k = `num_layers`
+
+    The last layer alone, not the mean of the layers 0..k: that is the default of the authors' code
+    (`layer_agg` "none", `gnn` "sgc", one layer), and the self-loops already keep a share of the
+    item itself in every layer. Their dropout of edges is left out.
+
+    Vectors independent of one another shrink, by sqrt(sum_j A_ij^2) a layer: about
+    1 / sqrt(1 + neighbours) where weights are alike; an item without neighbours keeps its vector.
+    As in the authors' code, nothing makes up for it.
+
+    Args:
+      item_VD: [V, D] item vectors E.
+      graph: as `item_graph` returns it.
+      num_layers: k, static; 0 returns `item_VD`.
+
+    Returns:
+      [V, D].
+
+    Reference:
+      Zhu et al., TKDE 2021, "Graph-based Embedding Smoothing for Sequential Recommendation" (GES);
+      the propagation is that of SGC (Wu et al., ICML 2019).
+    """
+    for _ in range(num_layers):
+        item_VD = weighted_sum(graph.weight, item_VD, graph)
+    return item_VD
+
+
+def regularisation(
+    item_VD: Float[Array, "V D"],
+    graph: ItemGraph,
+    *,
+    where: Bool[Array, " V"] | None = None,
+    reduce_fn: Reduction = jnp.mean,
+) -> Float[Array, ""]:
+    r"""Laplacian regularisation: how much item vectors differ from those of their neighbours.
+
+        l_i = 1/2 sum_j w_ij / sqrt(d_i d_j) |e_i - e_j|^2
+
+    Summed over items, every pair of neighbours counts once. Weights are normalised, so that a
+    frequent item does not count by its frequency; vectors are not, so that equal ones cost nothing,
+    whatever their degrees. (The normalised Laplacian would compare e_i / sqrt(d_i), and be least
+    where lengths follow degrees.) By default the mean over items, like the ranking loss a number
+    that does not grow with the catalogue.
+
+    Computed as e^T (diag(A 1) - A) e, with the weights A off the diagonal: at a third of the cost
+    of the differences, from which it departs by rounding, about 1e-6 |e_i|^2.
+
+    Args:
+      item_VD: [V, D] item vectors e.
+      graph: as `item_graph` returns it.
+      where: [V] which items i count; None: all.
+      reduce_fn: linear reduction taking `where=`, such as `jnp.mean` or `jnp.sum`.
+
+    Returns:
+      The reduced penalty; 0 where nothing counts and where nothing has neighbours.
+
+    Reference:
+      Belkin and Niyogi, NIPS 2001, "Laplacian Eigenmaps"; Zhu et al., WSDM 2024, arXiv 2311.01056,
+      compare it with distillation.
+    """
+    where_V = jnp.ones(item_VD.shape[0], bool) if where is None else where
+    share_V = reduction_weights(reduce_fn, where_V)
+    # l_i weighed by share_i is the pair weighed by the mean of both shares, which is symmetric.
+    pair_M = graph.weight * (share_V[graph.target] + share_V[graph.source]) / 2
+    pair_M = jnp.where(graph.target == graph.source, 0, pair_M)
+    pair_sum_V = jax.ops.segment_sum(
+        pair_M, graph.target, item_VD.shape[0], indices_are_sorted=True
+    )
+    difference_VD = pair_sum_V[:, None] * item_VD - weighted_sum(pair_M, item_VD, graph)
+    return (item_VD * difference_VD).sum()

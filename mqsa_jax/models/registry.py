@@ -1,0 +1,138 @@
+"""The table of models: what `--model` selects, what each one fixes, and its source.
+
+Imports no JAX, so that `--help` and argument errors come at once.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from mqsa_jax.config import Config
+from mqsa_jax.errors import UserError
+
+Backbone = Literal["attention", "gru", "fmlp"]
+"""What turns item vectors into user vectors."""
+Graph = Literal["unused", "smoothed", "regularised", "graphsage", "gat"]
+"""How the graph of item transitions enters the item vectors."""
+Flags = Mapping[str, float | int]
+"""Values by flag name, underscores for hyphens."""
+
+PLUS = "mqsa-ted-plus"
+"""The project's own recipe; `configs/NAME.py` adds flags of a data set to it."""
+_NO_KD: Flags = {"lambda_kd": 0.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """A row of the table."""
+
+    summary: str
+    """What it is, and its source."""
+    fixed: Flags = dataclasses.field(default_factory=dict)
+    """Flags that the model fixes; others are free."""
+    defaults: Flags = dataclasses.field(default_factory=dict)
+    """Flags whose default differs from the data set's."""
+    backbone: Backbone = "attention"
+    graph: Graph = "unused"
+    counted: bool = False
+    """Whether it is counted (`models/counted.py`) instead of trained."""
+
+
+MODELS: Mapping[str, ModelSpec] = {
+    # The paper's model and its ablations: Zhu et al., WSDM 2024, arXiv 2311.01056.
+    "mqsa-ted": ModelSpec("both branches, with distillation (Zhu et al., WSDM 2024)"),
+    "mqsa": ModelSpec("both branches, without distillation", fixed=_NO_KD),
+    "l-query": ModelSpec("the long branch alone", fixed={"alpha": 0.0, "lambda_kd": 0.0}),
+    # SASRec is the short branch alone (Kang and McAuley, ICDM 2018, arXiv 1808.09781), trained with
+    # cross-entropy as in Klenitskiy and Vasilev, RecSys 2023.
+    "sasrec": ModelSpec(
+        "self-attention (Kang and McAuley, ICDM 2018), cross-entropy",
+        fixed={"alpha": 1.0, "lambda_kd": 0.0},
+    ),
+    "sasrec-ted": ModelSpec("SASRec with distillation", fixed={"alpha": 1.0}),
+    # Other backbones: arXiv 1511.06939 and 2202.13556; layers/gru.py and layers/fmlp.py say what
+    # differs from the authors' code.
+    "gru4rec": ModelSpec(
+        "recurrent network (Hidasi et al., ICLR 2016), cross-entropy",
+        fixed=_NO_KD,
+        backbone="gru",
+    ),
+    "gru4rec-ted": ModelSpec("GRU4Rec with distillation", backbone="gru"),
+    "fmlp": ModelSpec(
+        "filter-enhanced MLP (Zhou et al., WWW 2022), causal, cross-entropy",
+        fixed=_NO_KD,
+        defaults={"num_blocks": 2},
+        backbone="fmlp",
+    ),
+    "fmlp-ted": ModelSpec(
+        "FMLP-Rec with distillation", defaults={"num_blocks": 2}, backbone="fmlp"
+    ),
+    # The transition graph in the item vectors, instead of distillation.
+    "ges": ModelSpec(
+        "MQSA, item vectors smoothed over the transition graph (GES; Zhu et al., TKDE 2021)",
+        fixed=_NO_KD,
+        graph="smoothed",
+    ),
+    "grareg": ModelSpec(
+        "MQSA, item vectors regularised by the transition graph (GraReg)",
+        fixed=_NO_KD,
+        graph="regularised",
+    ),
+    "graphsage": ModelSpec(
+        "MQSA, item vectors by GraphSAGE over the transition graph (Hamilton et al., NIPS 2017)",
+        fixed=_NO_KD,
+        graph="graphsage",
+    ),
+    "gat": ModelSpec(
+        "MQSA, item vectors by graph attention over the transition graph (Velickovic et al., 2018)",
+        fixed=_NO_KD,
+        graph="gat",
+    ),
+    # The project's own recipe, chosen on the validation splits of Beauty and Toys. The encoder
+    # trains alone; the term joins at validation (models/transition_term.py). Evaluation sees the
+    # exponential moving average of the parameters, which hardly varies between epochs: hence the
+    # shorter patience.
+    PLUS: ModelSpec(
+        "MQSA-TED with a sparse transition term in the scores, and averaged parameters",
+        defaults={
+            "term_items": 4,
+            "term_span": 8,
+            "term_neighbours": 32,
+            "term_symmetric": 0.0,
+            "term_weight": 12.0,
+            "ema_decay": 0.995,
+            "patience": 10,
+        },
+    ),
+    # Counted, not trained.
+    "popular": ModelSpec("most popular items; not trained", counted=True),
+    "transition": ModelSpec("transition counts from the newest item; not trained", counted=True),
+    "transition-rows": ModelSpec(
+        "transition probabilities from the newest item; not trained", counted=True
+    ),
+    "transition-paths": ModelSpec(
+        "decayed transitions over several steps, both ways, from the latest items; not trained",
+        defaults={"term_items": 4},
+        counted=True,
+    ),
+}
+"""By name, in the order of tables and legends."""
+
+
+def with_model(config: Config, name: str, **flags: Any) -> Config:
+    """The configuration of another model: its defaults, then `flags`, then what it fixes."""
+    spec = MODELS[name]
+    return Config.from_flat(
+        {**config.flat(), "model": name, **spec.defaults, **flags, **spec.fixed}
+    )
+
+
+def check_model_settings(config: Config) -> None:
+    """Raises UserError naming the flag, if a flag contradicts the model."""
+    values = config.flat()
+    for flag, value in MODELS[config.model.model].fixed.items():
+        if values[flag] != value:
+            raise UserError(
+                f"--model {config.model.model} fixes --{flag.replace('_', '-')} at {value}, "
+                f"got {values[flag]}; leave the flag out, or choose another --model"
+            )

@@ -1,0 +1,169 @@
+"""The sparse transition term of the scores: what followed the latest items elsewhere.
+
+    term(n, j) = sum_k weight_k M[item k steps before position n, j],    k = 0 .. K - 1
+
+M holds how often j comes soon after i, damped by how often both occur at all. The inner product
+of D numbers cannot hold so sparse a matrix, and the matrix knows nothing of items that never met;
+so the scores have both. Each row of M keeps its W largest entries: the term touches at most K W
+items a user, to be united with the nearest neighbours of an inner-product index.
+
+Shape legend: K recent items, W neighbours of an item, P past and F future items of a position.
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from mqsa_jax.data.sparse_rows import largest_of_rows
+from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.ops.sparse_logits import SparseLogits
+from mqsa_jax.pytree import Leaf
+
+
+@struct.dataclass
+class Neighbours:
+    """Rows of M: `M_ij = C_ij scale_from_i scale_to_j`, C weighted transition counts."""
+
+    item: Leaf
+    """int32 [V, W] item j; any behind the last of a row."""
+    weight: Leaf
+    """float32 [V, W] M_ij; 0 behind the last."""
+    scale_from: Leaf
+    """float32 [V] (sum of row i of C)^(-1/2); 0 where the row is empty."""
+    scale_to: Leaf
+    """float32 [V] (sum of column j of C)^(-popularity); 0 where the column is empty."""
+    step_weight: Leaf
+    """float32 [K, F] what one transition from the item k back to the one f ahead adds to C."""
+
+
+def normalised(
+    counts: TransitionCounts, popularity: float
+) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray]:
+    """M [V, V], and the scales [V] by which it was made of the counts; not under jit.
+
+        M_ij = C_ij / (n_i^(1/2) m_j^popularity)
+
+    n are the sums of rows, m those of columns. Self-transitions are left out: an item just consumed
+    is hardly ever the next.
+    """
+    matrix = counts.to_scipy().astype(np.float64)
+    matrix.setdiag(0)
+    matrix.eliminate_zeros()
+    scale_from = _inverse_power(matrix.sum(1), 0.5)
+    scale_to = _inverse_power(matrix.sum(0), popularity)
+    left, right = (scipy.sparse.diags_array(scale) for scale in (scale_from, scale_to))
+    return (left @ matrix @ right).tocsr(), scale_from, scale_to
+
+
+def neighbours(
+    counts: TransitionCounts,
+    width: int,
+    *,
+    popularity: float,
+    num_recent: int,
+    time_span: int,
+    decay: float,
+) -> Neighbours:
+    """The `width` largest entries of each row of M; not under jit.
+
+    Args:
+      counts: weighted counts C of transitions up to `time_span` steps, one more step weighing
+        `decay` times as much.
+      width: W.
+      popularity: exponent that damps frequent items as targets.
+      num_recent: K.
+      time_span: F.
+      decay: above 0, at most 1.
+    """
+    matrix, scale_from, scale_to = normalised(counts, popularity)
+    matrix = matrix.tocoo()
+    row_M, item_M, weight_M, place_M = largest_of_rows(matrix.row, matrix.col, matrix.data, width)
+    item = np.zeros((counts.num_items, width), np.int32)
+    weight = np.zeros((counts.num_items, width), np.float32)
+    item[row_M, place_M] = item_M
+    weight[row_M, place_M] = weight_M
+    # From k back to f ahead (f = 0: the target) it is k + f + 1 steps.
+    steps = np.arange(num_recent)[:, None] + np.arange(time_span) + 1
+    step_weight = np.where(steps <= time_span, decay ** (steps - 1.0), 0)
+    scales = (array.astype(np.float32) for array in (scale_from, scale_to, step_weight))
+    return Neighbours(*map(jnp.asarray, (item, weight, *scales)))
+
+
+def _inverse_power(total_V: np.ndarray, exponent: float) -> np.ndarray:
+    return np.where(total_V > 0, np.where(total_V > 0, total_V, 1.0) ** -exponent, 0)
+
+
+def term_init(
+    weight: Float[Array, ""] | float, decay: Float[Array, ""] | float, num_recent: int
+) -> dict[str, Array]:
+    """Parameters: log of the weight of each recent item, newest first, `weight decay^k`."""
+    return {"log_weight": jnp.log(weight) + jnp.log(decay) * jnp.arange(num_recent)}
+
+
+def past_items(
+    item_T: Int[Array, "*B T"], segment_T: Int[Array, "*B T"], num_past: int
+) -> Int[Array, "*B T P"]:
+    """[..., T, P] the items up to each position of a history, newest first; -1 before the first."""
+    return jnp.stack([_shifted(item_T, segment_T, -back) for back in range(num_past)], -1)
+
+
+def future_items(
+    target_T: Int[Array, "*B T"], segment_T: Int[Array, "*B T"], num_future: int
+) -> Int[Array, "*B T F"]:
+    """[..., T, F] the target of each position, and the targets behind it; -1 after the last."""
+    return jnp.stack([_shifted(target_T, segment_T, ahead) for ahead in range(num_future)], -1)
+
+
+def _shifted(item_T: Array, segment_T: Array, by: int) -> Array:
+    """The item `by` positions ahead (negative: back) in the same history; -1 if there is none."""
+    # What is rolled over the end of a row is of another history, or of the same place.
+    other_T = jnp.roll(segment_T, -by, axis=-1)
+    place_T = jnp.arange(item_T.shape[-1]) + by
+    inside_T = (place_T >= 0) & (place_T < item_T.shape[-1])
+    same_T = (other_T == segment_T) & (segment_T >= 0) & inside_T
+    return jnp.where(same_T, jnp.roll(item_T, -by, axis=-1), -1)
+
+
+def transition_term(
+    params: Mapping[str, Array],
+    past_P: Int[Array, "*B P"],
+    near: Neighbours,
+    future_F: Int[Array, "*B F"] | None = None,
+) -> SparseLogits:
+    """[..., K W] the term of each position.
+
+    Items just consumed (`past_P`) score nothing: they are hardly ever the next.
+
+    In training the future of a position was counted in M, which would give the target away, and the
+    weights would grow without bound. So what this very history added to M is taken out again: of
+    its past by the rule above, of its future by subtracting its own count.
+
+    Args:
+      params: as `term_init` makes them, for K recent items.
+      past_P: [..., P] items up to the position, newest first, the first K of which are scored; -1:
+        none. All that this history itself may have put into their rows is among
+        P = K + the steps that count as a transition.
+      near: rows of M.
+      future_F: [..., F] items behind the position, the target first; -1: none. None: they were not
+        counted.
+    """
+    num_recent = params["log_weight"].shape[-1]
+    recent_K = jnp.maximum(past_P[..., :num_recent], 0)
+    item_KW, weight_KW = near.item[recent_K], near.weight[recent_K]
+    if future_F is not None:
+        own_KF = near.step_weight * near.scale_from[recent_K][..., None]
+        own_KF *= near.scale_to[jnp.maximum(future_F, 0)][..., None, :]
+        for place in range(future_F.shape[-1]):
+            is_own_KW = item_KW == future_F[..., None, None, place]
+            weight_KW = weight_KW - own_KF[..., place][..., None] * is_own_KW
+        # Rounding may leave less than nothing.
+        weight_KW = jnp.maximum(weight_KW, 0)
+    for place in range(past_P.shape[-1]):
+        weight_KW = jnp.where(item_KW == past_P[..., None, None, place], 0, weight_KW)
+    weight_K = jnp.exp(params["log_weight"]) * (past_P[..., :num_recent] >= 0)
+    shape = (*item_KW.shape[:-2], -1)
+    return SparseLogits(item_KW.reshape(shape), (weight_K[..., None] * weight_KW).reshape(shape))

@@ -1,0 +1,1 @@
+"""V-wide products and log-sum-exps, chosen by platform; nothing else knows of devices."""

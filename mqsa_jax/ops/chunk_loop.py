@@ -1,0 +1,166 @@
+"""Log-sum-exps of linear logits over chunks of rows, as a loop of XLA's.
+
+The gradients of a chunk are formed while its logits are still at hand: three matrix products in
+all, none repeated, and temporaries of one chunk.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from mqsa_jax.ops.precision import Precision, accumulator, product
+from mqsa_jax.ops.sparse_logits import SparseLogits
+
+CHUNK_ROWS = {"cpu": 256, "gpu": 4096, "tpu": 2048}
+"""Rows of a chunk at most, by backend: what fills the cores."""
+CHUNK_LOGITS = {"cpu": 2**23, "gpu": 2**26, "tpu": 2**25}
+"""Logits of a chunk at most, by backend: what fits near the cores."""
+FEWEST_ROWS = 64
+"""Rows of a chunk at least: every chunk adds to the table's whole gradient, [V, D]."""
+TAIL_PARTS = 4
+"""The rows behind the last full chunk are visited in chunks this many times smaller."""
+
+
+def chunk_rows(num_rows: int, num_items: int, backend: str | None = None) -> int:
+    """Rows whose logits are held at a time; a multiple of 8 unless all rows fit."""
+    backend = backend or jax.default_backend()
+    backend = backend if backend in CHUNK_ROWS else "gpu"
+    rows = max(CHUNK_LOGITS[backend] // num_items // 8 * 8, FEWEST_ROWS)
+    return min(CHUNK_ROWS[backend], rows, max(num_rows, 1))
+
+
+def tail_rows(chunk: int) -> int:
+    """Rows of the smaller chunks behind the last full one; the same for small chunks."""
+    return chunk // TAIL_PARTS // 8 * 8 if chunk >= FEWEST_ROWS else chunk
+
+
+def _chunk_logsumexp(
+    precision: Precision,
+    chunk_SCD: Array,
+    table_VD: Array,
+    zero_SC: Array,
+    sparse: SparseLogits | None,
+):
+    """Log-sum-exp [S, C, 1] of a chunk, exp(logit - top) [S, C, V] and its sum [S, C, 1]."""
+    logits_SCV = product("scd,vd->scv", chunk_SCD, table_VD, precision)
+    if sparse is not None:
+        logits_SCV = sparse.added_to(logits_SCV)
+    zero_SC1 = zero_SC[..., None]
+    top_SC1 = logits_SCV.max(-1, keepdims=True)
+    top_SC1 = jnp.where(zero_SC1, jnp.maximum(top_SC1, 0), top_SC1)
+    exp_SCV = jnp.exp(logits_SCV - top_SC1)
+    total_SC1 = exp_SCV.sum(-1, keepdims=True) + jnp.where(zero_SC1, jnp.exp(-top_SC1), 0)
+    return jnp.log(total_SC1) + top_SC1, exp_SCV, total_SC1
+
+
+def _for_each_chunk(visit: Callable, used: Array, num_rows: int, chunk: int, start: Any) -> Any:
+    """Folds `visit(begin, rows, carry)` over chunks of the first `used` rows, as many as it takes.
+
+    Full chunks first, then smaller ones, so that few rows are visited in vain.
+    """
+    tail = tail_rows(chunk)
+    full = 0
+    if tail < chunk <= num_rows:
+        full = used // chunk
+        start = jax.lax.fori_loop(
+            0, full, lambda index, carry: visit(index * chunk, chunk, carry), start
+        )
+    begin = full * chunk
+    return jax.lax.fori_loop(
+        0,
+        (used - begin + tail - 1) // tail,
+        lambda index, carry: visit(begin + index * tail, tail, carry),
+        start,
+    )
+
+
+def _rows(tree_SM: Any, begin: Array, rows: int) -> Any:
+    return jax.tree.map(
+        lambda leaf_SM: jax.lax.dynamic_slice_in_dim(leaf_SM, begin, rows, axis=1), tree_SM
+    )
+
+
+def logsumexps(
+    x_SMD: Array,
+    table_VD: Array,
+    zero_SM: Array,
+    sparse: SparseLogits | None,
+    used: Array,
+    *,
+    chunk: int,
+    precision: Precision,
+) -> Array:
+    """Log-sum-exps of the first `used` rows of each shard.
+
+    Args:
+      x_SMD: [S, M, D] rows.
+      table_VD: [V, D] one row a class.
+      zero_SM: bool [S, M], whether one more class takes part whose logit is always 0.
+      sparse: [S, M, K] what is added to few logits of each row; None: nothing.
+      used: int32, how many rows of a shard are visited, in whole tail chunks.
+      chunk: rows at a time; M leaves room for a tail chunk behind the rows that are used.
+      precision: of the matrix products.
+
+    Returns:
+      [S, M] log-sum-exps, in nats, float32 at least; meaningless behind the rows that are used.
+    """
+
+    def add_chunk(begin, rows, lse_SM):
+        x_SCD, zero_SC, few = _rows((x_SMD, zero_SM, sparse), begin, rows)
+        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC, few)
+        return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
+
+    start_SM = jnp.zeros(zero_SM.shape, accumulator(x_SMD, table_VD))
+    return _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start_SM)
+
+
+def logsumexps_with_gradients(
+    x_SMD: Array,
+    table_VD: Array,
+    weight_SM: Array,
+    zero_SM: Array,
+    sparse: SparseLogits | None,
+    used: Array,
+    *,
+    chunk: int,
+    precision: Precision,
+) -> tuple[Array, Array, Array, Array | None]:
+    """The same, and the gradients of their sum weighted by `weight_SM`.
+
+    Args:
+      weight_SM: [S, M] what each row counts; 0 behind the rows that are used.
+      x_SMD, table_VD, zero_SM, sparse, used, chunk, precision: as of `logsumexps`.
+
+    Returns:
+      [S, M] log-sum-exps; gradients by rows [S, M, D], by the table [V, D] and, if there are sparse
+      logits, by their values [S, M, K].
+    """
+
+    def add_chunk(begin, rows, carry):
+        lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = carry
+        put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
+        x_SCD, zero_SC, few = _rows((x_SMD, zero_SM, sparse), begin, rows)
+        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC, few)
+        # Rows are scaled beside the products, not the V logits of each between them.
+        scale_SC1 = _rows(weight_SM, begin, rows)[..., None] / total_SC1
+        dx_SCD = scale_SC1 * product("scv,vd->scd", exp_SCV, table_VD, precision)
+        dtable_SDV += product("scd,scv->sdv", scale_SC1 * x_SCD, exp_SCV, precision)
+        if few is not None:
+            chosen_SCK = jnp.take_along_axis(exp_SCV, few.item, axis=-1)
+            dvalue_SMK = put(dvalue_SMK, scale_SC1 * chosen_SCK)
+        return put(lse_SM, lse_SC1[..., 0]), put(dx_SMD, dx_SCD), dtable_SDV, dvalue_SMK
+
+    start = (
+        jnp.zeros_like(weight_SM),
+        jnp.zeros(x_SMD.shape, weight_SM.dtype),
+        jnp.zeros((x_SMD.shape[0], *table_VD.shape[::-1]), weight_SM.dtype),
+        None if sparse is None else jnp.zeros(sparse.value.shape, weight_SM.dtype),
+    )
+    lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = _for_each_chunk(
+        add_chunk, used, x_SMD.shape[1], chunk, start
+    )
+    return lse_SM, dx_SMD, dtable_SDV.sum(0).T, dvalue_SMK

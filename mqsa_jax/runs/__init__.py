@@ -1,0 +1,1 @@
+"""Files of runs: configuration, metrics, results and checkpoints."""

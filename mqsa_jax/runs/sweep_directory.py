@@ -1,0 +1,135 @@
+"""A sweep's folder: the base configuration, one table of results, and the group in training."""
+
+import csv
+import io
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mqsa_jax.config import Config, ModelConfig
+from mqsa_jax.errors import UserError
+from mqsa_jax.runs.run_directory import read_json, write_atomically, write_json
+from mqsa_jax.training.grid import VARYING, identity
+
+_OF_THE_RUN = {"data_dir", "run_dir", "resume", "devices", "parallel"}
+"""Flags on which no result depends."""
+
+
+class SweepDirectory:
+    """Paths and small files of one sweep."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).absolute()
+
+    @classmethod
+    def of(cls, config: Config, path: str | None) -> "SweepDirectory":
+        """`path`, or sweeps/DATASET; sweeps/DATASET-MODEL of another model than the first."""
+        model = "" if config.model.model == ModelConfig.model else f"-{config.model.model}"
+        return cls(path or Path("sweeps") / (Path(config.dataset).stem.lower() + model))
+
+    @property
+    def results(self) -> Path:
+        """The table, a row a member."""
+        return self.path / "results.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints of the group that trains."""
+        return self.path / "checkpoints"
+
+    @property
+    def _base(self) -> Path:
+        return self.path / "sweep.json"
+
+    def check_resumable(self, config: Config) -> None:
+        """Raises UserError if the folder holds another sweep, or anything else."""
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not self._base.exists():
+            raise UserError(
+                f"{self.path} is not empty and holds no sweep; choose another --sweep-dir"
+            )
+        there, here = read_json(self._base), _base(config)
+        if not isinstance(there, dict):
+            raise UserError(f"{self._base}: not a configuration; restore or delete it")
+        differing = [
+            f"{name} {there.get(name)} there, {here.get(name)} here"
+            for name in {**here, **there}
+            if there.get(name) != here.get(name) and name != "data_fingerprint"
+        ]
+        if differing:
+            raise UserError(
+                f"{self.path} holds a sweep of another base configuration "
+                f"({', '.join(differing)}); choose another --sweep-dir, or --no-resume to delete "
+                "that sweep"
+            )
+
+    def start(self, config: Config, fingerprint: str) -> None:
+        """Makes the folder and writes the base; raises UserError if the data are others."""
+        if self._base.exists():
+            if read_json(self._base).get("data_fingerprint") != fingerprint:
+                raise UserError(
+                    "the sweep was begun on other data (fingerprints differ); "
+                    "give it the same data, or choose another --sweep-dir"
+                )
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self._base, {**_base(config), "data_fingerprint": fingerprint})
+
+    def delete(self) -> None:
+        """Deletes a sweep's files, and nothing that mqsa-jax sweep did not write."""
+        if not self._base.exists():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise UserError(f"{self.path} holds no sweep to delete; choose another --sweep-dir")
+            return
+        self.delete_checkpoints()
+        for pattern in ("results.csv", "*.tmp", "sweep.json"):
+            for file in self.path.glob(pattern):
+                file.unlink()
+
+    def delete_checkpoints(self) -> None:
+        """Deletes those of the group."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.results.exists():
+            return []
+        try:
+            with open(self.results, newline="", encoding="utf-8") as file:
+                return list(csv.DictReader(file, strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise UserError(f"{self.results}: {error}; restore or delete it") from None
+
+    def done(self) -> set[tuple[float, ...]]:
+        """`identity` of the members that have a row. Raises UserError if a row is not ours."""
+        try:
+            return {identity(row) for row in self._rows()}
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{self.results}: not a table of mqsa-jax sweep; restore or delete it"
+            ) from None
+
+    def pending(self, configs: Iterable[Config]) -> list[Config]:
+        """The configurations without a row."""
+        done = self.done()
+        return [config for config in configs if identity(config.flat()) not in done]
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Appends rows to the table, all or none."""
+        table = [*self._rows(), *rows]
+        content = io.StringIO(newline="")
+        writer = csv.DictWriter(content, list(dict.fromkeys(name for row in table for name in row)))
+        writer.writeheader()
+        writer.writerows(table)
+        write_atomically(self.results, content.getvalue().encode())
+
+
+def flags(config: Config) -> dict[str, Any]:
+    """All that a result depends on, by flag."""
+    return {name: value for name, value in config.flat().items() if name not in _OF_THE_RUN}
+
+
+def _base(config: Config) -> dict[str, Any]:
+    """Flags that all members share."""
+    return {name: value for name, value in flags(config).items() if name not in VARYING}

@@ -1,0 +1,83 @@
+"""What each ingredient of a trained `mqsa-ted-plus` gives: its validation with one left out.
+
+What changes nothing in training can be left out afterwards: the average of the parameters, and the
+transition term, whose encoder trains alone. The epoch stays that of the whole recipe.
+"""
+
+import dataclasses
+from typing import Any
+
+from mqsa_jax.config import Config
+from mqsa_jax.errors import UserError
+from mqsa_jax.inference.evaluation import Protocol, summarise
+from mqsa_jax.models.encoder import Params
+from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.registry import MODELS
+from mqsa_jax.models.transition_term import term_init
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.grid import with_flags
+from mqsa_jax.training.state import TrainState
+
+
+def check_ingredients(config: Config) -> None:
+    """Raises UserError unless the run's term can be left out of it."""
+    counted = MODELS[config.model.model].counted
+    if counted or not config.term.term_items or config.term.term_dropout < 1:
+        raise UserError(
+            "--ingredients needs a run whose encoder trained alone beside a term: "
+            "--model mqsa-ted-plus with --term-dropout 1"
+        )
+
+
+def variants(config: Config) -> dict[str, dict[str, Any]]:
+    """By name, the flags in which each variant differs from the recipe; the recipe first."""
+    term = config.term
+    without_term, without_average = {"term_items": 0}, {"ema_decay": 0.0}
+    found = {
+        "the recipe": {},
+        "without the term": without_term,
+        "without the average": without_average,
+        "without both": without_term | without_average,
+        "term of the last item alone": {"term_items": 1},
+        "term of direct successors alone": {"term_span": 1},
+        "term that does not damp frequent items": {"term_popularity": 0.0},
+        "term that counts backwards too": {"term_symmetric": 0.5},
+        "half of the neighbours": {"term_neighbours": max(term.term_neighbours // 2, 1)},
+        "twice the neighbours": {"term_neighbours": 2 * term.term_neighbours},
+        "half of the weight": {"term_weight": term.term_weight / 2},
+        "twice the weight": {"term_weight": 2 * term.term_weight},
+    }
+    now = config.flat()
+    return {
+        name: flags
+        for name, flags in found.items()
+        if not flags or any(now[flag] != value for flag, value in flags.items())
+    }
+
+
+def leave_out(experiment: Experiment, state: TrainState) -> list[dict[str, Any]]:
+    """Validation metrics of each variant: its name, its flags, HR@K, NDCG@K and MRR.
+
+    Args:
+      experiment: of the whole recipe.
+      state: of its best epoch.
+    """
+    rows = []
+    for name, flags in variants(experiment.config).items():
+        other = dataclasses.replace(experiment, config=with_flags(experiment.config, **flags))
+        ranks = other.evaluator(Protocol("valid")).ranks(
+            _params(other, state), Hyperparameters.of(other.config)
+        )
+        rows.append({"name": name, "flags": flags, **summarise(ranks)})
+    return rows
+
+
+def _params(experiment: Experiment, state: TrainState) -> Params:
+    """The trained parameters, with those of the variant's term."""
+    params = state.evaluated if experiment.averaged else state.params
+    params = {name: leaf for name, leaf in params.items() if name != "transition_term"}
+    term = experiment.config.term
+    if term.term_items:
+        weights = term_init(term.term_weight, term.term_decay, term.term_items)
+        params["transition_term"] = weights
+    return params

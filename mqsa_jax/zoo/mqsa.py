@@ -1,5 +1,0 @@
-"""MQSA: both branches, without distillation (Zhu et al., WSDM 2024, arXiv 2311.01056)."""
-
-from mqsa_jax.zoo.spec import ModelSpec
-
-spec = ModelSpec("both branches, without distillation", fixed={"lambda_kd": 0.0})

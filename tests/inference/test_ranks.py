@@ -1,0 +1,99 @@
+"""The rank of each user's target, counted."""
+
+import jax
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mqsa_jax.inference.ranks import scores, target_ranks, top_items
+from tests import oracle
+
+B, V, D, M = 4, 10, 2, 16
+
+ranks = jax.jit(lambda user_BD, item_VD, *rest: target_ranks(scores(user_BD, item_VD), *rest))
+
+
+def pairs(seen_of_user):
+    """The sets of items as M pairs, with padding whose row is B or above."""
+    user = np.arange(B, B + M, dtype=np.int32)
+    item = np.full(M, 3, np.int32)
+    flat = [(row, each) for row, items in enumerate(seen_of_user) for each in sorted(items)]
+    assert len(flat) <= M
+    for place, (row, each) in enumerate(flat):
+        user[place], item[place] = row, each
+    return user, item
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    target=st.lists(st.integers(0, V - 1), min_size=B, max_size=B),
+    seen=st.lists(st.sets(st.integers(0, V - 1), max_size=4), min_size=B, max_size=B),
+)
+def test_agrees_with_the_oracle(seed, target, seen):
+    rng = np.random.default_rng(seed)
+    # Small whole numbers: products are exact and ties are frequent.
+    user = rng.integers(-2, 3, (B, D)).astype(np.float32)
+    item = rng.integers(-2, 3, (V, D)).astype(np.float32)
+    actual = ranks(user, item, np.array(target, np.int32), *pairs(seen))
+    score = user @ item.T
+    expected = [oracle.rank(score[row], target[row], seen[row]) for row in range(B)]
+    assert actual.tolist() == expected
+
+
+SCORES = np.array([5, 4, 4, 3, 3, 3, 2, 1, 0, -1], np.float32)
+
+
+def rank_of(target, seen=()):
+    """The rank among `SCORES`."""
+    user = np.tile(np.array([1, 0], np.float32), (B, 1))
+    item = np.stack([SCORES, np.ones(V, np.float32)], axis=1)
+    seen_of_user = [set(seen), set(), set(), set()]
+    targets = np.full(B, target, np.int32)
+    return float(ranks(user, item, targets, *pairs(seen_of_user))[0])
+
+
+def test_visible_examples():
+    assert rank_of(0) == 1
+    assert rank_of(1) == 1 + 1 + 1 / 2
+    assert rank_of(3) == 1 + 3 + 2 / 2
+    assert rank_of(9) == V
+
+
+def test_seen_items_leave_the_ranking():
+    assert rank_of(3, seen=[0]) == 1 + 2 + 2 / 2
+    assert rank_of(3, seen=[0, 1, 2]) == 1 + 2 / 2
+    assert rank_of(3, seen=[4]) == 1 + 3 + 1 / 2
+    assert rank_of(3, seen=[6, 7, 8]) == 1 + 3 + 2 / 2
+
+
+def test_a_target_seen_before_is_behind_all_that_are_ranked():
+    assert rank_of(0, seen=[0]) == V
+    assert rank_of(3, seen=[3, 0]) == V - 1
+    assert rank_of(9, seen=[0, 1, 2, 9]) == V - 3
+
+
+def test_a_score_that_is_no_number_gives_no_rank():
+    rng = np.random.default_rng(0)
+    user = rng.normal(size=(B, D)).astype(np.float32)
+    item = rng.normal(size=(V, D)).astype(np.float32)
+    target, nothing = np.zeros(B, np.int32), pairs([set()] * B)
+    clean = ranks(user, item, target, *nothing)
+    broken = user.copy()
+    broken[1] = np.nan
+    actual = np.asarray(ranks(broken, item, target, *nothing))
+    assert np.isnan(actual).tolist() == [False, True, False, False]
+    np.testing.assert_array_equal(actual[[0, 2, 3]], clean[np.array([0, 2, 3])])
+    broken_item = item.copy()
+    broken_item[7] = np.nan
+    assert np.isnan(ranks(user, broken_item, target, *nothing)).all()
+    # Also where the only such score belongs to an item that is not ranked, the target among them.
+    for seen in ({7}, {0, 7}):
+        assert np.isnan(ranks(user, broken_item, target, *pairs([seen] * B))).all()
+
+
+def test_top_items_leave_out_what_was_seen():
+    score = np.tile(SCORES, (B, 1))
+    best = jax.jit(top_items, static_argnums=3)(score, *pairs([{0, 2}, set(), {9}, set()]), 3)
+    # Ties, here of 3 and 4, go to the smaller index.
+    assert best.tolist() == [[1, 3, 4], [0, 1, 2], [0, 1, 2], [0, 1, 2]]

@@ -1,0 +1,126 @@
+"""HR@K, NDCG@K and reciprocal rank of one relevant item a user."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mqsa_jax.losses.metrics import hit_rate, ndcg, reciprocal_rank
+from tests import oracle
+
+METRICS = {
+    "hit_rate": lambda rank, **keywords: hit_rate(rank, 5, **keywords),
+    "ndcg": lambda rank, **keywords: ndcg(rank, 5, **keywords),
+    "reciprocal_rank": reciprocal_rank,
+}
+ORACLE = {
+    "hit_rate": lambda rank: oracle.hit_rate(rank, 5),
+    "ndcg": lambda rank: oracle.ndcg(rank, 5),
+    "reciprocal_rank": oracle.reciprocal_rank,
+}
+JITTED = {name: jax.jit(metric, static_argnames="reduce_fn") for name, metric in METRICS.items()}
+RANK = np.array([1.0, 2.0, 3.0, 5.0, 5.5, 6.0, 700.0, 4.5], np.float32)
+"""Halves are ties: 5.5 is no hit at 5, 4.5 is one."""
+EACH = {
+    "hit_rate": [1, 1, 1, 1, 0, 0, 0, 1],
+    "ndcg": [1, 1 / np.log2(3), 1 / 2, 1 / np.log2(6), 0, 0, 0, 1 / np.log2(5.5)],
+    "reciprocal_rank": [1, 1 / 2, 1 / 3, 1 / 5, 1 / 5.5, 1 / 6, 1 / 700, 1 / 4.5],
+}
+
+every_metric = pytest.mark.parametrize("name", METRICS)
+
+
+@every_metric
+def test_values_of_users(name):
+    np.testing.assert_allclose(JITTED[name](RANK, reduce_fn=None), EACH[name], rtol=1e-6)
+
+
+@every_metric
+def test_mean_and_sum(name):
+    np.testing.assert_allclose(JITTED[name](RANK), sum(EACH[name]) / 8, rtol=1e-6)
+    np.testing.assert_allclose(JITTED[name](RANK, reduce_fn=jnp.sum), sum(EACH[name]), rtol=1e-6)
+
+
+@every_metric
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(doubled=st.lists(st.integers(2, 30), min_size=8, max_size=8))
+def test_agrees_with_the_oracle(name, doubled):
+    rank = np.array(doubled, np.float32) / 2
+    np.testing.assert_allclose(JITTED[name](rank), ORACLE[name](rank), rtol=1e-5)
+
+
+@every_metric
+@pytest.mark.parametrize("keywords", [{}, {"reduce_fn": None}, {"where": RANK != 2}])
+def test_ranks_on_the_host_stay_there(name, keywords):
+    value = METRICS[name](RANK, **keywords)
+    assert isinstance(value, np.ndarray)
+    np.testing.assert_allclose(value, METRICS[name](jnp.asarray(RANK), **keywords), rtol=1e-6)
+
+
+@every_metric
+def test_only_some_users_count(name):
+    where = np.array([1, 0, 1, 0, 1, 0, 0, 0], bool)
+    kept = np.where(where, EACH[name], 0)
+    np.testing.assert_allclose(JITTED[name](RANK, where=where), kept.sum() / 3, rtol=1e-6)
+    total = JITTED[name](RANK, where=where, reduce_fn=jnp.sum)
+    np.testing.assert_allclose(total, kept.sum(), rtol=1e-6)
+    each = JITTED[name](RANK, where=where, reduce_fn=None)
+    np.testing.assert_allclose(each, kept, rtol=1e-6)
+
+
+@every_metric
+def test_the_rank_of_a_user_who_does_not_count_may_be_nan(name):
+    where = np.array([1, 0, 1, 0, 1, 0, 0, 0], bool)
+    unknown = np.where(where, RANK, np.float32(np.nan))
+    np.testing.assert_array_equal(
+        JITTED[name](unknown, where=where), JITTED[name](RANK, where=where)
+    )
+
+
+@every_metric
+@pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum])
+def test_nobody_counts(name, reduce_fn):
+    nobody = np.zeros(8, bool)
+    metric = JITTED[name]
+    value, slope = jax.value_and_grad(lambda rank: metric(rank, where=nobody, reduce_fn=reduce_fn))(
+        RANK
+    )
+    assert value == 0
+    assert not np.asarray(slope).any()
+
+
+@every_metric
+def test_gradients_are_finite(name):
+    slope = jax.grad(JITTED[name])(RANK)
+    assert np.isfinite(slope).all()
+
+
+def test_gradient_of_the_reciprocal_rank():
+    np.testing.assert_allclose(
+        jax.grad(JITTED["reciprocal_rank"])(RANK), -1 / (8 * RANK**2), rtol=1e-5
+    )
+
+
+@every_metric
+def test_more_axes_are_one_set_of_users(name):
+    np.testing.assert_allclose(JITTED[name](RANK.reshape(2, 4)), sum(EACH[name]) / 8, rtol=1e-6)
+
+
+@every_metric
+def test_vmap_and_pmap_agree(name):
+    ranks = RANK.reshape(8, 1) + np.arange(3, dtype=np.float32)
+    mapped = jax.jit(jax.vmap(METRICS[name]))(ranks)
+    on_devices = jax.pmap(METRICS[name])(ranks)
+    expected = np.array([ORACLE[name](rank) for rank in ranks], np.float32)
+    chex.assert_trees_all_close(mapped, on_devices, expected, rtol=1e-5)
+
+
+def test_a_cut_off_is_inclusive():
+    for k in (1, 2, 20):
+        assert hit_rate(jnp.array([float(k)]), k) == 1
+        assert hit_rate(jnp.array([k + 0.5]), k) == 0
+        np.testing.assert_allclose(ndcg(jnp.array([float(k)]), k), 1 / np.log2(1 + k), rtol=1e-6)
+        assert ndcg(jnp.array([k + 0.5]), k) == 0

@@ -1,0 +1,122 @@
+"""The transition teacher's soft labels."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
+from tests import oracle
+
+V, M = 7, 30
+
+
+@jax.jit
+def probabilities(counts, tau):
+    return teacher_probabilities(transition_teacher(counts, tau))
+
+
+def random_counts(rng, density=0.4):
+    """Dense counts [V, V] with at least one row empty, and the same with M entries of capacity."""
+    dense = rng.poisson(3, (V, V)) * (rng.random((V, V)) < density)
+    dense[rng.integers(V)] = 0
+    row, successor = np.nonzero(dense)
+    row, successor = row[:M], successor[:M]
+    kept = np.zeros((V, V))
+    kept[row, successor] = dense[row, successor]
+    padding = (0, M - row.size)
+    counts = TransitionCounts(
+        row_start=jnp.asarray(np.searchsorted(row, np.arange(V + 1)), jnp.int32),
+        successor=jnp.asarray(np.pad(successor, padding), jnp.int32),
+        count=jnp.asarray(np.pad(kept[row, successor], padding), jnp.float32),
+    )
+    return kept, counts
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 2**32 - 1), tau=st.sampled_from([0.005, 0.05, 0.1, 1.0, 20.0]))
+def test_agrees_with_the_oracle(seed, tau):
+    dense, counts = random_counts(np.random.default_rng(seed))
+    teacher_VV = np.asarray(probabilities(counts, tau))
+    np.testing.assert_allclose(teacher_VV.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(teacher_VV, oracle.teacher_probabilities(dense, tau), atol=1e-6)
+
+
+def test_visible_example():
+    counts = TransitionCounts(
+        jnp.array([0, 2, 2, 2]), jnp.array([0, 1, 0]), jnp.array([2.0, 4.0, 0.0])
+    )
+    # Row 0: weights 1/2, 1, 0 at tau = 1/2: e, e^2, 1 over their sum; the other rows are uniform.
+    total = np.e + np.e**2 + 1
+    teacher = jax.jit(transition_teacher)(counts, 0.5)
+    np.testing.assert_allclose(teacher.base, [1 / total, 1 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(
+        teacher.bump, [(np.e - 1) / total, (np.e**2 - 1) / total, 0], rtol=1e-6
+    )
+    expected = [[np.e / total, np.e**2 / total, 1 / total], [1 / 3] * 3, [1 / 3] * 3]
+    np.testing.assert_allclose(teacher_probabilities(teacher), expected, rtol=1e-6)
+
+
+def test_the_teacher_has_the_sparsity_of_the_counts(rng):
+    _, counts = random_counts(rng)
+    teacher = jax.jit(transition_teacher)(counts, 0.1)
+    np.testing.assert_array_equal(teacher.row_start, counts.row_start)
+    np.testing.assert_array_equal(teacher.successor, counts.successor)
+    assert teacher.bump.shape == counts.count.shape
+    used = int(counts.row_start[-1])
+    assert (teacher.bump[:used] > 0).all()
+    assert not teacher.bump[used:].any()
+
+
+def test_rows_without_transitions_are_uniform(rng):
+    dense, counts = random_counts(rng)
+    empty = ~dense.any(-1)
+    assert empty.any()
+    np.testing.assert_allclose(probabilities(counts, 0.005)[empty], 1 / V, rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0, 4])
+def test_no_transitions_at_all(length):
+    counts = TransitionCounts(jnp.zeros(4, int), jnp.zeros(length, int), jnp.zeros(length))
+    np.testing.assert_allclose(probabilities(counts, 0.1), np.full((3, 3), 1 / 3), rtol=1e-6)
+
+
+def test_a_tiny_temperature_leaves_the_most_frequent(rng):
+    dense, counts = random_counts(rng)
+    teacher_VV = np.asarray(probabilities(counts, 0.005))
+    peak = dense == dense.max(-1, keepdims=True)
+    # The second weight is at most 1 - 1/max: exp(-200 / max) of the first.
+    expected = peak / peak.sum(-1, keepdims=True)
+    np.testing.assert_allclose(teacher_VV, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.005, 0.1, 2.0])
+def test_gradient_by_the_temperature(rng, tau):
+    dense, counts = random_counts(rng)
+    direction = rng.normal(size=(V, V))
+    slope = jax.jit(jax.grad(lambda tau: (probabilities(counts, tau) * direction).sum()))(tau)
+    step = 1e-6 * tau
+    high, low = (oracle.teacher_probabilities(dense, tau + sign * step) for sign in (1, -1))
+    expected = ((high - low) * direction).sum() / (2 * step)
+    assert np.isfinite(slope)
+    np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_some_rows_alone(rng):
+    _, counts = random_counts(rng)
+    teacher = jax.jit(transition_teacher)(counts, 0.1)
+    rows = teacher_probabilities(teacher, jnp.array([5, 0, 5]))
+    np.testing.assert_array_equal(rows, teacher_probabilities(teacher)[np.array([5, 0, 5])])
+
+
+def test_vmap_and_pmap_agree(rng):
+    _, counts = random_counts(rng)
+    tau = jnp.linspace(0.05, 1.0, 8)
+    expected = jnp.stack([probabilities(counts, each) for each in tau])
+    mapped = jax.jit(jax.vmap(probabilities, in_axes=(None, 0)))(counts, tau)
+    on_devices = jax.pmap(probabilities, in_axes=(None, 0))(counts, tau)
+    chex.assert_trees_all_close(mapped, on_devices, expected, atol=1e-6)

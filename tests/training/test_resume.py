@@ -1,0 +1,344 @@
+"""Through the command line: a run that is stopped and continued ends exactly as if it never was.
+
+Every run here is the same one, so that all share one compiled program. Its data teach that the held
+out items are the least likely, so that the first epoch is the best one, whatever is drawn.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from mqsa_jax.commands.train import train_main
+from mqsa_jax.training import loop
+
+TRAIN = str(Path(__file__).parents[2] / "train.py")
+EPOCHS = 4
+BEST = 1
+STEPS = 4  # an epoch: 60 users in batches of 16
+SETTINGS = {"dim": 8, "max-len": 8, "batch-size": 16, "lr": 0.002, "devices": 1}
+FLAGS = ["--dataset=histories.txt", *(f"--{name}={value}" for name, value in SETTINGS.items())]
+
+
+def write_histories(path: Path, seed: int = 0):
+    """60 users, each with 2 to 9 of the items 1 to 25 and then two of the items 26 to 30."""
+    rng = np.random.default_rng(seed)
+    lines = []
+    for user in range(1, 61):
+        trained, held_out = rng.integers(1, 26, rng.integers(2, 10)), rng.integers(26, 31, 2)
+        lines.append(" ".join(map(str, [user, *trained, *held_out])) + "\n")
+    path.write_text("".join(lines))
+
+
+def arguments(run: Path, epochs: int, *more: str) -> list[str]:
+    return [*FLAGS, "--run-dir", str(run), "--epochs", str(epochs), *more]
+
+
+def train(run: Path, epochs: int = EPOCHS, *more: str):
+    assert train_main(arguments(run, epochs, *more)) == 0
+
+
+def process(run: Path, epochs: int = EPOCHS) -> subprocess.Popen:
+    """A process of its own, which shares the compiled programs."""
+    cache = jax.config.jax_compilation_cache_dir
+    return subprocess.Popen(
+        [sys.executable, TRAIN, *arguments(run, epochs)],
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": cache},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def refused(capsys, run: Path, epochs: int = EPOCHS, *more: str) -> str:
+    """The one line on stderr of a command that fails and changes nothing."""
+    before = tree(run)
+    assert train_main(arguments(run, epochs, *more)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("train.py: error: ") and message.count("\n") == 1, message
+    assert tree(run) == before
+    return message
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    """Names and contents of all files at or below a path."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {str(file): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    """The working directory: a folder with the data."""
+    folder = tmp_path_factory.mktemp("resume")
+    write_histories(folder / "histories.txt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(home) -> Path:
+    """The run as it should be; not to be changed."""
+    train(home / "uninterrupted")
+    return home / "uninterrupted"
+
+
+@pytest.fixture
+def run(uninterrupted, tmp_path) -> Path:
+    """A copy of it to do harm to."""
+    return Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+
+
+def lines(run: Path) -> list[dict]:
+    """`metrics.jsonl`, without the time that epochs took."""
+    parsed = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in parsed]
+
+
+def result(run: Path) -> dict:
+    """`test_metrics.json`, without the command and the machine that it comes from."""
+    values = json.loads((run / "test_metrics.json").read_text())
+    return {name: value for name, value in values.items() if name != "provenance"}
+
+
+def epochs_kept(run: Path) -> list[int]:
+    return sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+
+
+def bits(run: Path, epoch: int) -> dict[str, tuple]:
+    """Every array of a checkpoint's state (parameters, moments, step), down to the last bit."""
+    path = run / "checkpoints" / str(epoch) / "state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        stored = checkpointer.metadata(path).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        state = checkpointer.restore(path, ocp.args.PyTreeRestore(restore_args=as_numpy))
+    return {
+        jax.tree_util.keystr(keys): (leaf.dtype, leaf.shape, leaf.tobytes())
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def ranks(run: Path) -> dict[str, bytes]:
+    with np.load(run / "ranks.npz", allow_pickle=False) as arrays:
+        return {name: array.tobytes() for name, array in arrays.items()}
+
+
+def assert_same(run: Path, expected: Path):
+    """Whether a run ended as another one did: configuration, metrics, ranks and every array."""
+    configs = [json.loads((path / "config.json").read_text()) for path in (run, expected)]
+    assert configs[0] | {"run_dir": None} == configs[1] | {"run_dir": None}
+    assert lines(run) == lines(expected)
+    assert result(run) == result(expected)
+    assert ranks(run) == ranks(expected)
+    assert epochs_kept(run) == epochs_kept(expected)
+    for epoch in epochs_kept(expected):
+        assert bits(run, epoch) == bits(expected, epoch), epoch
+
+
+def test_the_run_is_what_the_other_tests_take_it_for(uninterrupted):
+    ndcg = [line["valid_NDCG@20"] for line in lines(uninterrupted)]
+    assert len(ndcg) == EPOCHS and max(ndcg) == ndcg[BEST - 1]
+    assert epochs_kept(uninterrupted) == [BEST, 3, 4]
+    assert result(uninterrupted)["epoch"] == BEST
+    last, before = bits(uninterrupted, 4), bits(uninterrupted, 3)
+    changed = {name for name in last if last[name] != before[name]}
+    for part in ("['params']['item_embedding']", "['opt_state']['mu']", "['opt_state']['nu']"):
+        assert any(name.startswith(part) for name in changed), part
+    assert "['step']" in changed
+
+
+def test_stopped_after_2_epochs_and_continued_by_another_process(uninterrupted, tmp_path):
+    train(tmp_path, 2)
+    assert len(lines(tmp_path)) == 2
+    with process(tmp_path) as other:
+        out, err = other.communicate()
+    assert (other.returncode, err) == (0, "")
+    assert [line.split()[1] for line in out.splitlines() if "loss" in line] == ["3/4", "4/4"]
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_stopped_after_1_and_after_3_epochs(uninterrupted, tmp_path):
+    for epochs in (1, 3, 4):
+        train(tmp_path, epochs)
+        assert len(lines(tmp_path)) == epochs
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_killed_in_mid_training(uninterrupted, tmp_path):
+    with process(tmp_path) as victim:
+        for line in victim.stdout:
+            if line.startswith("epoch 2/4"):
+                victim.kill()
+                break
+    assert victim.returncode == -signal.SIGKILL
+    assert not (tmp_path / "test_metrics.json").exists()
+    train(tmp_path)
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_killed_before_the_first_checkpoint(uninterrupted, tmp_path):
+    shutil.copy(uninterrupted / "config.json", tmp_path)
+    (tmp_path / "metrics.jsonl").touch()
+    train(tmp_path)
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_killed_while_the_last_checkpoint_was_written(run, uninterrupted):
+    for name in ("manifest.json", "commit_success.txt", "state/_METADATA"):
+        (run / "checkpoints" / "4" / name).unlink(missing_ok=True)
+    (run / "metrics.jsonl").write_text("{")
+    (run / "config.json.tmp").write_text("{")
+    (run / "test_metrics.json").unlink()
+    (run / "ranks.npz").unlink()
+    train(run)
+    (run / "config.json.tmp").unlink(missing_ok=True)
+    assert_same(run, uninterrupted)
+
+
+def test_stopped_for_want_of_patience_and_continued_with_more(uninterrupted, tmp_path):
+    train(tmp_path, EPOCHS, "--patience", "1")
+    assert len(lines(tmp_path)) == BEST + 1
+    assert result(tmp_path)["epoch"] == BEST
+    train(tmp_path)
+    assert_same(tmp_path, uninterrupted)
+
+
+def test_a_finished_run_is_only_evaluated_again(run, uninterrupted, capsys):
+    before = tree(run)
+    (run / "test_metrics.json").unlink()
+    (run / "ranks.npz").unlink()
+    train(run)
+    assert "loss" not in capsys.readouterr().out
+    assert_same(run, uninterrupted)
+    after = tree(run)
+    assert after.keys() == before.keys()
+    changed = {Path(name).name for name in after if after[name] != before[name]}
+    assert changed <= {"config.json", "test_metrics.json", "ranks.npz"}
+
+
+def test_another_configuration_is_refused_by_its_keys(run, capsys):
+    message = refused(capsys, run, 9, "--lr", "0.5", "--window", "2", "--patience", "7")
+    assert "lr 0.002 there, 0.5 here" in message and "window 3 there, 2 here" in message
+    assert not any(word in message for word in ("epochs", "patience", "dim"))
+    assert str(run) in message and "--no-resume" in message
+
+
+def test_other_data_under_the_same_path_are_refused(run, tmp_path, monkeypatch, capsys):
+    write_histories(tmp_path / "histories.txt", seed=1)
+    monkeypatch.chdir(tmp_path)
+    assert "other data" in refused(capsys, run, 9)
+
+
+def test_a_damaged_best_checkpoint_is_refused(run, capsys):
+    (run / "checkpoints" / str(BEST) / "manifest.json").write_text("{}")
+    message = refused(capsys, run)
+    assert f"best epoch, {BEST}," in message and "--no-resume" in message
+
+
+def test_no_resume_starts_afresh(run, tmp_path, capsys):
+    (run / "notes.txt").write_text("mine")
+    (run / "valid_metrics.json").write_text("{}")
+    train(run, 1, "--lr", "0.003", "--no-resume")
+    train(tmp_path / "fresh", 1, "--lr", "0.003", "--no-resume")
+    assert_same(run, tmp_path / "fresh")
+    names = {path.name for path in run.iterdir()}
+    assert names == {path.name for path in (tmp_path / "fresh").iterdir()} | {"notes.txt"}
+    assert len(list((run / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--no-resume"])
+def test_a_folder_that_holds_no_run_is_refused(tmp_path, capsys, flag):
+    (tmp_path / "thesis.tex").write_text("mine")
+    message = refused(capsys, tmp_path, EPOCHS, flag)
+    assert str(tmp_path) in message and "--run-dir" in message
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--no-resume"])
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, capsys, flag):
+    (tmp_path / "file").write_text("mine")
+    assert str(tmp_path / "file") in refused(capsys, tmp_path / "file", EPOCHS, flag)
+    assert str(tmp_path / "file") in refused(capsys, tmp_path / "file" / "run", EPOCHS, flag)
+
+
+@pytest.mark.parametrize("patience", [2, 20])
+def test_an_epoch_starts_before_the_last_one_is_read_and_none_in_vain(
+    tmp_path, monkeypatch, patience
+):
+    """The first epoch is the best, so that a patience of 2 ends training after the third."""
+    seen = []
+    compile_epoch, read = loop.compile_epoch, loop._epoch_line
+
+    def compile_told(*args):
+        program = compile_epoch(*args)
+        return lambda *inputs: (seen.append("start"), program(*inputs))[1]
+
+    monkeypatch.setattr(loop, "compile_epoch", compile_told)
+    monkeypatch.setattr(loop, "_epoch_line", lambda epoch: (seen.append("read"), read(epoch))[1])
+    train(tmp_path, EPOCHS, f"--patience={patience}")
+    # Epoch 3 may be the last of a patience of 2: whether a fourth comes is only known then.
+    epochs = {2: 3, 20: EPOCHS}[patience]
+    assert seen == ["start"] + ["start", "read"] * (epochs - 1) + ["read"]
+
+
+def test_seconds_go_from_the_end_of_one_epoch_to_that_of_the_next(tmp_path, monkeypatch):
+    """On a clock of its own: reading an epoch's losses takes 10 s, its validation's 100 s."""
+    clock = [0.0]
+
+    def taking(seconds, function):
+        def told(*inputs):
+            clock[0] += seconds
+            return function(*inputs)
+
+        return told
+
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(loop, "_epoch_line", taking(10, loop._epoch_line))
+    monkeypatch.setattr(loop, "_validation_line", taking(100, loop._validation_line))
+    train(tmp_path, 3)
+    written = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["seconds"] for line in written] == [10, 110, 110]
+
+
+def with_nan(state):
+    embedding = state.params["item_embedding"] * np.float32(np.nan)
+    return state.replace(params={**state.params, "item_embedding": embedding})
+
+
+@pytest.mark.parametrize("place", ["before the steps", "after the steps"])
+def test_not_a_number_stops_training_and_leaves_the_last_checkpoint(
+    uninterrupted, tmp_path, monkeypatch, capsys, place
+):
+    """In epoch 3: in its first loss, or only in the scores of its validation."""
+    compile_epoch = loop.compile_epoch
+
+    def compile_poisoned(*args):
+        program = compile_epoch(*args)
+
+        def poisoned(state, *rest):
+            epoch = int(state.step) // STEPS + 1
+            if epoch == 3 and place == "before the steps":
+                state = with_nan(state)
+            state, losses = program(state, *rest)
+            return (with_nan(state) if epoch == 3 else state), losses
+
+        return poisoned
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "compile_epoch", compile_poisoned)
+        assert train_main(arguments(tmp_path, EPOCHS)) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("train.py: error: ") and message.count("\n") == 1, message
+    step = 2 * STEPS + 1 if place == "before the steps" else 3 * STEPS
+    assert f"step {step}" in message
+    assert epochs_kept(tmp_path) == [1, 2]
+    assert len(lines(tmp_path)) == 2
+    train(tmp_path)
+    assert_same(tmp_path, uninterrupted)
