@@ -80,7 +80,7 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
         "seconds_least": min(times),
         "packing": packing,
         "validation": statistics.median(
-            seconds(lambda: evaluator.ranks(state.params, state.hyper), 3)
+            seconds(lambda: evaluator.ranks(state.params, state.hparams), 3)
         ),
         "positions": float(sum(stack.num_positions.sum() for stack in stacks)),
         "peak_mib": peak_memory(lambda: run_epoch(state)) / 2**20,
@@ -112,47 +112,47 @@ def dense_batch(experiment: Experiment) -> tuple[Sequences, np.ndarray]:
     return Sequences(item, position, segment), target
 
 
-def dense_objective(params, inputs, target, teacher_VV, key, *, experiment, hyper):
+def dense_objective(params, inputs, target, teacher_VV, key, *, experiment, hparams):
     """The combined objective with whole logits at all T positions and dense soft labels."""
     encoder_key, student_key = jax.random.split(key)
     user_BTD = apply(
         experiment.encoder,
         params,
         inputs,
-        window=hyper.window,
-        alpha=hyper.alpha,
-        dropout=hyper.dropout,
+        window=hparams.window,
+        alpha=hparams.alpha,
+        dropout=hparams.dropout,
         key=encoder_key,
     )
     item_VD = params["item_embedding"]
-    where_BT = inputs.segment >= 0
+    where_BT = inputs.segment_ids >= 0
     logits_BTV = user_BTD @ item_VD.T
     padding_BT1 = jnp.zeros_like(logits_BTV[..., :1])
     log_p_BTV = jax.nn.log_softmax(jnp.concatenate([logits_BTV, padding_BT1], axis=-1))
     loss_rec_BT = -jnp.take_along_axis(log_p_BTV, target[..., None], axis=-1)[..., 0]
     student_BTD = experiment.encoder.dim**0.5 * item_VD[inputs.item]
-    keep_BTD = jax.random.bernoulli(student_key, 1 - hyper.dropout, student_BTD.shape)
-    student_BTD *= keep_BTD / (1 - hyper.dropout)
-    log_q_BTV = jax.nn.log_softmax(student_BTD @ item_VD.T / hyper.tau)
+    keep_BTD = jax.random.bernoulli(student_key, 1 - hparams.dropout, student_BTD.shape)
+    student_BTD *= keep_BTD / (1 - hparams.dropout)
+    log_q_BTV = jax.nn.log_softmax(student_BTD @ item_VD.T / hparams.tau)
     loss_kd_BT = -(teacher_VV[inputs.item] * log_q_BTV).sum(-1)
     squares = sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(params))
-    loss_BT = loss_rec_BT + hyper.lambda_kd * loss_kd_BT
-    return loss_BT.mean(where=where_BT) + hyper.l2 / 2 * squares
+    loss_BT = loss_rec_BT + hparams.lambda_kd * loss_kd_BT
+    return loss_BT.mean(where=where_BT) + hparams.l2 / 2 * squares
 
 
 def dense_epoch(experiment: Experiment, steps: int) -> dict[str, float]:
     """Seconds of an epoch of the dense baseline, from those of a step."""
     state = experiment.initial_state()
-    teacher = transition_teacher(experiment.transition_counts(), state.hyper.tau)
+    teacher = transition_teacher(experiment.transition_counts(), state.hparams.tau)
     teacher_VV = jax.jit(teacher_probabilities)(teacher)
     inputs, target = jax.device_put(dense_batch(experiment))
-    objective = partial(dense_objective, experiment=experiment, hyper=state.hyper)
+    objective = partial(dense_objective, experiment=experiment, hparams=state.hparams)
 
     @jax.jit
     def step(state: TrainState, key, teacher_VV):
         gradient = jax.grad(objective)(state.params, inputs, target, teacher_VV, key)
         direction, opt_state = adam(state.step).update(gradient, state.opt_state)
-        params = jax.tree.map(lambda p, d: p - state.hyper.lr * d, state.params, direction)
+        params = jax.tree.map(lambda p, d: p - state.hparams.lr * d, state.params, direction)
         return state.replace(params=params, opt_state=opt_state, step=state.step + 1)
 
     def run_step():

@@ -66,7 +66,7 @@ def own_result(experiment: Experiment) -> dict[str, Any]:
         epoch_seconds.append(time.perf_counter() - began)
     # Neither peer leaves seen items out of the ranking here.
     evaluator = experiment.evaluator(Protocol("valid", "none"))
-    evaluation = seconds(lambda: evaluator.ranks(state.params, state.hyper), 2)
+    evaluation = seconds(lambda: evaluator.ranks(state.params, state.hparams), 2)
     return {
         "epoch_seconds": epoch_seconds[1:],  # the first compiles
         "evaluation_seconds": statistics.median(evaluation),
@@ -85,7 +85,7 @@ def training_lengths(experiment: Experiment) -> np.ndarray:
 def peer_histories(experiment: Experiment) -> list[list[int]]:
     """Each user's items that this project trains on, then the validation and the test item."""
     histories = experiment.histories
-    begin = splits.window(histories, "train", experiment.config.model.max_len).begin
+    begin = splits.recent(histories, "train", experiment.config.model.max_len).begin
     bounds = zip(begin, histories.offsets[1:], strict=True)
     return [histories.items[first:end].tolist() for first, end in bounds]
 

@@ -1,10 +1,10 @@
-"""Seconds of a member's epoch in a population of P, beside those of a run of its own.
+"""Seconds of a trial's epoch in a population of P, beside those of a run of its own.
 
 python -m benchmarks.population [--dataset toys] [--data-dir DIR]
 
-An epoch is one of training and its validation, as in `train.py` and `mqsa-jax sweep`, the packing on the
-host aside; the members differ in their seeds. Runs and populations take turns, and the median of
-the rounds counts, so that a machine that is busy for a while does not favour either.
+An epoch is one of training and its validation, the packing on the host aside; the trials differ in
+their seeds. Runs and populations take turns, and the median of the rounds counts, so that a machine
+that is busy for a while does not favour either.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
 from mqsa_jax.training.population import (
-    MemberBatches,
+    TrialBatches,
     compile_population,
     initial_population,
-    member_keys,
+    trial_keys,
 )
 from mqsa_jax.training.state import run_key
 
@@ -58,22 +58,22 @@ def separate_epoch(experiment: Experiment) -> Callable[[], Any]:
         state = start
         for batches in stacks:
             state, _ = program(state, batches, key, relations)
-        return state, evaluator.start(state.params, state.hyper)
+        return state, evaluator.start(state.params, state.hparams)
 
     return run_epoch
 
 
 def population_epoch(experiment: Experiment, size: int) -> Callable[[], Any]:
-    """The same of `size` members in one program."""
+    """The same of `size` trials in one program."""
     relations, layout = experiment.relations(), experiment.layout
     configs = [with_flags(experiment.config, seed=seed) for seed in range(1, size + 1)]
-    source = MemberBatches.of(
+    source = TrialBatches.of(
         experiment.batch_source(relations.counts), [config.training.seed for config in configs]
     )
     stacks = list(source.epoch(0, STEPS_PER_PROGRAM))
     programs = compile_population(experiment.encoder, layout)
     start = initial_population(configs, programs, layout).state
-    key_P = member_keys(configs, layout)
+    key_P = trial_keys(configs, layout)
     data = build_evaluation_set(
         experiment.histories,
         Protocol("valid"),
@@ -87,7 +87,7 @@ def population_epoch(experiment: Experiment, size: int) -> Callable[[], Any]:
         state = start
         for batches in stacks:
             state, _ = programs.epoch(state, layout.shard(batches, axis=0), key_P, relations)
-        return state, programs.ranks(state.params, state.hyper, data, relations)
+        return state, programs.ranks(state.params, state.hparams, data, relations)
 
     return run_epoch
 
@@ -108,7 +108,7 @@ def main(options: Options) -> None:
     rows = [
         {
             "program": f"population of {size}" if size else "separate run",
-            "seconds_a_member": statistics.median(seconds),
+            "seconds_a_trial": statistics.median(seconds),
             "seconds_least": min(seconds),
             "times_separate": statistics.median(seconds) / alone,
             "first_call": first[size],

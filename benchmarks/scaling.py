@@ -26,7 +26,7 @@ from mqsa_jax.data.batches import Batch
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.encoder import Encoder, Sequences
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.state import init_state, run_key
 from mqsa_jax.training.step import train_step
@@ -100,8 +100,8 @@ def synthetic_batch(sizes: Sizes, row_start: np.ndarray, rng: np.random.Generato
     shape = (1, -(-sizes.positions // length), length)
     history = min(HISTORY_LENGTH, length - 1)
     row_N, column_N = np.divmod(np.arange(sizes.positions), length)
-    segment_N = row_N * -(-length // history) + column_N // history
-    position_N = length - np.bincount(segment_N)[segment_N] + column_N % history
+    segment_ids_N = row_N * -(-length // history) + column_N // history
+    position_N = length - np.bincount(segment_ids_N)[segment_ids_N] + column_N % history
     item_N, target_N = rng.integers(sizes.items, size=(2, sizes.positions))
     distinct_U, count_U = np.unique(item_N, return_counts=True)
 
@@ -111,7 +111,7 @@ def synthetic_batch(sizes: Sizes, row_start: np.ndarray, rng: np.random.Generato
         return out
 
     return Batch(
-        inputs=Sequences(rows(item_N), rows(position_N), rows(segment_N, -1)),
+        inputs=Sequences(rows(item_N), rows(position_N), rows(segment_ids_N, -1)),
         target=rows(target_N),
         distinct_item=distinct_U.astype(np.int32)[None],
         distinct_count=count_U.astype(np.float32)[None],
@@ -132,9 +132,9 @@ def measure_step(sizes: Sizes, repeats: int) -> dict[str, Any]:
     counts = synthetic_counts(sizes, rng)
     batch = jax.device_put(synthetic_batch(sizes, counts.row_start, rng))
     encoder = Encoder(sizes.items, sizes.dim, sizes.max_len, num_blocks=1, num_heads=1)
-    hyper = Hyperparameters.of(Config())
-    state = jax.jit(init_state, static_argnums=0)(encoder, hyper, 0)
-    teacher = jax.jit(transition_teacher)(jax.tree.map(jnp.asarray, counts), hyper.tau)
+    hparams = HParams.of(Config())
+    state = jax.jit(init_state, static_argnums=0)(encoder, hparams, 0)
+    teacher = jax.jit(transition_teacher)(jax.tree.map(jnp.asarray, counts), hparams.tau)
     step = jax.jit(
         lambda state, batch, key, teacher: train_step(
             state, batch, key, encoder=encoder, teacher=teacher

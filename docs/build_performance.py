@@ -178,7 +178,7 @@ def population() -> str:
         [
             "## Populations",
             made_by(result),
-            "Seconds of an epoch and its validation a member, on the embedded data; the first call "
+            "Seconds of an epoch and its validation a trial, on the embedded data; the first call "
             "compiles. Where one run fills the cores, many in one program share its start-up, and "
             "take as long otherwise, or longer.",
             table(result["rows"]),

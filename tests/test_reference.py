@@ -32,7 +32,7 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.transitions import count_transitions
 from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.encoder import apply
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.training.state import init_state, make_encoder
 from mqsa_jax.training.step import objective, train_step
 
@@ -155,7 +155,7 @@ def one_batch(histories: Histories, counts, max_len: int):
 
 def unpacked(values_SRT, batch, user_of_segment, fill):
     """[users, T] aligned right, from packed rows [S, R, T]."""
-    segment = np.asarray(batch.inputs.segment)
+    segment = np.asarray(batch.inputs.segment_ids)
     out = np.full((len(user_of_segment), segment.shape[-1]), fill)
     real = segment >= 0
     place = (user_of_segment[segment[real]], np.asarray(batch.inputs.position)[real])
@@ -172,16 +172,16 @@ def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
     config, num_items = configuration(reference, len(rows))
     max_len = config.model.max_len
     histories = with_held_out_items(rows, num_items)
-    segment_N, source_N = splits.window(histories, "train", max_len).flat_index()
+    segment_ids_N, source_N = splits.recent(histories, "train", max_len).flat_index()
     counts = jax.jit(count_transitions, static_argnums=2)(
-        jnp.asarray(histories.items[source_N]), jnp.asarray(segment_N, jnp.int32), num_items
+        jnp.asarray(histories.items[source_N]), jnp.asarray(segment_ids_N, jnp.int32), num_items
     ).trimmed()
     batch, user_of_segment = one_batch(histories, counts, max_len)
-    rows_used = (np.asarray(batch.inputs.segment) >= 0).any(-1).sum()
+    rows_used = (np.asarray(batch.inputs.segment_ids) >= 0).any(-1).sum()
     assert rows_used < len(rows), "rows must take several histories for packing to be tested"
 
-    encoder, hyper = make_encoder(config, num_items), Hyperparameters.of(config)
-    state = jax.jit(lambda: init_state(encoder, hyper, seed=0))()
+    encoder, hparams = make_encoder(config, num_items), HParams.of(config)
+    state = jax.jit(lambda: init_state(encoder, hparams, seed=0))()
     params = parameters(reference)
     assert jax.tree.structure(params) == jax.tree.structure(state.params)
     state = state.replace(params=params)
@@ -191,20 +191,20 @@ def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
     @jax.jit
     def step(state):
         """A training step, and with it the gradient and the scores before it."""
-        fixed = {"encoder": encoder, "teacher": transition_teacher(counts, state.hyper.tau)}
+        fixed = {"encoder": encoder, "teacher": transition_teacher(counts, state.hparams.tau)}
         step_key = jax.random.fold_in(key, state.step)
         _, gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.params, batch, step_key, hyper=state.hyper, **fixed
+            state.params, batch, step_key, hparams=state.hparams, **fixed
         )
-        window, alpha = state.hyper.window, state.hyper.alpha
+        window, alpha = state.hparams.window, state.hparams.alpha
         user_SRTD = apply(encoder, state.params, batch.inputs, window=window, alpha=alpha)
         score_SRTV = user_SRTD @ state.params["item_embedding"].T
         return *train_step(state, batch, key, **fixed), gradient, score_SRTV
 
     state, losses, gradient, score_SRTV = step(state)
-    newest = (np.asarray(batch.inputs.segment) >= 0) & (batch.inputs.position == max_len - 1)
+    newest = (np.asarray(batch.inputs.segment_ids) >= 0) & (batch.inputs.position == max_len - 1)
     score_UV = np.empty((len(rows), num_items))
-    score_UV[user_of_segment[np.asarray(batch.inputs.segment)[newest]]] = score_SRTV[newest]
+    score_UV[user_of_segment[np.asarray(batch.inputs.segment_ids)[newest]]] = score_SRTV[newest]
     loss_of_steps = [losses.loss]
     for _ in range(4):
         state, later, _, _ = step(state)

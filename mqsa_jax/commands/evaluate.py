@@ -22,7 +22,7 @@ class EvalConfig:
     """Left out of the ranking, target too: all items consumed before, the last max_len, or none."""
     top: int = 0
     """Also writes this many best items of each user to recommendations.npz; 0: none."""
-    ingredients: bool = False
+    ablation: bool = False
     """Also writes the validation metrics without each ingredient of mqsa-ted-plus."""
     data_dir: str | None = None
     """Folder of the data files (default: as in training)."""
@@ -42,7 +42,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.inference.evaluation import Protocol
     from mqsa_jax.runs.run_directory import RunDirectory
-    from mqsa_jax.training.ablation import check_ingredients, leave_out
+    from mqsa_jax.training.ablation import check_ablation, leave_out
     from mqsa_jax.training.counted import counted_top_items, evaluate_counted
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import restore_best
@@ -55,8 +55,8 @@ def _evaluate(arguments: Sequence[str]) -> None:
     run = dataclasses.replace(config.run, data_dir=data_dir, devices=options.devices)
     config = dataclasses.replace(config, run=run)
     config.validate()
-    if options.ingredients:
-        check_ingredients(config)
+    if options.ablation:
+        check_ablation(config)
     experiment = Experiment.load(config)
     protocol = Protocol(options.split, options.exclude_seen)
     if options.top > experiment.histories.num_items:
@@ -67,9 +67,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
     else:
         state, epoch = restore_best(experiment, run_dir)
         result = experiment.evaluate(state, epoch, protocol, run_dir)
-        best = partial(experiment.evaluator(protocol).top_items, state.evaluated, state.hyper)
-        if options.ingredients:
-            run_dir.write_ingredients(leave_out(experiment, state))
+        best = partial(experiment.evaluator(protocol).top_items, state.eval_params, state.hparams)
+        if options.ablation:
+            run_dir.write_ablation(leave_out(experiment, state))
     if options.top:
         run_dir.write_recommendations(protocol.name, experiment.histories, best(options.top))
     print_result(config.dataset, result, run_dir.path)

@@ -52,7 +52,7 @@ def _sweep(arguments: Sequence[str]) -> None:
     if base.dataset.lower() in dataset_names():
         base = dataclasses.replace(base, dataset=base.dataset.lower())
     check_dataset(base.dataset)
-    configs = _members(base, options, texts)
+    configs = _trials(base, options, texts)
     sweep_dir = SweepDirectory.of(base, options.sweep_dir)
     if base.run.resume:
         sweep_dir.check_resumable(base)
@@ -89,12 +89,12 @@ def _without_lists(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]
     return plain, texts
 
 
-def _members(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[Config]:
-    """All members. Raises UserError if a value is out of range, or fits train.py alone."""
+def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[Config]:
+    """All trials. Raises UserError if a value is out of range, or fits train.py alone."""
     if base.run.run_dir is not None:
         raise UserError("--run-dir is of train.py; choose the folder of a sweep by --sweep-dir")
     if base.run.parallel != "jit":
-        raise UserError("--parallel is of train.py; a sweep spreads its members over the devices")
+        raise UserError("--parallel is of train.py; a sweep spreads its trials over the devices")
     if MODELS[base.model.model].counted:
         raise UserError(f"--model {base.model.model} is not trained: there is nothing to sweep")
     if options.population is not None and options.population < 1:

@@ -145,23 +145,23 @@ class _Draft:
         end = np.where(users < 0, slices.begin, slices.end)
         rows = pack(splits.Slices(slices.begin, end), slot, source.max_len)
         num_items = source.histories.num_items
-        group_N = rows.place // rows.segment[0].size
+        group_N = rows.place // rows.segment_ids[0].size
         key_N = group_N * num_items + source.histories.items[rows.source]
         key_D, count_D = np.unique(key_N, return_counts=True)
         return cls(source, steps, rows, key_D // num_items, key_D % num_items, count_D)
 
     def needed(self) -> Capacity:
-        groups = len(self.rows.segment)
+        groups = len(self.rows.segment_ids)
         bumps = np.bincount(self.group_D, self.source.num_successors[self.item_D], groups)
         distinct = np.bincount(self.group_D, minlength=groups)
         return Capacity(
-            self.rows.segment.shape[1], int(distinct.max(initial=1)), int(bumps.max(initial=1))
+            self.rows.segment_ids.shape[1], int(distinct.max(initial=1)), int(bumps.max(initial=1))
         )
 
     def batch(self, capacity: Capacity) -> Batch:
         """Lays the steps out at the given sizes, [steps, S, ...]."""
         items = self.source.histories.items
-        groups = len(self.rows.segment)
+        groups = len(self.rows.segment_ids)
 
         def rows(values: np.ndarray, fill: int) -> np.ndarray:
             spare = ((0, 0), (0, capacity.rows - values.shape[1]), (0, 0))
@@ -175,14 +175,14 @@ class _Draft:
         inputs = Sequences(
             item=rows(self.rows.scatter(items[self.rows.source]), 0),
             position=rows(self.rows.position, 0),
-            segment=rows(self.rows.segment, -1),
+            segment_ids=rows(self.rows.segment_ids, -1),
         )
         return Batch(
             inputs=inputs,
             target=rows(self.rows.scatter(items[self.rows.source + 1]), 0),
             distinct_item=self._by_step(distinct_item),
             distinct_count=self._by_step(distinct_count),
-            num_positions=(inputs.segment >= 0).sum((1, 2, 3)).astype(np.float32),
+            num_positions=(inputs.segment_ids >= 0).sum((1, 2, 3)).astype(np.float32),
             max_bumps=capacity.bumps,
         )
 

@@ -27,14 +27,14 @@ class PackedRows:
     """[N] index of its item in the flat item array."""
     position: np.ndarray
     """[G, R, T] int32, T - 1 for the newest item of a history; 0 at padding."""
-    segment: np.ndarray
+    segment_ids: np.ndarray
     """[G, R, T] int32 segment number; -1 at padding."""
 
     def scatter(self, value_N: np.ndarray) -> np.ndarray:
         """[G, R, T] int32 with a value at each packed position, 0 at padding."""
-        out = np.zeros(self.segment.size, np.int32)
+        out = np.zeros(self.segment_ids.size, np.int32)
         out[self.place] = value_N
-        return out.reshape(self.segment.shape)
+        return out.reshape(self.segment_ids.shape)
 
 
 def best_fit(length_GB: np.ndarray, row_length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -72,13 +72,13 @@ def best_fit(length_GB: np.ndarray, row_length: int) -> tuple[np.ndarray, np.nda
 
 
 def pack(
-    slices_GB: Slices, segment_GB: np.ndarray, row_length: int, num_rows: int | None = None
+    slices_GB: Slices, segment_ids_GB: np.ndarray, row_length: int, num_rows: int | None = None
 ) -> PackedRows:
     """Packs the histories of each group into rows.
 
     Args:
       slices_GB: [G, B] slices of the flat item array, each at most `row_length` long.
-      segment_GB: [G, B] segment number of each history.
+      segment_ids_GB: [G, B] segment number of each history.
       row_length: T.
       num_rows: R at least; more are made if they are needed.
     """
@@ -93,7 +93,7 @@ def pack(
     place_N = row_N * row_length + column_GB.ravel()[owner_N] + offset_N
     position, segment = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
     position.ravel()[place_N] = row_length - length_GB.ravel()[owner_N] + offset_N
-    segment.ravel()[place_N] = segment_GB.ravel()[owner_N]
+    segment.ravel()[place_N] = segment_ids_GB.ravel()[owner_N]
     return PackedRows(row_GB, column_GB, place_N, source_N, position, segment)
 
 

@@ -212,8 +212,8 @@ def _reason(error: OSError | ValueError) -> str:
 def _unknown(name: str) -> UserError:
     """Return the error for a name that stands for no data set, with the nearest names."""
     names = dataset_names()
-    near = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    close = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
     return UserError(
         f"unknown data set {name!r}; {hint}use one of: {', '.join(names)}, or the path of a file"
     )

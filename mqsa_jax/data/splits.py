@@ -40,7 +40,7 @@ _HELD_OUT = {"train": 2, "valid": 2, "test": 1}
 """Items at the end of a history that a split's input must not see."""
 
 
-def window(histories: Histories, split: Split, max_len: int) -> Slices:
+def recent(histories: Histories, split: Split, max_len: int) -> Slices:
     """The last `max_len` items that the model may read for a split.
 
     For training these are inputs and targets together: all but the newest are input, all but the
@@ -52,7 +52,7 @@ def window(histories: Histories, split: Split, max_len: int) -> Slices:
 
 def training_inputs(histories: Histories, max_len: int) -> Slices:
     """Inputs of training; the target of the item at index n is the item at n + 1."""
-    kept = window(histories, "train", max_len)
+    kept = recent(histories, "train", max_len)
     return Slices(kept.begin, np.maximum(kept.end - 1, kept.begin))
 
 
@@ -75,10 +75,10 @@ def seen(
         return Slices(end, end)
     if policy == "history":
         return Slices(histories.offsets[:-1], end)
-    return Slices(window(histories, "train", max_len).begin, end)
+    return Slices(recent(histories, "train", max_len).begin, end)
 
 
 def item_counts(histories: Histories, max_len: int) -> np.ndarray:
     """[V] int64 occurrences of each item among the last `max_len` training items of all users."""
-    _, source_N = window(histories, "train", max_len).flat_index()
+    _, source_N = recent(histories, "train", max_len).flat_index()
     return np.bincount(histories.items[source_N], minlength=histories.num_items)

@@ -57,7 +57,7 @@ class TransitionCounts:
 
 def count_transitions(
     item_N: Int[Array, " N"],
-    segment_N: Int[Array, " N"],
+    segment_ids_N: Int[Array, " N"],
     num_items: int,
     *,
     time_span: int = 1,
@@ -74,7 +74,7 @@ def count_transitions(
 
     Args:
       item_N: [N] int32 item index 0..V-1, histories one after the other, each oldest first.
-      segment_N: [N] int32 number of the history; negative at padding.
+      segment_ids_N: [N] int32 number of the history; negative at padding.
       num_items: V; static.
       time_span: steps ahead that count, at least 1; static.
       decay: weight of one more step, above 0 and at most 1; may be traced.
@@ -92,7 +92,7 @@ def count_transitions(
       >>> counts.to_scipy().todense().tolist()
       [[0.0, 2.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     """
-    from_P, to_P, *weight_P = _pairs(item_N, segment_N, num_items, time_span, decay, symmetric)
+    from_P, to_P, *weight_P = _pairs(item_N, segment_ids_N, num_items, time_span, decay, symmetric)
     capacity = from_P.shape[0] if capacity is None else capacity
     from_P, to_P, *weight_P = jax.lax.sort((from_P, to_P, *weight_P), num_keys=2)
     changed_P = (from_P[1:] != from_P[:-1]) | (to_P[1:] != to_P[:-1])
@@ -114,11 +114,11 @@ def _is(value: Array | float, number: int) -> bool:
     return isinstance(value, int | float) and value == number
 
 
-def _pairs(item_N: Array, segment_N: Array, num_items: int, time_span: int, decay, symmetric):
+def _pairs(item_N: Array, segment_ids_N: Array, num_items: int, time_span: int, decay, symmetric):
     """All (i, j) up to `time_span` apart, and weights if any is not 1; i = V: does not count."""
     from_items, to_items, weights = [], [], []
     for step in range(1, min(time_span, item_N.shape[0] - 1) + 1):
-        same = (segment_N[step:] == segment_N[:-step]) & (segment_N[step:] >= 0)
+        same = (segment_ids_N[step:] == segment_ids_N[:-step]) & (segment_ids_N[step:] >= 0)
         weight = decay ** (step - 1)
         directions = [(item_N[:-step], item_N[step:], weight)]
         if not _is(symmetric, 0):
@@ -157,14 +157,14 @@ def training_transitions(histories: Histories, max_len: int, **options: float) -
       max_len: items of a history that count.
       options: `time_span`, `decay`, `symmetric`, `popularity` of `count_transitions`.
     """
-    segment_N, source_N = splits.window(histories, "train", max_len).flat_index()
+    segment_ids_N, source_N = splits.recent(histories, "train", max_len).flat_index()
     # No two items of a history are further apart.
     options["time_span"] = min(options.get("time_span", 1), max_len - 1)
     # All options are static, so that those that are off cost nothing.
     count = jax.jit(count_transitions, static_argnums=2, static_argnames=tuple(options))
     return count(
         jnp.asarray(histories.items[source_N]),
-        jnp.asarray(segment_N.astype(np.int32)),
+        jnp.asarray(segment_ids_N.astype(np.int32)),
         histories.num_items,
         **options,
     ).trimmed()

@@ -19,7 +19,7 @@ from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.ranks import scores, target_ranks, top_items
 from mqsa_jax.losses import metrics
 from mqsa_jax.models.encoder import Encoder, Params, Sequences, apply
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import ItemRelations, item_vectors
 from mqsa_jax.models.transition_term import past_items, transition_term
 from mqsa_jax.ops.chunk_loop import chunk_rows
@@ -73,7 +73,7 @@ def build_evaluation_set(
     users_GB = _user_groups(histories, num_shards, num_models)
     real_GB = users_GB >= 0
     groups, size = users_GB.shape
-    inputs = splits.window(histories, protocol.split, max_len)[users_GB]
+    inputs = splits.recent(histories, protocol.split, max_len)[users_GB]
     inputs = splits.Slices(np.where(real_GB, inputs.begin, inputs.end), inputs.end)
     slot_GB = np.broadcast_to(np.arange(size), users_GB.shape)
     rows = pack(inputs, slot_GB, max_len)
@@ -102,7 +102,7 @@ def _user_groups(histories: Histories, num_shards: int, num_models: int) -> np.n
 
 
 def by_user(result_CSB: Shaped[np.ndarray, "C S B *K"], num_users: int) -> np.ndarray:
-    """[U, ...] what `visit_users` gives, in the order of the histories."""
+    """[U, ...] what `map_user_scores` gives, in the order of the histories."""
     chunks, shards, size, *shape = result_CSB.shape
     result_GB = result_CSB.reshape(chunks * shards, size, *shape)
     return result_GB.swapaxes(0, 1).reshape(-1, *shape)[:num_users]
@@ -110,7 +110,7 @@ def by_user(result_CSB: Shaped[np.ndarray, "C S B *K"], num_users: int) -> np.nd
 
 def _sequences(rows: PackedRows, histories: Histories, by_chunk) -> Sequences:
     item = rows.scatter(histories.items[rows.source])
-    return Sequences(by_chunk(item), by_chunk(rows.position), by_chunk(rows.segment))
+    return Sequences(by_chunk(item), by_chunk(rows.position), by_chunk(rows.segment_ids))
 
 
 def _seen_pairs(
@@ -133,48 +133,48 @@ def _seen_pairs(
     return seen_user, seen_item
 
 
-Visit = Callable[[Array, Array, Array, Array], Array]
+ScoreFn = Callable[[Array, Array, Array, Array], Array]
 """Scores [B, V], target [B], seen users [M] and items [M] of a chunk to a result [B, ...]."""
 
 
-def visit_users(
+def map_user_scores(
     params: Params,
-    hyper: Hyperparameters,
+    hparams: HParams,
     data: EvaluationSet,
     relations: ItemRelations | None = None,
     *,
     encoder: Encoder,
-    visit: Visit = target_ranks,
+    score_fn: ScoreFn = target_ranks,
 ) -> Shaped[Array, "C S B *K"]:
-    """[C, S, B] rank of each user's target, or what else `visit` makes of the scores.
+    """[C, S, B] rank of each user's target, or what else `score_fn` makes of the scores.
 
     A pure function, a scan over chunks: all scores [U, V] are never kept. See `by_user`.
     """
     item_VD = item_vectors(encoder, params, relations)
 
-    def visit_chunk(_, chunk: EvaluationSet):
+    def map_chunk(_, chunk: EvaluationSet):
         user_SRTD = apply(
             encoder,
             params,
             chunk.inputs,
-            window=hyper.window,
-            alpha=hyper.alpha,
+            window=hparams.window,
+            alpha=hparams.alpha,
             item_VD=item_VD,
         )
         term = None
         if encoder.num_recent:
             inputs = chunk.inputs
-            num_past = encoder.num_recent + relations.near.step_weight.shape[-1]
-            past_SRTP = past_items(inputs.item, inputs.segment, num_past)
+            num_past = encoder.num_recent + relations.neighbours.step_weight.shape[-1]
+            past_SRTP = past_items(inputs.item, inputs.segment_ids, num_past)
             past_SBP = _at_last(past_SRTP, chunk.last)
-            term = transition_term(params["transition_term"], past_SBP, relations.near)
+            term = transition_term(params["transition_term"], past_SBP, relations.neighbours)
         score_SBV = jax.vmap(scores, in_axes=(0, None, 0))(
             _at_last(user_SRTD, chunk.last), item_VD, term
         )
-        results = jax.vmap(visit)(score_SBV, chunk.target, chunk.seen_user, chunk.seen_item)
+        results = jax.vmap(score_fn)(score_SBV, chunk.target, chunk.seen_user, chunk.seen_item)
         return None, results
 
-    return jax.lax.scan(visit_chunk, None, data)[1]
+    return jax.lax.scan(map_chunk, None, data)[1]
 
 
 def _at_last(leaf_SRTK: Array, last_SB: Int[Array, "S B"]) -> Array:
@@ -199,14 +199,14 @@ class Evaluator:
         self._data = layout.shard(data, axis=1)
         self._relations = relations
         self._program = jax.jit(
-            partial(visit_users, encoder=encoder),
-            static_argnames="visit",
+            partial(map_user_scores, encoder=encoder),
+            static_argnames="score_fn",
             out_shardings=layout.replicated,
         )
 
-    def start(self, params: Params, hyper: Hyperparameters) -> Float[Array, "C S B"]:
+    def start(self, params: Params, hparams: HParams) -> Float[Array, "C S B"]:
         """Starts ranking and does not wait: an array for `finish`, on the devices."""
-        return self._program(params, hyper, self._data, self._relations)
+        return self._program(params, hparams, self._data, self._relations)
 
     def finish(self, rank_CSB: Float[Array, "C S B"]) -> np.ndarray:
         """[U] float32 rank of every user's target, in the order of the histories; waits for it.
@@ -216,19 +216,19 @@ class Evaluator:
         """
         return checked_ranks(rank_CSB, self._num_users)
 
-    def ranks(self, params: Params, hyper: Hyperparameters) -> np.ndarray:
+    def ranks(self, params: Params, hparams: HParams) -> np.ndarray:
         """`start` and `finish` in one."""
-        return self.finish(self.start(params, hyper))
+        return self.finish(self.start(params, hparams))
 
-    def top_items(self, params: Params, hyper: Hyperparameters, k: int) -> np.ndarray:
+    def top_items(self, params: Params, hparams: HParams, k: int) -> np.ndarray:
         """[U, k] int32 items that each user scores highest, best first, without those seen."""
-        best = self._program(params, hyper, self._data, self._relations, visit=top_visit(k))
+        best = self._program(params, hparams, self._data, self._relations, score_fn=top_items_fn(k))
         return by_user(np.asarray(best), self._num_users)
 
 
 @functools.cache
-def top_visit(k: int) -> Visit:
-    """A visit that tells each user's k best items; the same one for equal k."""
+def top_items_fn(k: int) -> ScoreFn:
+    """A score function that gives each user's k best items; the same one for equal k."""
     return lambda score, target, user, item: top_items(score, user, item, k)
 
 

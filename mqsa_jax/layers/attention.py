@@ -55,7 +55,7 @@ def l_query_attention(
     window: Int[Array, ""] | int,
     *,
     num_heads: int = 1,
-    segment_T: Int[Array, "*B T"] | None = None,
+    segment_ids_T: Int[Array, "*B T"] | None = None,
     drop: Callable[[Array], Array] = lambda attention_HTT: attention_HTT,
     precision: Precision = "float32",
 ) -> Float[Array, "*B T D"]:
@@ -71,7 +71,7 @@ def l_query_attention(
       x_TD: [..., T, D] vectors, oldest first.
       window: L, at least 1; may be traced. 1 is ordinary causal self-attention.
       num_heads: H, a divisor of D; heads split the last axis in order.
-      segment_T: [..., T] history of each position, negative at padding; None: one history a row.
+      segment_ids_T: [..., T] history of each position, negative at padding; None: one a row.
       drop: applied to the attention weights [..., H, T, T]; a dropout, say.
       precision: of the matrix products.
 
@@ -87,16 +87,16 @@ def l_query_attention(
     dim = x_TD.shape[-1]
     if dim % num_heads:
         raise ValueError(f"num_heads {num_heads} does not divide D = {dim}")
-    if segment_T is None:
-        segment_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
+    if segment_ids_T is None:
+        segment_ids_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
     split = (*x_TD.shape[:-1], num_heads, dim // num_heads)
-    q_TD = layer_norm(params["query_norm"], windowed_mean(x_TD, window, segment_T))
+    q_TD = layer_norm(params["query_norm"], windowed_mean(x_TD, window, segment_ids_T))
     query_THd = dense(params["query"], q_TD, precision).reshape(split)
     key_THd = dense(params["key"], x_TD, precision).reshape(split)
     value_THd = dense(params["value"], x_TD, precision).reshape(split)
     logits_HTT = product("...qhd,...khd->...hqk", query_THd, key_THd, precision)
     logits_HTT /= (dim // num_heads) ** 0.5
-    mask_1TT = causal_mask(segment_T)[..., None, :, :]
+    mask_1TT = causal_mask(segment_ids_T)[..., None, :, :]
     attention_HTT = drop(_softmax(jnp.where(mask_1TT, logits_HTT, -jnp.inf)))
     mixed_THd = product("...hqk,...khd->...qhd", attention_HTT, value_THd, precision)
     return mixed_THd.reshape(x_TD.shape) + q_TD

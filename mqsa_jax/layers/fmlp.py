@@ -16,7 +16,7 @@ FREQUENCY_STDDEV = 0.02
 def causal_filter(
     kernel_TD: Float[Array, "T D"],
     x_TD: Float[Array, "*B T D"],
-    segment_T: Int[Array, "*B T"],
+    segment_ids_T: Int[Array, "*B T"],
     precision: Precision = "float32",
 ) -> Float[Array, "*B T D"]:
     r"""Causal linear convolution over positions, channel by channel, within each history:
@@ -31,7 +31,7 @@ def causal_filter(
     Args:
       kernel_TD: [T, D] filter, lag 0 first.
       x_TD: [..., T, D] vectors, oldest first; 0 at padding.
-      segment_T: [..., T] history of each position, each contiguous.
+      segment_ids_T: [..., T] history of each position, each contiguous.
       precision: of the matrix products.
 
     Returns:
@@ -39,8 +39,8 @@ def causal_filter(
 
     Example:
       >>> kernel_TD = jnp.array([[1.0], [0.5], [0.25]])
-      >>> x_TD, segment_T = jnp.array([[4.0], [8.0], [2.0]]), jnp.array([0, 0, 1])
-      >>> causal_filter(kernel_TD, x_TD, segment_T).ravel().tolist()  # 8 + 4 / 2 = 10
+      >>> x_TD, segment_ids_T = jnp.array([[4.0], [8.0], [2.0]]), jnp.array([0, 0, 1])
+      >>> causal_filter(kernel_TD, x_TD, segment_ids_T).ravel().tolist()  # 8 + 4 / 2 = 10
       [4.0, 10.0, 2.0]
     """
     length, dim = x_TD.shape[-2:]
@@ -49,19 +49,19 @@ def causal_filter(
     # Channels first, since products are batched over them; then rows, then positions.
     x_DRT = jnp.moveaxis(x_TD.reshape(-1, length, dim), -1, 0)
     x_DRT = jnp.pad(x_DRT, ((0, 0), (0, 0), fill))
-    segment_RT = jnp.pad(segment_T.reshape(-1, length), ((0, 0), fill), constant_values=-1)
+    segment_ids_RT = jnp.pad(segment_ids_T.reshape(-1, length), ((0, 0), fill), constant_values=-1)
     kernel_TD = jnp.pad(kernel_TD, (fill, (0, 0)))
     y_DRT = kernel_TD[0][:, None, None] * x_DRT
     while half := half // 2:
-        y_DRT += _across_halves(kernel_TD, x_DRT, segment_RT, half, precision)
+        y_DRT += _across_halves(kernel_TD, x_DRT, segment_ids_RT, half, precision)
     return jnp.moveaxis(y_DRT[..., :length], 0, -1).reshape(x_TD.shape)
 
 
-def _across_halves(kernel_TD, x_DRT, segment_RT, half, precision):
+def _across_halves(kernel_TD, x_DRT, segment_ids_RT, half, precision):
     """What comes from left halves to right ones, [D, R, T]; pieces P of a row have two halves."""
     x_DRP2S = x_DRT.reshape(*x_DRT.shape[:2], -1, 2, half)
-    segment_RP2S = segment_RT.reshape(x_DRP2S.shape[1:])
-    crosses_RP2S = segment_RP2S == segment_RP2S[..., :1, -1:]
+    segment_ids_RP2S = segment_ids_RT.reshape(x_DRP2S.shape[1:])
+    crosses_RP2S = segment_ids_RP2S == segment_ids_RP2S[..., :1, -1:]
     place = jnp.arange(half)
     kernel_TSD = kernel_TD[half + place[:, None] - place]
     x_DRPS = jnp.where(crosses_RP2S[..., 0, :], x_DRP2S[..., 0, :], 0)
@@ -79,7 +79,7 @@ class FilterBlock(nn.Module):
     def __call__(
         self,
         x_TD: Float[Array, "*B T D"],
-        segment_T: Int[Array, "*B T"],
+        segment_ids_T: Int[Array, "*B T"],
         masks: Mapping[str, Array] | None,
     ) -> Float[Array, "*B T D"]:
         """[..., T, D] to [..., T, D]; x is 0 at padding, and so is what comes out."""
@@ -90,7 +90,7 @@ class FilterBlock(nn.Module):
 
         normal = nn.initializers.normal(FREQUENCY_STDDEV * (2 / length) ** 0.5)
         kernel_TD = self.param("filter", normal, (length, dim))
-        filtered_TD = causal_filter(kernel_TD, x_TD, segment_T, self.precision)
+        filtered_TD = causal_filter(kernel_TD, x_TD, segment_ids_T, self.precision)
         x_TD = x_TD + drop("filter", filtered_TD)
         x_TD = layer_norm(self.param("filter_norm", norm_init, dim), x_TD)
         ffn_in = self.param("ffn_in", dense_init, dim, 4 * dim)
@@ -98,7 +98,7 @@ class FilterBlock(nn.Module):
         hidden_TF = nn.gelu(dense(ffn_in, x_TD, self.precision), approximate=False)
         x_TD = x_TD + drop("output", dense(ffn_out, hidden_TF, self.precision))
         x_TD = layer_norm(self.param("ffn_norm", norm_init, dim), x_TD)
-        return jnp.where((segment_T >= 0)[..., None], x_TD, 0)
+        return jnp.where((segment_ids_T >= 0)[..., None], x_TD, 0)
 
 
 class FMLP(nn.Module):
@@ -139,14 +139,14 @@ class FMLP(nn.Module):
     def __call__(
         self,
         x_TD: Float[Array, "*B T D"],
-        segment_T: Int[Array, "*B T"],
+        segment_ids_T: Int[Array, "*B T"],
         masks: Mapping[str, Array] | None,
     ) -> Float[Array, "*B T D"]:
         """[..., T, D] to [..., T, D]; 0 at padding, where x may be anything.
 
         Dropout `masks` [..., T, D] by the names of `mask_widths`, or None.
         """
-        x_TD = jnp.where((segment_T >= 0)[..., None], x_TD, 0)
+        x_TD = jnp.where((segment_ids_T >= 0)[..., None], x_TD, 0)
         for block in range(self.num_blocks):
-            x_TD = FilterBlock(self.precision, name=f"block_{block}")(x_TD, segment_T, masks)
+            x_TD = FilterBlock(self.precision, name=f"block_{block}")(x_TD, segment_ids_T, masks)
         return x_TD

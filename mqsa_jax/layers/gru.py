@@ -39,7 +39,7 @@ def gru_cell(
 def gru_layer(
     params: Mapping[str, Mapping[str, Array]],
     x_TD: Float[Array, "*B T D"],
-    segment_T: Int[Array, "*B T"],
+    segment_ids_T: Int[Array, "*B T"],
     precision: Precision = "float32",
 ) -> Float[Array, "*B T D"]:
     r"""Hidden state after each position, counted from the start of its history.
@@ -56,7 +56,7 @@ def gru_layer(
         [3 D], a; `recurrent` likewise with U and b. Of r and z only the sum a + b counts; there
         are two as in cuDNN and PyTorch, whose weights these are, transposed.
       x_TD: [..., T, D] vectors, oldest first.
-      segment_T: [..., T] history of each position, several to a row, each contiguous; a run of
+      segment_ids_T: [..., T] history of each position, several to a row, each contiguous; a run of
         padding counts as one.
       precision: of the matrix products. Those of x are one product, before the scan over T.
 
@@ -67,7 +67,7 @@ def gru_layer(
       Cho et al., EMNLP 2014, arXiv 1406.1078, as varied by cuDNN: r is applied after U.
     """
     input_TF = dense(params["input"], x_TD, precision)
-    same_T = segment_T[..., 1:] == segment_T[..., :-1]
+    same_T = segment_ids_T[..., 1:] == segment_ids_T[..., :-1]
     goes_on_T1 = jnp.pad(same_T, [(0, 0)] * (same_T.ndim - 1) + [(1, 0)])[..., None]
 
     def step(hidden_D, position):
@@ -107,7 +107,7 @@ class GRU(nn.Module):
     def __call__(
         self,
         x_TD: Float[Array, "*B T D"],
-        segment_T: Int[Array, "*B T"],
+        segment_ids_T: Int[Array, "*B T"],
         masks: Mapping[str, Array] | None,
     ) -> Float[Array, "*B T D"]:
         """[..., T, D] to [..., T, D]; 0 at padding, where x may be anything.
@@ -115,11 +115,11 @@ class GRU(nn.Module):
         Dropout `masks` [..., T, D] by the names of `mask_widths`, or None.
         """
         dim = x_TD.shape[-1]
-        real_T1 = (segment_T >= 0)[..., None]
+        real_T1 = (segment_ids_T >= 0)[..., None]
         x_TD = jnp.where(real_T1, x_TD, 0)
         for layer in range(self.num_layers):
             name = f"layer_{layer}"
-            x_TD = gru_layer(self.param(name, gru_init, dim), x_TD, segment_T, self.precision)
+            x_TD = gru_layer(self.param(name, gru_init, dim), x_TD, segment_ids_T, self.precision)
             if masks is not None:
                 x_TD = x_TD * masks[name]
         out_TD = dense(self.param("output", dense_init, dim), x_TD, self.precision)

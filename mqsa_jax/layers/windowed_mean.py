@@ -4,17 +4,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def causal_mask(segment_T: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
+def causal_mask(segment_ids_T: Int[Array, "*B T"]) -> Bool[Array, "*B T T"]:
     """[..., T, T]: the second position is not after the first, and of the same history."""
-    length = segment_T.shape[-1]
+    length = segment_ids_T.shape[-1]
     causal_TT = jnp.tril(jnp.ones((length, length), bool))
-    return causal_TT & (segment_T[..., :, None] == segment_T[..., None, :])
+    return causal_TT & (segment_ids_T[..., :, None] == segment_ids_T[..., None, :])
 
 
 def windowed_mean(
     x_TD: Float[Array, "*B T D"],
     window: Int[Array, ""] | int,
-    segment_T: Int[Array, "*B T"] | None = None,
+    segment_ids_T: Int[Array, "*B T"] | None = None,
 ) -> Float[Array, "*B T D"]:
     r"""Mean over the last `min(L, t)` positions of a history up to each position t.
 
@@ -24,7 +24,7 @@ def windowed_mean(
     Args:
       x_TD: [..., T, D] vectors, oldest first.
       window: L, at least 1; may be traced. With L >= T it is the cumulative mean.
-      segment_T: [..., T] history of each position, several histories to a row, each contiguous;
+      segment_ids_T: [..., T] history of each position, several histories to a row, each contiguous;
         negative at padding, where the result is 0. None: the row is one history.
 
     Returns:
@@ -37,16 +37,16 @@ def windowed_mean(
       >>> windowed_mean(jnp.array([[1.0], [3.0], [5.0], [7.0]]), 2).ravel().tolist()
       [1.0, 2.0, 4.0, 6.0]
     """
-    if segment_T is None:
-        segment_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
-    real_T1 = (segment_T >= 0)[..., None]
+    if segment_ids_T is None:
+        segment_ids_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
+    real_T1 = (segment_ids_T >= 0)[..., None]
     # What stands at padding may be anything, and 0 times infinity is not 0.
     x_TD = jnp.where(real_T1, x_TD, 0)
     if isinstance(window, int) and window == 1:
         return x_TD
-    place_T = jnp.arange(segment_T.shape[-1])
+    place_T = jnp.arange(segment_ids_T.shape[-1])
     back_TT = place_T[:, None] - place_T[None, :]
-    inside_TT = causal_mask(segment_T) & (back_TT < window) & real_T1
+    inside_TT = causal_mask(segment_ids_T) & (back_TT < window) & real_T1
     weight_TT = inside_TT / jnp.maximum(inside_TT.sum(-1, keepdims=True), 1).astype(x_TD.dtype)
     # In full on every device: this is a mean, which coarse weights would bias.
     return jnp.einsum("...ts,...sd->...td", weight_TT, x_TD, precision="highest")

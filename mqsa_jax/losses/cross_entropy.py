@@ -15,7 +15,7 @@ from mqsa_jax.pytree import Leaf
 
 @struct.dataclass
 class LinearCrossEntropy:
-    """A loss `sum_n w_n log( [zero_class] + sum_j exp(x_n . E_j) ) - expected_logit`."""
+    """A loss `sum_n w_n log( [pad_logit] + sum_j exp(x_n . E_j) ) - expected_logit`."""
 
     x: Leaf
     """float [S, N, D] rows x; S shards, one a device."""
@@ -23,7 +23,7 @@ class LinearCrossEntropy:
     """float32 [S, N] w; 0 leaves a row out."""
     expected_logit: Leaf
     """float [] weighted sum of the logits that the labels expect."""
-    zero_class: bool = struct.field(pytree_node=False)
+    pad_logit: bool = struct.field(pytree_node=False)
     """Whether one more class takes part whose logit is always 0."""
     sparse: SparseLogits | None = None
     """[S, N, K] what is added to few logits of each row; `expected_logit` holds its share."""
@@ -62,7 +62,7 @@ def combine(
         side_by_side(loss.x for loss in losses),
         table_VD,
         side_by_side(factor * loss.weight for loss, factor in zip(losses, factors, strict=True)),
-        zero_class=side_by_side(jnp.full(loss.weight.shape, loss.zero_class) for loss in losses),
+        pad_logit=side_by_side(jnp.full(loss.weight.shape, loss.pad_logit) for loss in losses),
         sparse=_sparse_side_by_side(losses),
         precision=precision,
     )

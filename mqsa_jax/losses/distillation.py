@@ -98,7 +98,7 @@ def distillation_cross_entropy(
         student_SND, item_VD, item_SN, weight_SN, teacher
     )
     expected_logit = base_logit + bump_logit_S.sum()
-    return LinearCrossEntropy(student_SND, weight_SN, expected_logit, zero_class=False)
+    return LinearCrossEntropy(student_SND, weight_SN, expected_logit, pad_logit=False)
 
 
 def _all_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher):

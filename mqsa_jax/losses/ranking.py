@@ -88,6 +88,6 @@ def ranking_cross_entropy(
         x=user_ND.reshape(lead, -1, user_ND.shape[-1]),
         weight=weight_N.reshape(lead, -1),
         expected_logit=(weight_N * target_logit_N).sum(),
-        zero_class=True,
+        pad_logit=True,
         sparse=sparse,
     )

@@ -32,7 +32,7 @@ class CountedModel:
         self, histories: Histories, split: splits.Split, max_len: int
     ) -> scipy.sparse.csr_array:
         """[U, V] sparse scores without the prior."""
-        inputs = splits.window(histories, split, max_len)
+        inputs = splits.recent(histories, split, max_len)
         users, items, weights = [], [], []
         for back in range(self.num_recent):
             source = inputs.end - 1 - back

@@ -31,13 +31,13 @@ class Sequences:
     """int32 [..., T] item index 0..V-1; any valid index at padding."""
     position: Leaf
     """int32 [..., T] row of the position table: T - 1 for the newest item of a history."""
-    segment: Leaf
+    segment_ids: Leaf
     """int32 [..., T] number of the history within its batch; -1 at padding."""
 
 
 def position_units(sequences: Sequences) -> Int[Array, "*B T"]:
     """[..., T] a number for each position that does not depend on where it was packed."""
-    return sequences.segment * sequences.segment.shape[-1] + sequences.position
+    return sequences.segment_ids * sequences.segment_ids.shape[-1] + sequences.position
 
 
 def attention_mask(mask_TW: Float[Array, "*B T W"], num_heads: int) -> Float[Array, "*B H T T"]:
@@ -64,7 +64,7 @@ class Block(nn.Module):
         self,
         x_TD: Float[Array, "*B T D"],
         window: Int[Array, ""] | int,
-        segment_T: Int[Array, "*B T"],
+        segment_ids_T: Int[Array, "*B T"],
         masks: Mapping[str, Array] | None,
     ) -> Float[Array, "*B T D"]:
         """[..., T, D] to [..., T, D]; 0 at padding. Dropout `masks` of this block, or None."""
@@ -83,7 +83,7 @@ class Block(nn.Module):
             x_TD,
             window,
             num_heads=self.num_heads,
-            segment_T=segment_T,
+            segment_ids_T=segment_ids_T,
             drop=lambda weights_HTT: drop("attention", weights_HTT),
             precision=self.precision,
         )
@@ -91,7 +91,7 @@ class Block(nn.Module):
         ffn_in, ffn_out = (self.param(name, dense_init, dim) for name in ("ffn_in", "ffn_out"))
         hidden_TD = drop("hidden", nn.relu(dense(ffn_in, out_TD, self.precision)))
         out_TD = out_TD + drop("output", dense(ffn_out, hidden_TD, self.precision))
-        return jnp.where((segment_T >= 0)[..., None], out_TD, 0)
+        return jnp.where((segment_ids_T >= 0)[..., None], out_TD, 0)
 
 
 class Branch(nn.Module):
@@ -111,11 +111,13 @@ class Branch(nn.Module):
         }
 
     @nn.compact
-    def __call__(self, x_TD, window, segment_T, masks: Mapping[str, Array] | None):
+    def __call__(self, x_TD, window, segment_ids_T, masks: Mapping[str, Array] | None):
         """[..., T, D] to [..., T, D]."""
         for block in range(self.num_blocks):
             name = f"block_{block}"
-            x_TD = Block(self.num_heads, self.precision, name=name)(x_TD, window, segment_T, masks)
+            x_TD = Block(self.num_heads, self.precision, name=name)(
+                x_TD, window, segment_ids_T, masks
+            )
         return layer_norm(self.param("output_norm", norm_init, x_TD.shape[-1]), x_TD)
 
 
@@ -153,7 +155,7 @@ class Encoder(nn.Module):
         normal = nn.initializers.normal(EMBEDDING_STDDEV)
         embedding_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
         item_VD = embedding_VD if item_VD is None else item_VD
-        segment_T = sequences.segment
+        segment_ids_T = sequences.segment_ids
         parts = self._parts()
         masks = dict.fromkeys(parts)
         x_TD = self.dim**0.5 * item_VD[sequences.item]
@@ -163,15 +165,15 @@ class Encoder(nn.Module):
         if self.backbone == "fmlp":
             x_TD = layer_norm(self.param("input_norm", norm_init, self.dim), x_TD)
         if draw is not None:
-            length = segment_T.shape[-1]
+            length = segment_ids_T.shape[-1]
             widths = {name: part.mask_widths(self.dim, length) for name, part in parts.items()}
             masks = draw({"input": {"x": self.dim}, **widths})
             x_TD *= masks["input"]["x"]
-        x_TD = jnp.where((segment_T >= 0)[..., None], x_TD, 0)
+        x_TD = jnp.where((segment_ids_T >= 0)[..., None], x_TD, 0)
         if self.backbone != "attention":
-            return parts[self.backbone](x_TD, segment_T, masks[self.backbone])
-        short_TD = parts["short"](x_TD, 1, segment_T, masks["short"])
-        long_TD = parts["long"](x_TD, window, segment_T, masks["long"])
+            return parts[self.backbone](x_TD, segment_ids_T, masks[self.backbone])
+        short_TD = parts["short"](x_TD, 1, segment_ids_T, masks["short"])
+        long_TD = parts["long"](x_TD, window, segment_ids_T, masks["long"])
         return alpha * short_TD + (1 - alpha) * long_TD
 
 

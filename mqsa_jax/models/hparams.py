@@ -8,7 +8,7 @@ from mqsa_jax.pytree import Leaf
 
 
 @struct.dataclass
-class Hyperparameters:
+class HParams:
     """Scalars that are traced: runs that differ in them alone share a compiled program."""
 
     window: Leaf
@@ -27,7 +27,7 @@ class Hyperparameters:
     ema_decay: Leaf
 
     @classmethod
-    def of(cls, config: Config) -> "Hyperparameters":
+    def of(cls, config: Config) -> "HParams":
         """The values of a configuration."""
         values = config.flat()
         scalars = {name: jnp.float32(values[name]) for name in cls.__dataclass_fields__}

@@ -21,7 +21,7 @@ class ItemRelations:
     """What the teacher learns from."""
     graph: ItemGraph | None = None
     """The graph of the same transitions."""
-    near: Neighbours | None = None
+    neighbours: Neighbours | None = None
     """Of the transition term."""
 
 

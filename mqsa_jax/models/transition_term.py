@@ -105,33 +105,33 @@ def term_init(
 
 
 def past_items(
-    item_T: Int[Array, "*B T"], segment_T: Int[Array, "*B T"], num_past: int
+    item_T: Int[Array, "*B T"], segment_ids_T: Int[Array, "*B T"], num_past: int
 ) -> Int[Array, "*B T P"]:
     """[..., T, P] the items up to each position of a history, newest first; -1 before the first."""
-    return jnp.stack([_shifted(item_T, segment_T, -back) for back in range(num_past)], -1)
+    return jnp.stack([_shifted(item_T, segment_ids_T, -back) for back in range(num_past)], -1)
 
 
 def future_items(
-    target_T: Int[Array, "*B T"], segment_T: Int[Array, "*B T"], num_future: int
+    target_T: Int[Array, "*B T"], segment_ids_T: Int[Array, "*B T"], num_future: int
 ) -> Int[Array, "*B T F"]:
     """[..., T, F] the target of each position, and the targets behind it; -1 after the last."""
-    return jnp.stack([_shifted(target_T, segment_T, ahead) for ahead in range(num_future)], -1)
+    return jnp.stack([_shifted(target_T, segment_ids_T, ahead) for ahead in range(num_future)], -1)
 
 
-def _shifted(item_T: Array, segment_T: Array, by: int) -> Array:
+def _shifted(item_T: Array, segment_ids_T: Array, by: int) -> Array:
     """The item `by` positions ahead (negative: back) in the same history; -1 if there is none."""
     # What is rolled over the end of a row is of another history, or of the same place.
-    other_T = jnp.roll(segment_T, -by, axis=-1)
+    other_T = jnp.roll(segment_ids_T, -by, axis=-1)
     place_T = jnp.arange(item_T.shape[-1]) + by
     inside_T = (place_T >= 0) & (place_T < item_T.shape[-1])
-    same_T = (other_T == segment_T) & (segment_T >= 0) & inside_T
+    same_T = (other_T == segment_ids_T) & (segment_ids_T >= 0) & inside_T
     return jnp.where(same_T, jnp.roll(item_T, -by, axis=-1), -1)
 
 
 def transition_term(
     params: Mapping[str, Array],
     past_P: Int[Array, "*B P"],
-    near: Neighbours,
+    neighbours: Neighbours,
     future_F: Int[Array, "*B F"] | None = None,
 ) -> SparseLogits:
     """[..., K W] the term of each position.
@@ -147,16 +147,16 @@ def transition_term(
       past_P: [..., P] items up to the position, newest first, the first K of which are scored; -1:
         none. All that this history itself may have put into their rows is among
         P = K + the steps that count as a transition.
-      near: rows of M.
+      neighbours: rows of M.
       future_F: [..., F] items behind the position, the target first; -1: none. None: they were not
         counted.
     """
     num_recent = params["log_weight"].shape[-1]
     recent_K = jnp.maximum(past_P[..., :num_recent], 0)
-    item_KW, weight_KW = near.item[recent_K], near.weight[recent_K]
+    item_KW, weight_KW = neighbours.item[recent_K], neighbours.weight[recent_K]
     if future_F is not None:
-        own_KF = near.step_weight * near.scale_from[recent_K][..., None]
-        own_KF *= near.scale_to[jnp.maximum(future_F, 0)][..., None, :]
+        own_KF = neighbours.step_weight * neighbours.scale_from[recent_K][..., None]
+        own_KF *= neighbours.scale_to[jnp.maximum(future_F, 0)][..., None, :]
         for place in range(future_F.shape[-1]):
             is_own_KW = item_KW == future_F[..., None, None, place]
             weight_KW = weight_KW - own_KF[..., place][..., None] * is_own_KW

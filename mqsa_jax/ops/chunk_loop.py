@@ -42,18 +42,18 @@ def _chunk_logsumexp(
     precision: Precision,
     chunk_SCD: Array,
     table_VD: Array,
-    zero_SC: Array,
+    pad_SC: Array,
     sparse: SparseLogits | None,
 ):
     """Log-sum-exp [S, C, 1] of a chunk, exp(logit - top) [S, C, V] and its sum [S, C, 1]."""
     logits_SCV = product("scd,vd->scv", chunk_SCD, table_VD, precision)
     if sparse is not None:
         logits_SCV = sparse.added_to(logits_SCV)
-    zero_SC1 = zero_SC[..., None]
+    pad_SC1 = pad_SC[..., None]
     top_SC1 = logits_SCV.max(-1, keepdims=True)
-    top_SC1 = jnp.where(zero_SC1, jnp.maximum(top_SC1, 0), top_SC1)
+    top_SC1 = jnp.where(pad_SC1, jnp.maximum(top_SC1, 0), top_SC1)
     exp_SCV = jnp.exp(logits_SCV - top_SC1)
-    total_SC1 = exp_SCV.sum(-1, keepdims=True) + jnp.where(zero_SC1, jnp.exp(-top_SC1), 0)
+    total_SC1 = exp_SCV.sum(-1, keepdims=True) + jnp.where(pad_SC1, jnp.exp(-top_SC1), 0)
     return jnp.log(total_SC1) + top_SC1, exp_SCV, total_SC1
 
 
@@ -87,7 +87,7 @@ def _rows(tree_SM: Any, begin: Array, rows: int) -> Any:
 def logsumexps(
     x_SMD: Array,
     table_VD: Array,
-    zero_SM: Array,
+    pad_SM: Array,
     sparse: SparseLogits | None,
     used: Array,
     *,
@@ -99,7 +99,7 @@ def logsumexps(
     Args:
       x_SMD: [S, M, D] rows.
       table_VD: [V, D] one row a class.
-      zero_SM: bool [S, M], whether one more class takes part whose logit is always 0.
+      pad_SM: bool [S, M], whether one more class takes part whose logit is always 0.
       sparse: [S, M, K] what is added to few logits of each row; None: nothing.
       used: int32, how many rows of a shard are visited, in whole tail chunks.
       chunk: rows at a time; M leaves room for a tail chunk behind the rows that are used.
@@ -110,11 +110,11 @@ def logsumexps(
     """
 
     def add_chunk(begin, rows, lse_SM):
-        x_SCD, zero_SC, few = _rows((x_SMD, zero_SM, sparse), begin, rows)
-        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC, few)
+        x_SCD, pad_SC, few = _rows((x_SMD, pad_SM, sparse), begin, rows)
+        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, few)
         return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
 
-    start_SM = jnp.zeros(zero_SM.shape, accumulator(x_SMD, table_VD))
+    start_SM = jnp.zeros(pad_SM.shape, accumulator(x_SMD, table_VD))
     return _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start_SM)
 
 
@@ -122,7 +122,7 @@ def logsumexps_with_gradients(
     x_SMD: Array,
     table_VD: Array,
     weight_SM: Array,
-    zero_SM: Array,
+    pad_SM: Array,
     sparse: SparseLogits | None,
     used: Array,
     *,
@@ -133,7 +133,7 @@ def logsumexps_with_gradients(
 
     Args:
       weight_SM: [S, M] what each row counts; 0 behind the rows that are used.
-      x_SMD, table_VD, zero_SM, sparse, used, chunk, precision: as of `logsumexps`.
+      x_SMD, table_VD, pad_SM, sparse, used, chunk, precision: as of `logsumexps`.
 
     Returns:
       [S, M] log-sum-exps; gradients by rows [S, M, D], by the table [V, D] and, if there are sparse
@@ -143,8 +143,8 @@ def logsumexps_with_gradients(
     def add_chunk(begin, rows, carry):
         lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = carry
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
-        x_SCD, zero_SC, few = _rows((x_SMD, zero_SM, sparse), begin, rows)
-        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, zero_SC, few)
+        x_SCD, pad_SC, few = _rows((x_SMD, pad_SM, sparse), begin, rows)
+        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, few)
         # Rows are scaled beside the products, not the V logits of each between them.
         scale_SC1 = _rows(weight_SM, begin, rows)[..., None] / total_SC1
         dx_SCD = scale_SC1 * product("scv,vd->scd", exp_SCV, table_VD, precision)

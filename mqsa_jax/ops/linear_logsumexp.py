@@ -23,9 +23,9 @@ from mqsa_jax.ops.sparse_logits import SparseLogits
 
 @jax.custom_batching.custom_vmap
 def _common_bound(count: Array) -> Array:
-    """The count itself; under `vmap` the greatest of all members, the same for each.
+    """The count itself; under `vmap` the greatest of all trials, the same for each.
 
-    A loop whose number of turns differs from member to member would become one that, in every turn,
+    A loop whose number of turns differs from trial to trial would become one that, in every turn,
     selects between old and new values of all that it carries, a gradient of the table among them.
     """
     return count
@@ -67,7 +67,7 @@ def linear_logsumexp(
     table_VD: Float[Array, "V D"],
     weight_SN: Float[Array, "S N"],
     *,
-    zero_class: Bool[Array, "S N"] | bool = False,
+    pad_logit: Bool[Array, "S N"] | bool = False,
     sparse: SparseLogits | None = None,
     chunk: int | None = None,
     precision: Precision = "float32",
@@ -84,7 +84,7 @@ def linear_logsumexp(
       x_SND: [S, N, D] rows.
       table_VD: [V, D] E, one row a class.
       weight_SN: [S, N] w.
-      zero_class: whether one more class takes part whose logit is always 0; for all rows or each.
+      pad_logit: whether one more class takes part whose logit is always 0; for all rows or each.
       sparse: [S, N, K] what is added to few logits of each row; None: nothing.
       chunk: rows at a time; None chooses by backend.
       precision: of the matrix products.
@@ -100,7 +100,7 @@ def linear_logsumexp(
     dtype = accumulator(x_SND, table_VD)
     if not x_SND.shape[1]:
         return jnp.zeros((), dtype), jnp.zeros(weight_SN.shape, dtype)
-    zero_SN = jnp.broadcast_to(jnp.asarray(zero_class), weight_SN.shape)
+    pad_SN = jnp.broadcast_to(jnp.asarray(pad_logit), weight_SN.shape)
     where_SN = weight_SN != 0
     chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])
     # Room for a whole tail chunk behind the last row, wherever the tail begins.
@@ -111,7 +111,7 @@ def linear_logsumexp(
         _gathered(x_SND, source_SM),
         table_VD,
         _gathered(weight_SN.astype(dtype), source_SM),
-        _gathered(zero_SN, source_SM),
+        _gathered(pad_SN, source_SM),
         jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
         _common_bound(where_SN.sum(1).max()),
     )
@@ -119,20 +119,20 @@ def linear_logsumexp(
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, sparse, used):
+def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
     """The sum and the log-sum-exps [S, M], of which only the first `used` are formed."""
     lse_SM = chunk_loop.logsumexps(
-        x_SMD, table_VD, zero_SM, sparse, used, chunk=chunk, precision=precision
+        x_SMD, table_VD, pad_SM, sparse, used, chunk=chunk, precision=precision
     )
     return (weight_SM * lse_SM).sum(), lse_SM
 
 
-def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, zero_SM, sparse, used):
+def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
     if precision == "float32" and kernels_apply(x_SMD, table_VD):
         visit = kernel.logsumexps_with_gradients
     else:
         visit = partial(chunk_loop.logsumexps_with_gradients, precision=precision)
-    lse_SM, *gradients = visit(x_SMD, table_VD, weight_SM, zero_SM, sparse, used, chunk=chunk)
+    lse_SM, *gradients = visit(x_SMD, table_VD, weight_SM, pad_SM, sparse, used, chunk=chunk)
     dx_SMD, dtable_VD, dvalue_SMK = jax.tree.map(
         lambda gradient, value: gradient.astype(value.dtype),
         tuple(gradients),

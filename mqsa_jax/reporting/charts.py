@@ -16,7 +16,7 @@ from mqsa_jax.reporting.results import (
     Run,
     place,
 )
-from mqsa_jax.reporting.sweeps import SweptMember
+from mqsa_jax.reporting.sweeps import SweptTrial
 
 SWEPT = {
     "window": "items",
@@ -32,7 +32,7 @@ SWEPT = {
 }
 """Flags whose influence is shown, with what they count."""
 
-Sweeps = dict[str, dict[int | float, list[Run | SweptMember]]]
+Sweeps = dict[str, dict[int | float, list[Run | SweptTrial]]]
 """For each flag that was varied: its values, ascending, each with its runs."""
 
 
@@ -122,11 +122,11 @@ def learning_chart(dataset: str, models: Models) -> Chart | None:
     )
 
 
-def sweeps(runs: Sequence[Run | SweptMember], models: Models, model: str = FULL_MODEL) -> Sweeps:
+def sweeps(runs: Sequence[Run | SweptTrial], models: Models, model: str = FULL_MODEL) -> Sweeps:
     """For each flag of `SWEPT` that was varied: its values, each with its runs.
 
     The runs are those of the model, and for the full one those of models that are it with a flag
-    fixed, that differ in this flag alone from the runs that stand for it; the latter, and members
+    fixed, that differ in this flag alone from the runs that stand for it; the latter, and trials
     of sweeps that do not differ from them, give one of the values.
     """
     if model not in models:
@@ -147,8 +147,8 @@ def sweeps(runs: Sequence[Run | SweptMember], models: Models, model: str = FULL_
     return {flag: dict(sorted(found[flag].items())) for flag in SWEPT if flag in found}
 
 
-def _add(runs: list[Run | SweptMember], run: Run | SweptMember) -> None:
-    """Adds a run, unless its seed is there: a member of a sweep is the run of its own."""
+def _add(runs: list[Run | SweptTrial], run: Run | SweptTrial) -> None:
+    """Adds a run, unless its seed is there: a trial of a sweep is the run of its own."""
     if all(run.config["seed"] != other.config["seed"] for other in runs):
         runs.append(run)
 

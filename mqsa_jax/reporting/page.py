@@ -27,7 +27,13 @@ def build_page(study: Study, parts: Path) -> str:
         _section(study, "Distillation", _distillation, prose.DISTILLATION, prose.NO_RANKS),
         _section(study, "Ablation", _ablation, prose.ABLATION, prose.NO_ABLATION),
         parts_section(parts),
-        _section(study, "Ingredients", _ingredients, prose.INGREDIENTS, prose.NO_INGREDIENTS),
+        _section(
+            study,
+            "Ablation of the recipe",
+            _recipe_ablation,
+            prose.RECIPE_ABLATION,
+            prose.NO_RECIPE_ABLATION,
+        ),
         _section(study, "Sensitivity", _sensitivity, prose.SENSITIVITY, prose.NO_SENSITIVITY),
         _section(study, "Breakdown", _breakdown, prose.BREAKDOWN, prose.NO_BREAKDOWN),
         _section(study, "Recommended lists", _lists, prose.LISTS, prose.NO_LISTS),
@@ -86,14 +92,14 @@ def _ablation(dataset: DatasetStudy) -> list[str]:
     return [tables.ablation_table(dataset.models)]
 
 
-def _ingredients(dataset: DatasetStudy) -> list[str]:
-    runs = [run for run in dataset.models.get(PLUS, []) if run.ingredients]
+def _recipe_ablation(dataset: DatasetStudy) -> list[str]:
+    runs = [run for run in dataset.models.get(PLUS, []) if run.ablation]
     if not runs:
         return []
     recipe = [tables.recipe_table(dataset.models)] if FULL_MODEL in dataset.models else []
     swept = dataset.recipe_swept
     anew = [prose.TRAINED_ANEW, tables.sweep_table(swept)] if swept else []
-    return [*recipe, tables.ingredients_table(runs), *anew]
+    return [*recipe, tables.ablation_rows_table(runs), *anew]
 
 
 def _sensitivity(dataset: DatasetStudy) -> list[str]:

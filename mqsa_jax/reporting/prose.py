@@ -50,21 +50,21 @@ seed, ± their standard error. Made by `mqsa-jax report` from `test_metrics.json
 NO_ABLATION = """None yet: it takes runs of `mqsa-ted` and of `mqsa`, `sasrec-ted`, `sasrec` or
 `l-query` on one data set."""
 
-INGREDIENTS = """First the flags of `mqsa-ted-plus` that are not those of `mqsa-ted`; the term is
-that of [method.md](method.md). Then validation figures at its best epoch, and what they are with
+RECIPE_ABLATION = """First the flags of `mqsa-ted-plus` that are not those of `mqsa-ted`; the term
+is that of [method.md](method.md). Then validation figures at its best epoch, and what they are with
 one thing left out or changed, nothing else: the encoder is trained alone, so that the term and the
 average of the parameters can be taken away afterwards. The epoch stays the recipe's, which comes
 early: an encoder alone gets better still where training goes on, as `mqsa-ted` of the first table
 does. The last column is NDCG@20 less that of the recipe, paired by seed, ± its standard error. Made
-by `python eval.py --run-dir RUN --ingredients`, which writes `ingredients.json`. What changes the
+by `python eval.py --run-dir RUN --ablation`, which writes `ablation.json`. What changes the
 training, as the width does, takes runs of its own; they stand last, where there are any."""
 TRAINED_ANEW = "Trained anew with another value:"
-NO_INGREDIENTS = """None yet: it takes `ingredients.json` of `mqsa-ted-plus`, which `eval.py
---ingredients` writes."""
+NO_RECIPE_ABLATION = """None yet: it takes `ablation.json` of `mqsa-ted-plus`, which `eval.py
+--ablation` writes."""
 
 WITHOUT_LISTS = """Not in the table, for want of lists: {}."""
 
-SENSITIVITY = """Runs of `mqsa-ted`, or members of sweeps, that differ in one flag alone from those
+SENSITIVITY = """Runs of `mqsa-ted`, or trials of sweeps, that differ in one flag alone from those
 of the first table; `mqsa` is `mqsa-ted` with λ_kd of 0, `sasrec-ted` with α of 1. ± and bars are
 standard deviations over seeds. Made by `mqsa-jax report` from `metrics.jsonl` and
 `test_metrics.json` of the [runs](#runs), and `results.csv` of sweeps."""

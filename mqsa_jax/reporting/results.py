@@ -13,7 +13,7 @@ from mqsa_jax.config import Config, ModelName
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import UserError
 from mqsa_jax.presets import default_config
-from mqsa_jax.runs.run_directory import INGREDIENTS, read_json
+from mqsa_jax.runs.run_directory import RECIPE_ABLATION, read_json
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
 """What a run is judged by, in the order of the tables; the last one is what tests compare."""
@@ -57,8 +57,8 @@ class Run(Configured):
     """Lines of metrics.jsonl; none if the model is not trained. `seconds` is None if not known."""
     test: dict[str, Any]
     note: str
-    ingredients: list[dict[str, Any]]
-    """Rows of ingredients.json, the whole recipe first; none if there is no such file."""
+    ablation: list[dict[str, Any]]
+    """Rows of ablation.json, the whole recipe first; none if there is no such file."""
 
     @property
     def name(self) -> str:
@@ -140,7 +140,7 @@ def load_run(folder: Path) -> Run:
         epochs=_read_lines(folder / "metrics.jsonl"),
         test=test,
         note=note.read_text().strip() if note.exists() else "",
-        ingredients=_read_ingredients(folder / INGREDIENTS),
+        ablation=_read_ablation(folder / RECIPE_ABLATION),
     )
 
 
@@ -154,7 +154,7 @@ def differences(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _read_ingredients(path: Path) -> list[dict[str, Any]]:
+def _read_ablation(path: Path) -> list[dict[str, Any]]:
     rows = read_json(path) if path.exists() else []
     for row in rows:
         _require(path, row, ("name", "flags", "HR@20", "NDCG@20"))

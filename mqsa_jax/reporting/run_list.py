@@ -63,7 +63,7 @@ def sweeps_section(sweeps: list[Sweep]) -> str:
         [sweep_command(sweep), str(len(sweep)), ", ".join(sorted({m.commit for m in sweep}))]
         for sweep in sweeps
     ]
-    return "## Sweeps\n\n" + table(["command", "members", "commit"], rows) if rows else ""
+    return "## Sweeps\n\n" + table(["command", "trials", "commit"], rows) if rows else ""
 
 
 def _training(run: Run) -> tuple[str, str, str]:

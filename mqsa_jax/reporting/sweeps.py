@@ -13,7 +13,7 @@ from mqsa_jax.training.grid import SCALARS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SweptMember(Configured):
+class SweptTrial(Configured):
     """A row of a sweep's table; as much of a run as sensitivity asks for."""
 
     config: dict[str, Any]
@@ -26,11 +26,11 @@ class SweptMember(Configured):
     commit: str
 
 
-Sweep = list[SweptMember]
+Sweep = list[SweptTrial]
 
 
 def load_sweeps(folder: Path) -> list[Sweep]:
-    """The sweeps in the folders of `folder`, without members that diverged; none if there is none.
+    """The sweeps in the folders of `folder`, without trials that diverged; none if there is none.
 
     Raises:
       UserError: if a table is broken.
@@ -42,19 +42,19 @@ def load_sweeps(folder: Path) -> list[Sweep]:
 def _load(path: Path) -> Sweep:
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return [_member(row) for row in csv.DictReader(file, strict=True) if not row["problem"]]
+            return [_trial(row) for row in csv.DictReader(file, strict=True) if not row["problem"]]
     except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path}: not a table of mqsa-jax sweep ({error!r}); restore or delete it"
         ) from None
 
 
-def _member(row: dict[str, str]) -> SweptMember:
+def _trial(row: dict[str, str]) -> SweptTrial:
     general = Config().flat()
     # Flags that a result does not depend on have no column, nor have flags newer than the table.
     flags = {name: type(general[name])(row[name]) for name in general.keys() & row.keys()}
     config = {**general, **flags}
-    return SweptMember(
+    return SweptTrial(
         config=config,
         differs=differences(config),
         valid=float(row["valid_NDCG@20"]),
@@ -64,7 +64,7 @@ def _member(row: dict[str, str]) -> SweptMember:
 
 
 def sweep_command(sweep: Sweep) -> str:
-    """The command of a sweep, from what its members have in common and what they vary."""
+    """The command of a sweep, from what its trials have in common and what they vary."""
     first = sweep[0].config
     words = ["mqsa-jax", "sweep", "--dataset", str(first["dataset"])]
     if first["model"] != ModelConfig.model:
@@ -72,7 +72,7 @@ def sweep_command(sweep: Sweep) -> str:
     seeds = _values(sweep, "seed")
     words += ["--seeds" if "," in seeds else "--seed", seeds]
     for name, value in first.items():
-        if name in SCALARS and len({member.config[name] for member in sweep}) > 1:
+        if name in SCALARS and len({trial.config[name] for trial in sweep}) > 1:
             words += [f"--{name.replace('_', '-')}", _values(sweep, name)]
         elif name in sweep[0].differs:
             words += [f"--{name.replace('_', '-')}", str(value)]
@@ -81,4 +81,4 @@ def sweep_command(sweep: Sweep) -> str:
 
 def _values(sweep: Sweep, name: str) -> str:
     """All values of a flag, ascending, with commas."""
-    return ",".join(str(value) for value in sorted({member.config[name] for member in sweep}))
+    return ",".join(str(value) for value in sorted({trial.config[name] for trial in sweep}))

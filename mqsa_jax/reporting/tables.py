@@ -132,12 +132,12 @@ def recipe_table(models: Models) -> str:
     return table(["flag", FULL_MODEL, PLUS], rows)
 
 
-def ingredients_table(runs: list[Run]) -> str:
+def ablation_rows_table(runs: list[Run]) -> str:
     """Validation figures of the recipe and of its variants, over the seeds that have them."""
     by_name: dict[str, list[tuple[dict, dict]]] = {}
     for run in runs:
-        for row in run.ingredients:
-            by_name.setdefault(row["name"], []).append((row, run.ingredients[0]))
+        for row in run.ablation:
+            by_name.setdefault(row["name"], []).append((row, run.ablation[0]))
     rows = []
     for name, pairs in by_name.items():
         flags = pairs[0][0]["flags"]

@@ -37,10 +37,10 @@ class Snapshot:
     config: dict[str, Any]
     seed: int
     data_fingerprint: str
-    members: list[dict[str, Any]] | None = None
-    """Of a population, whose `history` is empty: what each has come to, as `Member.plain`."""
+    trials: list[dict[str, Any]] | None = None
+    """Of a population, whose `history` is empty: what each has come to, as `Trial.plain`."""
     places: list[int] | None = None
-    """Of a population: index of the member at each place of the program."""
+    """Of a population: index of the trial at each place of the program."""
 
 
 class Checkpoints:

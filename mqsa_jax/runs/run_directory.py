@@ -14,7 +14,7 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import UserError
 from mqsa_jax.models.registry import check_model_settings
 
-INGREDIENTS = "ingredients.json"
+RECIPE_ABLATION = "ablation.json"
 """Validation metrics without each ingredient of a recipe."""
 MAY_CHANGE = {"epochs", "patience", "data_dir", "run_dir", "resume"}
 """Flags in which a resumed run may differ from the one before: none changes an epoch's result."""
@@ -127,7 +127,7 @@ class RunDirectory:
 
     def delete_results(self) -> None:
         """Deletes what evaluations wrote: more training makes it that of an old epoch."""
-        for pattern in ("*_metrics.json", "*.npz", INGREDIENTS):
+        for pattern in ("*_metrics.json", "*.npz", RECIPE_ABLATION):
             for file in self.path.glob(pattern):
                 file.unlink()
 
@@ -157,9 +157,9 @@ class RunDirectory:
         arrays[f"{name}_top{top_UK.shape[1]}"] = top_UK
         self._add_arrays("recommendations.npz", arrays)
 
-    def write_ingredients(self, rows: list[dict[str, Any]]) -> None:
-        """Writes `ingredients.json`: what validation comes to without each of them."""
-        write_json(self.path / INGREDIENTS, rows)
+    def write_ablation(self, rows: list[dict[str, Any]]) -> None:
+        """Writes `ablation.json`: what validation comes to without each of them."""
+        write_json(self.path / RECIPE_ABLATION, rows)
 
     def _add_arrays(self, file: str, arrays: dict[str, np.ndarray]) -> None:
         """Adds arrays to those of a file, or replaces them."""

@@ -30,7 +30,7 @@ class SweepDirectory:
 
     @property
     def results(self) -> Path:
-        """The table, a row a member."""
+        """The table, a row a trial."""
         return self.path / "results.csv"
 
     @property
@@ -102,7 +102,7 @@ class SweepDirectory:
             raise UserError(f"{self.results}: {error}; restore or delete it") from None
 
     def done(self) -> set[tuple[float, ...]]:
-        """`identity` of the members that have a row. Raises UserError if a row is not ours."""
+        """`identity` of the trials that have a row. Raises UserError if a row is not ours."""
         try:
             return {identity(row) for row in self._rows()}
         except (KeyError, TypeError, ValueError):
@@ -131,5 +131,5 @@ def flags(config: Config) -> dict[str, Any]:
 
 
 def _base(config: Config) -> dict[str, Any]:
-    """Flags that all members share."""
+    """Flags that all trials share."""
     return {name: value for name, value in flags(config).items() if name not in VARYING}

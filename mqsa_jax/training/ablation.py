@@ -11,7 +11,7 @@ from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Protocol, summarise
 from mqsa_jax.models.encoder import Params
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.models.transition_term import term_init
 from mqsa_jax.training.experiment import Experiment
@@ -19,12 +19,12 @@ from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.state import TrainState
 
 
-def check_ingredients(config: Config) -> None:
+def check_ablation(config: Config) -> None:
     """Raises UserError unless the run's term can be left out of it."""
     counted = MODELS[config.model.model].counted
     if counted or not config.term.term_items or config.term.term_dropout < 1:
         raise UserError(
-            "--ingredients needs a run whose encoder trained alone beside a term: "
+            "--ablation needs a run whose encoder trained alone beside a term: "
             "--model mqsa-ted-plus with --term-dropout 1"
         )
 
@@ -66,7 +66,7 @@ def leave_out(experiment: Experiment, state: TrainState) -> list[dict[str, Any]]
     for name, flags in variants(experiment.config).items():
         other = dataclasses.replace(experiment, config=with_flags(experiment.config, **flags))
         ranks = other.evaluator(Protocol("valid")).ranks(
-            _params(other, state), Hyperparameters.of(other.config)
+            _params(other, state), HParams.of(other.config)
         )
         rows.append({"name": name, "flags": flags, **summarise(ranks)})
     return rows
@@ -74,7 +74,7 @@ def leave_out(experiment: Experiment, state: TrainState) -> list[dict[str, Any]]
 
 def _params(experiment: Experiment, state: TrainState) -> Params:
     """The trained parameters, with those of the variant's term."""
-    params = state.evaluated if experiment.averaged else state.params
+    params = state.eval_params if experiment.with_ema else state.params
     params = {name: leaf for name, leaf in params.items() if name != "transition_term"}
     term = experiment.config.term
     if term.term_items:

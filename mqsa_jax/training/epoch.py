@@ -35,7 +35,7 @@ def run_steps(
       State after the last step, and the losses of every step [steps].
     """
     # Soft labels depend on tau, which may differ from run to run: made here, once a program.
-    teacher = transition_teacher(relations.counts, state.hyper.tau)
+    teacher = transition_teacher(relations.counts, state.hparams.tau)
     step = partial(
         train_step, encoder=encoder, teacher=teacher, relations=relations, axis_name=axis_name
     )

@@ -16,10 +16,9 @@ from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
 from mqsa_jax.layers.item_graph import item_graph
 from mqsa_jax.models.encoder import Encoder
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import ItemRelations
 from mqsa_jax.models.registry import MODELS, ModelSpec
-from mqsa_jax.models.transition_term import neighbours
 from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
@@ -51,10 +50,10 @@ class Experiment:
         make = jax.jit(init_state, static_argnums=(0, 3), out_shardings=self.layout.replicated)
         # A seed of 2**31 or more is no int32, which jit would take a Python int for.
         seed = np.uint32(self.config.training.seed)
-        return make(self.encoder, Hyperparameters.of(self.config), seed, self.averaged)
+        return make(self.encoder, HParams.of(self.config), seed, self.with_ema)
 
     @property
-    def averaged(self) -> bool:
+    def with_ema(self) -> bool:
         """Whether a moving average of the parameters is what is evaluated."""
         return self.config.training.ema_decay > 0
 
@@ -108,7 +107,9 @@ class Experiment:
     ) -> dict[str, Any]:
         """Ranks all users and writes the result to the run's folder."""
         evaluator = self.evaluator(protocol)
-        return self.record(evaluator.ranks(state.evaluated, state.hyper), epoch, protocol, run_dir)
+        return self.record(
+            evaluator.ranks(state.eval_params, state.hparams), epoch, protocol, run_dir
+        )
 
     def record(
         self, ranks_U: np.ndarray, epoch: int, protocol: Protocol, run_dir: RunDirectory

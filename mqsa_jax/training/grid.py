@@ -19,10 +19,10 @@ SCALARS = (
     "term_weight",
     "term_decay",
 )
-"""Flags that are traced: the fields of `Hyperparameters`, but for `term_dropout`, whose 1 does not
+"""Flags that are traced: the fields of `HParams`, but for `term_dropout`, whose 1 does not
 train the term, and `ema_decay`, whose 0 keeps no average, and so are other programs."""
 VARYING = (*SCALARS, "seed")
-"""Flags in which the members of a population may differ."""
+"""Flags in which the trials of a population may differ."""
 
 
 def with_flags(config: Config, **values: Any) -> Config:
@@ -31,15 +31,15 @@ def with_flags(config: Config, **values: Any) -> Config:
 
 
 def grid(base: Config, values: Mapping[str, Sequence[float | int]]) -> Iterator[Config]:
-    """All combinations of the values of some flags, over a base; members of a seed together."""
-    # The first varies slowest: members of one seed, who share their batches, stay together.
+    """All combinations of the values of some flags, over a base; trials of a seed together."""
+    # The first varies slowest: trials of one seed, who share their batches, stay together.
     names = [name for name in ("seed", *SCALARS) if name in values]
     for combination in itertools.product(*(values[name] for name in names)):
         yield with_flags(base, **dict(zip(names, combination, strict=True)))
 
 
 def identity(values: Mapping[str, Any]) -> tuple[float, ...]:
-    """What tells a member from the others of its sweep; from its flags, be they numbers or text."""
+    """What tells a trial from the others of its sweep; from its flags, be they numbers or text."""
     return tuple(float(values[name]) for name in VARYING)
 
 

@@ -181,7 +181,9 @@ def _epoch_runner(
             state, losses = program(state, batches, key, relations)
             parts.append(losses)
         began = time.perf_counter()
-        return _RunningEpoch(state, parts, validation.start(state.evaluated, state.hyper), began)
+        return _RunningEpoch(
+            state, parts, validation.start(state.eval_params, state.hparams), began
+        )
 
     return run_epoch
 

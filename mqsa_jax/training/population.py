@@ -1,7 +1,7 @@
-"""Many runs as one compiled program: members that differ in seed and traced scalars alone.
+"""Many runs as one compiled program: trials that differ in seed and traced scalars alone.
 
-What a member is made of is stacked along a first axis P, over which each pure function is mapped by
-`vmap`. Where there are several devices, each takes whole members, an equal number of them; so they
+What a trial is made of is stacked along a first axis P, over which each pure function is mapped by
+`vmap`. Where there are several devices, each takes whole trials, an equal number of them; so they
 have nothing to tell each other, and a batch is not split (S = 1).
 """
 
@@ -19,9 +19,9 @@ from jax.sharding import PartitionSpec
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import Batch, BatchSource, Capacity, alike_batches
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
-from mqsa_jax.inference.evaluation import visit_users
+from mqsa_jax.inference.evaluation import map_user_scores
 from mqsa_jax.models.encoder import Encoder
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.epoch import run_steps
 from mqsa_jax.training.state import TrainState, init_state, run_key
@@ -29,15 +29,15 @@ from mqsa_jax.training.state import TrainState, init_state, run_key
 
 @struct.dataclass
 class Population:
-    """The members of a program, [P, ...] each, P a multiple of the devices."""
+    """The trials of a program, [P, ...] each, P a multiple of the devices."""
 
     state: TrainState
     best: Leaf
-    """`Params` of each member's best epoch so far, as evaluated."""
+    """`Params` of each trial's best epoch so far, as evaluated."""
 
     def kept_where(self, better_P: np.ndarray) -> "Population":
-        """With the present parameters as the best of those members [P] that are better now."""
-        return self.replace(best=_chosen(better_P, self.state.evaluated, self.best))
+        """With the present parameters as the best of those trials [P] that are better now."""
+        return self.replace(best=_chosen(better_P, self.state.eval_params, self.best))
 
 
 @jax.jit
@@ -53,21 +53,21 @@ class Programs:
     """Compiled functions of [P, ...]; each is compiled once for each P."""
 
     initial: Callable[..., TrainState]
-    """(hyper, seed) to the states before the first step."""
+    """(hparams, seed) to the states before the first step."""
     epoch: Callable[..., Any]
     """(state, batches, key, relations) to states and losses [P, steps], as `run_steps`."""
     ranks: Callable[..., jax.Array]
-    """(params, hyper, evaluation set, relations) to ranks [P, C, S, B], as `visit_users`."""
+    """(params, hparams, evaluation set, relations) to ranks [P, C, S, B], as `map_user_scores`."""
 
 
 @lru_cache(maxsize=4)
-def compile_population(encoder: Encoder, layout: DeviceLayout, averaged: bool = False) -> Programs:
-    """The programs of a population; relations and evaluation sets are the same for all members.
+def compile_population(encoder: Encoder, layout: DeviceLayout, with_ema: bool = False) -> Programs:
+    """The programs of a population; relations and evaluation sets are the same for all trials.
 
-    `averaged` as in `init_state`.
+    `with_ema` as in `init_state`.
     """
 
-    def over_members(function: Callable, stacked: int, shared: int = 0) -> Callable:
+    def over_trials(function: Callable, stacked: int, shared: int = 0) -> Callable:
         split, whole = PartitionSpec(DATA_AXIS), PartitionSpec()
         return jax.jit(
             jax.shard_map(
@@ -82,24 +82,24 @@ def compile_population(encoder: Encoder, layout: DeviceLayout, averaged: bool = 
     # However coarse the training is, what is reported of it is not.
     exact = encoder.clone(precision="float32")
     return Programs(
-        initial=over_members(partial(init_state, encoder, averaged=averaged), 2),
-        epoch=over_members(partial(run_steps, encoder=encoder), 3, 1),
-        ranks=over_members(partial(visit_users, encoder=exact), 2, 2),
+        initial=over_trials(partial(init_state, encoder, with_ema=with_ema), 2),
+        epoch=over_trials(partial(run_steps, encoder=encoder), 3, 1),
+        ranks=over_trials(partial(map_user_scores, encoder=exact), 2, 2),
     )
 
 
 def initial_population(
     configs: Sequence[Config], programs: Programs, layout: DeviceLayout
 ) -> Population:
-    """The members of configurations [P] before the first step."""
-    each = [Hyperparameters.of(config) for config in configs]
-    hyper = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    """The trials of configurations [P] before the first step."""
+    each = [HParams.of(config) for config in configs]
+    hparams = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
     seed_P = np.array([config.training.seed for config in configs], np.uint32)
-    state = programs.initial(*layout.shard((hyper, seed_P), axis=0))
-    return Population(state, state.evaluated)
+    state = programs.initial(*layout.shard((hparams, seed_P), axis=0))
+    return Population(state, state.eval_params)
 
 
-def member_keys(configs: Sequence[Config], layout: DeviceLayout) -> jax.Array:
+def trial_keys(configs: Sequence[Config], layout: DeviceLayout) -> jax.Array:
     """[P] the runs' keys."""
     return layout.shard(jnp.stack([run_key(config.training.seed) for config in configs]), axis=0)
 
@@ -110,19 +110,19 @@ def padded(places: Sequence[int], num_devices: int) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class MemberBatches:
-    """Every epoch's batches of all members; members of one seed visit users in one order."""
+class TrialBatches:
+    """Every epoch's batches of all trials; trials of one seed visit users in one order."""
 
     sources: Sequence[BatchSource]
     """One a seed."""
     source_P: np.ndarray
-    """[P] source of each member."""
+    """[P] source of each trial."""
     capacity: Capacity
     """Holds all of them."""
 
     @classmethod
-    def of(cls, source: BatchSource, seeds: Sequence[int]) -> "MemberBatches":
-        """For members of these seeds [P], from the source of any seed."""
+    def of(cls, source: BatchSource, seeds: Sequence[int]) -> "TrialBatches":
+        """For trials of these seeds [P], from the source of any seed."""
         distinct = list(dict.fromkeys(seeds))
         sources = [dataclasses.replace(source, seed=seed, num_shards=1) for seed in distinct]
         sizes = (dataclasses.astuple(each.capacity()) for each in sources)

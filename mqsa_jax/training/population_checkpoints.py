@@ -1,4 +1,4 @@
-"""A population's checkpoints: the same ones as of a run, with members in place of one history."""
+"""A population's checkpoints: the same ones as of a run, with trials in place of one history."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,19 +7,19 @@ import jax
 import numpy as np
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.member import Member
 from mqsa_jax.training.population import Population
 from mqsa_jax.training.state import init_state
+from mqsa_jax.training.trial import Trial
 
 
 def save_population(
     checkpoints: Checkpoints,
     epoch: int,
     population: Population,
-    members: Sequence[Member],
+    trials: Sequence[Trial],
     places: Sequence[int],
     experiment: Experiment,
 ) -> None:
@@ -29,17 +29,17 @@ def save_population(
       checkpoints: where to.
       epoch: epochs done.
       population: [P, ...].
-      members: all, those among them that have left the program.
-      places: [P] index of the member at each place of the program.
+      trials: all, those among them that have left the program.
+      places: [P] index of the trial at each place of the program.
       experiment: the data.
     """
-    config = members[0].config
+    config = trials[0].config
     snapshot = Snapshot(
         history=[],
         config=config.flat(),
         seed=config.training.seed,
         data_fingerprint=experiment.histories.fingerprint(),
-        members=[member.plain() for member in members],
+        trials=[trial.plain() for trial in trials],
         places=list(places),
     )
     checkpoints.save(epoch, population, experiment.histories, snapshot)
@@ -47,8 +47,8 @@ def save_population(
 
 def restore_population(
     checkpoints: Checkpoints, epoch: int, experiment: Experiment
-) -> tuple[Population, list[Member], list[int]]:
-    """The population [P, ...] of an epoch, whole on all devices; all members; and their places.
+) -> tuple[Population, list[Trial], list[int]]:
+    """The population [P, ...] of an epoch, whole on all devices; all trials; and their places.
 
     Raises:
       UserError: if it was trained on other data.
@@ -56,19 +56,19 @@ def restore_population(
     snapshot = checkpoints.snapshot(epoch)
     if snapshot.data_fingerprint != experiment.histories.fingerprint():
         raise UserError("the sweep was begun on other data (fingerprints differ)")
-    hyper = Hyperparameters.of(experiment.config)
-    init = partial(init_state, experiment.encoder, averaged=experiment.averaged)
-    one = jax.eval_shape(init, hyper, np.uint32(0))
+    hparams = HParams.of(experiment.config)
+    init = partial(init_state, experiment.encoder, with_ema=experiment.with_ema)
+    one = jax.eval_shape(init, hparams, np.uint32(0))
 
     def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = (len(snapshot.places), *leaf.shape)
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=experiment.layout.replicated)
 
-    like = jax.tree.map(stacked, Population(one, one.evaluated))
+    like = jax.tree.map(stacked, Population(one, one.eval_params))
     population = checkpoints.restore(epoch, like, experiment.histories)
-    return population, members_of(snapshot), snapshot.places
+    return population, trials_of(snapshot), snapshot.places
 
 
-def members_of(snapshot: Snapshot) -> list[Member]:
-    """The members of a population's snapshot; none in that of a run."""
-    return [Member.from_plain(values) for values in snapshot.members or []]
+def trials_of(snapshot: Snapshot) -> list[Trial]:
+    """The trials of a population's snapshot; none in that of a run."""
+    return [Trial.from_plain(values) for values in snapshot.trials or []]

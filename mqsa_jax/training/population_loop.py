@@ -1,8 +1,8 @@
-"""The training loop of a population: until validation stops improving for every member.
+"""The training loop of a population: until validation stops improving for every trial.
 
-Each member ends at its own time, as it would alone. One that has ended stays in the program, which
+Each trial ends at its own time, as it would alone. One that has ended stays in the program, which
 goes on without heed of it, until half of the places are free: then the others move to a smaller
-program. The best epoch of a member that has ended is tested when it leaves.
+program. The best epoch of a trial that has ended is tested when it leaves.
 """
 
 import time
@@ -29,17 +29,17 @@ from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import VARYING
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
-from mqsa_jax.training.member import Member
 from mqsa_jax.training.population import (
-    MemberBatches,
+    TrialBatches,
     compile_population,
     initial_population,
-    member_keys,
     padded,
+    trial_keys,
 )
 from mqsa_jax.training.population_checkpoints import restore_population, save_population
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses
+from mqsa_jax.training.trial import Trial
 
 CHECKPOINT_SECONDS = 60.0
 """From one checkpoint to the next, at least: about what an interruption costs at most."""
@@ -47,30 +47,30 @@ CHECKPOINT_SECONDS = 60.0
 
 def train_population(
     experiment: Experiment, configs: Sequence[Config], checkpoints: Checkpoints
-) -> list[Member]:
-    """Trains members to early stopping, each as `train` would, and tests the best epoch of each.
+) -> list[Trial]:
+    """Trains trials to early stopping, each as `train` would, and tests the best epoch of each.
 
     Args:
-      experiment: data, devices and a configuration, from which members differ in `VARYING` alone.
-      configs: the members'.
-      checkpoints: of a population of these very members, to go on from; or empty.
+      experiment: data, devices and a configuration, from which trials differ in `VARYING` alone.
+      configs: the trials'.
+      checkpoints: of a population of these very trials, to go on from; or empty.
 
     Returns:
-      The members, in their order.
+      The trials, in their order.
 
     Raises:
-      ValueError: if members differ in what is not traced.
+      ValueError: if trials differ in what is not traced.
       UserError: if a checkpoint does not fit.
     """
     first = configs[0].flat()
     for config in configs:
         odd = {name for name, value in config.flat().items() if value != first[name]}
         if odd - set(VARYING):
-            raise ValueError(f"members of a population cannot differ in {sorted(odd)}")
+            raise ValueError(f"trials of a population cannot differ in {sorted(odd)}")
     group = _Group(experiment, configs, checkpoints)
     group.train()
     group.test_finished()
-    return group.members
+    return group.trials
 
 
 @struct.dataclass
@@ -92,11 +92,11 @@ class _Group:
         self._num_users = experiment.histories.num_users
         self._layout, self._relations = experiment.layout, experiment.relations()
         self._programs = compile_population(
-            experiment.encoder, experiment.layout, experiment.averaged
+            experiment.encoder, experiment.layout, experiment.with_ema
         )
-        self.members = [Member(config) for config in configs]
+        self.trials = [Trial(config) for config in configs]
         self._at = self._padded(range(len(configs)))
-        """[P] index of the member at each place."""
+        """[P] index of the trial at each place."""
         self._epoch = checkpoints.latest() or 0
         checkpoints.discard_after(self._epoch)
         if self._epoch:
@@ -109,19 +109,19 @@ class _Group:
         return padded(places, self._layout.num_shards)
 
     def _configs(self) -> list[Config]:
-        return [self.members[index].config for index in self._at]
+        return [self.trials[index].config for index in self._at]
 
     def _unfinished(self) -> list[int]:
-        return [index for index, member in enumerate(self.members) if not member.finished]
+        return [index for index, trial in enumerate(self.trials) if not trial.finished]
 
     def train(self) -> None:
-        """Epochs until all members have ended."""
+        """Epochs until all trials have ended."""
         run_epoch = self._epoch_runner(self._epoch)
         running = run_epoch(self._population.state) if self._unfinished() else None
         while running is not None:
             began, upcoming = time.perf_counter(), None
             # The devices never wait: an epoch that is sure to come starts before this one is read.
-            if any(member.sure_to_go_on for member in self.members):
+            if any(trial.sure_to_go_on for trial in self.trials):
                 upcoming = run_epoch(running.state)
             self._read(running)
             if self._half_are_free():
@@ -137,10 +137,10 @@ class _Group:
         """A function that starts the next epoch and its validation, and does not wait."""
         configs = self._configs()
         source = self._experiment.batch_source(self._relations.counts)
-        source = MemberBatches.of(source, [config.training.seed for config in configs])
+        source = TrialBatches.of(source, [config.training.seed for config in configs])
         epochs = range(epochs_done, configs[0].training.epochs)
         stacks = prefetched(list(source.epoch(epoch, STEPS_PER_PROGRAM)) for epoch in epochs)
-        key_P = member_keys(configs, self._layout)
+        key_P = trial_keys(configs, self._layout)
         validation = self._evaluation_set("valid")
 
         def run_epoch(state: TrainState) -> _RunningEpoch:
@@ -149,13 +149,15 @@ class _Group:
                 batches = self._layout.shard(batches, axis=0)
                 state, losses = self._programs.epoch(state, batches, key_P, self._relations)
                 parts.append(losses)
-            ranks = self._programs.ranks(state.evaluated, state.hyper, validation, self._relations)
+            ranks = self._programs.ranks(
+                state.eval_params, state.hparams, validation, self._relations
+            )
             return _RunningEpoch(state, parts, ranks)
 
         return run_epoch
 
     def _evaluation_set(self, split: Literal["valid", "test"]) -> EvaluationSet:
-        """On all devices, each of which ranks all users for its members."""
+        """On all devices, each of which ranks all users for its trials."""
         at_once = len(self._at) // self._layout.num_shards
         max_len = self._experiment.encoder.max_len
         data = build_evaluation_set(
@@ -164,27 +166,27 @@ class _Group:
         return self._layout.replicate(data)
 
     def _read(self, running: _RunningEpoch) -> None:
-        """Adds the epoch to the histories, and keeps the parameters of members that got better."""
+        """Adds the epoch to the histories, and keeps the parameters of trials that got better."""
         step_P, losses, ranks = jax.device_get((running.state.step, running.losses, running.ranks))
         losses = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *losses)
         self._epoch += 1
         for place, index in self._first_places():
-            member = self.members[index]
-            if member.finished:
+            trial = self.trials[index]
+            if trial.finished:
                 continue
             own = jax.tree.map(itemgetter(place), losses)
             try:
                 line = self._line(int(step_P[place]), own, ranks[place])
             except FloatingPointError as error:
-                member.problem = str(error)
+                trial.problem = str(error)
             else:
-                member.history.append({"epoch": self._epoch, **line})
-        better = [self.members[index].best == self._epoch for index in self._at]
+                trial.history.append({"epoch": self._epoch, **line})
+        better = [self.trials[index].best == self._epoch for index in self._at]
         population = self._population.replace(state=running.state)
         self._population = population.kept_where(np.array(better))
 
     def _line(self, step: int, losses: Losses, rank_CSB: np.ndarray) -> dict[str, Any]:
-        """A member's epoch; raises FloatingPointError if a loss or score is not a number."""
+        """A trial's epoch; raises FloatingPointError if a loss or score is not a number."""
         line = losses_line(losses, step)
         try:
             return {**line, **metrics_line("valid", checked_ranks(rank_CSB, self._num_users))}
@@ -192,7 +194,7 @@ class _Group:
             raise FloatingPointError(f"after step {step} {error}") from None
 
     def _first_places(self) -> list[tuple[int, int]]:
-        """Place and index of each member in the program."""
+        """Place and index of each trial in the program."""
         return [(self._at.index(index), index) for index in dict.fromkeys(self._at)]
 
     def _half_are_free(self) -> bool:
@@ -200,7 +202,7 @@ class _Group:
         return bool(unfinished) and 2 * len(self._padded(unfinished)) <= len(self._at)
 
     def _move_to_smaller(self, upcoming: _RunningEpoch | None) -> _RunningEpoch | None:
-        """Tests members that have ended and leaves them behind; also in the epoch that runs."""
+        """Tests trials that have ended and leaves them behind; also in the epoch that runs."""
         self.test_finished()
         old, self._at = self._at, self._padded(self._unfinished())
         smaller = _taken((self._population, upcoming), old, self._at)
@@ -208,17 +210,17 @@ class _Group:
         return upcoming
 
     def test_finished(self) -> None:
-        """Tests the best epoch of members in the program that have ended."""
-        members = [(place, self.members[index]) for place, index in self._first_places()]
-        due = [(p, m) for p, m in members if m.finished and not m.problem and m.test is None]
+        """Tests the best epoch of trials in the program that have ended."""
+        trials = [(place, self.trials[index]) for place, index in self._first_places()]
+        due = [(p, m) for p, m in trials if m.finished and not m.problem and m.test is None]
         if not due:
             return
-        data, hyper = self._evaluation_set("test"), self._population.state.hyper
+        data, hparams = self._evaluation_set("test"), self._population.state.hparams
         ranks = jax.device_get(
-            self._programs.ranks(self._population.best, hyper, data, self._relations)
+            self._programs.ranks(self._population.best, hparams, data, self._relations)
         )
-        for place, member in due:
-            member.test = summarise(checked_ranks(ranks[place], self._num_users))
+        for place, trial in due:
+            trial.test = summarise(checked_ranks(ranks[place], self._num_users))
 
     def _save(self) -> None:
         """Saves the population, if the last time is long ago."""
@@ -228,7 +230,7 @@ class _Group:
             self._checkpoints,
             self._epoch,
             self._population,
-            self.members,
+            self.trials,
             self._at,
             self._experiment,
         )
@@ -237,7 +239,7 @@ class _Group:
         self._saved, self._saved_epoch = time.monotonic(), self._epoch
 
     def _restore(self) -> None:
-        population, self.members, old = restore_population(
+        population, self.trials, old = restore_population(
             self._checkpoints, self._epoch, self._experiment
         )
         # There may be other devices now, over which the places have to be shared out anew.
@@ -245,15 +247,15 @@ class _Group:
         self._population = self._layout.shard(_taken(population, old, self._at), axis=0)
 
     def _show(self, seconds: float) -> None:
-        lines = [line[STOPPING_METRIC] for member in self.members for line in member.history]
+        lines = [line[STOPPING_METRIC] for trial in self.trials for line in trial.history]
         print(
-            f"epoch {self._epoch}  {len(self._unfinished())} of {len(self.members)} members train  "
+            f"epoch {self._epoch}  {len(self._unfinished())} of {len(self.trials)} trials train  "
             f"best {STOPPING_METRIC} {max(lines, default=0):.4f}  {seconds:.1f} s",
             flush=True,
         )
 
 
 def _taken(tree, old: list[int], new: list[int]):
-    """The stacked leaves for other places, each of a member that had one."""
+    """The stacked leaves for other places, each of a trial that had one."""
     places = np.array([old.index(index) for index in new])
     return jax.tree.map(lambda leaf: leaf[places], tree)

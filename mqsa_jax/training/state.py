@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int, Integer, Key
 from mqsa_jax.config import Config
 from mqsa_jax.layers.graph_layers import gat_init, graphsage_init
 from mqsa_jax.models.encoder import Encoder, Params, init
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.models.transition_term import term_init
 from mqsa_jax.pytree import Leaf
@@ -25,15 +25,15 @@ class TrainState:
     """optax's state of `adam`."""
     step: Leaf
     """int32 [] steps done so far."""
-    hyper: Leaf
-    """`Hyperparameters`."""
-    average: Leaf = None
+    hparams: Leaf
+    """`HParams`."""
+    ema_params: Leaf = None
     """`Params`, their exponential moving average over steps; None where there is none."""
 
     @property
-    def evaluated(self) -> Leaf:
+    def eval_params(self) -> Leaf:
         """The `Params` that validation and test see: the average, where there is one."""
-        return self.params if self.average is None else self.average
+        return self.params if self.ema_params is None else self.ema_params
 
 
 def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
@@ -97,11 +97,11 @@ def run_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
 
 def init_state(
     encoder: Encoder,
-    hyper: Hyperparameters,
+    hparams: HParams,
     seed: int | Integer[Array, ""],
-    averaged: bool = False,
+    with_ema: bool = False,
 ) -> TrainState:
-    """State before the first step, a function of the seed; `averaged` keeps an average too."""
+    """State before the first step, a function of the seed; `with_ema` keeps an average too."""
     params = init(encoder, run_key(seed))
     # What lies outside of the sequence takes nothing from the key of the rest, nor from a step's.
     graph_init = {"graphsage": graphsage_init, "gat": gat_init}.get(encoder.graph)
@@ -109,7 +109,7 @@ def init_state(
         graph = graph_init(jax.random.fold_in(run_key(seed), _NO_STEP), encoder.dim)
         params = {**params, "graph": graph}
     if encoder.num_recent:
-        term = term_init(hyper.term_weight, hyper.term_decay, encoder.num_recent)
+        term = term_init(hparams.term_weight, hparams.term_decay, encoder.num_recent)
         params = {**params, "transition_term": term}
     opt_state = adam(jnp.int32(0)).init(params)
-    return TrainState(params, opt_state, jnp.int32(0), hyper, params if averaged else None)
+    return TrainState(params, opt_state, jnp.int32(0), hparams, params if with_ema else None)

@@ -15,7 +15,7 @@ from mqsa_jax.losses.ranking import ranking_cross_entropy
 from mqsa_jax.losses.reduction import Reduction
 from mqsa_jax.losses.teacher import Teacher
 from mqsa_jax.models.encoder import Encoder, Params, apply, position_units
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import ItemRelations, item_vectors
 from mqsa_jax.models.transition_term import future_items, past_items, transition_term
 from mqsa_jax.ops.sparse_logits import SparseLogits
@@ -41,7 +41,7 @@ def objective(
     key: Key[Array, ""],
     *,
     encoder: Encoder,
-    hyper: Hyperparameters,
+    hparams: HParams,
     teacher: Teacher,
     relations: ItemRelations | None = None,
     axis_name: str | None = None,
@@ -57,9 +57,9 @@ def objective(
         encoder,
         params,
         batch.inputs,
-        window=hyper.window,
-        alpha=hyper.alpha,
-        dropout=hyper.dropout,
+        window=hparams.window,
+        alpha=hparams.alpha,
+        dropout=hparams.dropout,
         key=encoder_key,
         item_VD=item_VD,
     )
@@ -72,18 +72,18 @@ def objective(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,
         batch.target.reshape(shards, -1),
-        sparse=_term(params, batch, key, encoder=encoder, hyper=hyper, relations=relations),
-        where=batch.inputs.segment.reshape(shards, -1) >= 0,
+        sparse=_term(params, batch, key, encoder=encoder, hparams=hparams, relations=relations),
+        where=batch.inputs.segment_ids.reshape(shards, -1) >= 0,
         reduce_fn=mean,
         sharded=True,
     )
-    distillation = _distillation(batch, student_key, item_VD, hyper, teacher, mean)
+    distillation = _distillation(batch, student_key, item_VD, hparams, teacher, mean)
     loss, (loss_rec, loss_kd) = combine(
-        [ranking, distillation], item_VD, [1.0, hyper.lambda_kd], encoder.precision
+        [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], encoder.precision
     )
-    loss += hyper.l2 / 2 * _sum_of_squares(params)
+    loss += hparams.l2 / 2 * _sum_of_squares(params)
     if encoder.graph == "regularised":
-        loss += hyper.lambda_graph * regularisation(item_VD, relations.graph)
+        loss += hparams.lambda_graph * regularisation(item_VD, relations.graph)
     return loss, Losses(loss, loss_rec, loss_kd)
 
 
@@ -99,7 +99,7 @@ def _term(
     key: Key[Array, ""],
     *,
     encoder: Encoder,
-    hyper: Hyperparameters,
+    hparams: HParams,
     relations: ItemRelations | None,
 ) -> SparseLogits | None:
     """[S, R T, K W] the transition term of the scores, without what the history itself adds.
@@ -109,17 +109,17 @@ def _term(
     """
     if not (encoder.num_recent and encoder.term_trained):
         return None
-    inputs, near = batch.inputs, relations.near
-    span = near.step_weight.shape[-1]
+    inputs, neighbours = batch.inputs, relations.neighbours
+    span = neighbours.step_weight.shape[-1]
     term = transition_term(
         params["transition_term"],
-        past_items(inputs.item, inputs.segment, encoder.num_recent + span),
-        near,
-        future_items(batch.target, inputs.segment, span),
+        past_items(inputs.item, inputs.segment_ids, encoder.num_recent + span),
+        neighbours,
+        future_items(batch.target, inputs.segment_ids, span),
     )
     # A purpose of its own, which takes nothing from the keys of the others.
     term_key = jax.random.fold_in(key, 2)
-    keep_SRT1 = keep_mask(term_key, hyper.term_dropout, position_units(inputs), 1) > 0
+    keep_SRT1 = keep_mask(term_key, hparams.term_dropout, position_units(inputs), 1) > 0
     term = term.replace(value=term.value * keep_SRT1)
     shards = inputs.item.shape[0]
     return jax.tree.map(lambda leaf: leaf.reshape(shards, -1, leaf.shape[-1]), term)
@@ -129,19 +129,19 @@ def _distillation(
     batch: Batch,
     key: Key[Array, ""],
     item_VD: Float[Array, "V D"],
-    hyper: Hyperparameters,
+    hparams: HParams,
     teacher: Teacher,
     mean: Reduction,
 ) -> LinearCrossEntropy:
     """The distillation loss of the distinct items of a batch, each weighted by its count."""
     # Equal items of a batch share a row of the student, and so one dropout mask.
-    mask_SUD = keep_mask(key, hyper.dropout, batch.distinct_item, item_VD.shape[-1])
+    mask_SUD = keep_mask(key, hparams.dropout, batch.distinct_item, item_VD.shape[-1])
     return distillation_cross_entropy(
         item_VD.shape[-1] ** 0.5 * item_VD[batch.distinct_item] * mask_SUD,
         item_VD,
         batch.distinct_item,
         teacher,
-        hyper.tau,
+        hparams.tau,
         where=batch.distinct_count > 0,
         max_bumps=batch.max_bumps,
         reduce_fn=lambda value, where: mean(value, where, batch.distinct_count),
@@ -162,11 +162,11 @@ def train_step(
     """One step of Adam on the combined objective.
 
     Args:
-      state: state before the step; its `hyper` may be traced.
+      state: state before the step; its `hparams` may be traced.
       batch: users of the step, [S, ...]; under pmap or shard_map, this device's part of them.
       key: the run's key; the step's own is folded from it and `state.step`.
       encoder: sizes of the model.
-      teacher: soft labels at temperature `state.hyper.tau`.
+      teacher: soft labels at temperature `state.hparams.tau`.
       relations: what the encoder needs to know of item transitions; None: nothing.
       axis_name: mapped axis over which gradients are averaged; None: the batch is whole.
 
@@ -178,7 +178,7 @@ def train_step(
         batch,
         jax.random.fold_in(key, state.step),
         encoder=encoder,
-        hyper=state.hyper,
+        hparams=state.hparams,
         teacher=teacher,
         relations=relations,
         axis_name=axis_name,
@@ -186,9 +186,11 @@ def train_step(
     if axis_name is not None:
         gradient, losses = jax.lax.pmean((gradient, losses), axis_name)
     direction, opt_state = adam(state.step).update(gradient, state.opt_state)
-    update = jax.tree.map(lambda leaf: -state.hyper.lr * leaf, direction)
-    params, average = optax.apply_updates(state.params, update), None
-    if state.average is not None:
-        average = moving_average(state.average, params, state.hyper.ema_decay, state.step)
-    state = state.replace(params=params, opt_state=opt_state, step=state.step + 1, average=average)
+    update = jax.tree.map(lambda leaf: -state.hparams.lr * leaf, direction)
+    params, ema_params = optax.apply_updates(state.params, update), None
+    if state.ema_params is not None:
+        ema_params = moving_average(state.ema_params, params, state.hparams.ema_decay, state.step)
+    state = state.replace(
+        params=params, opt_state=opt_state, step=state.step + 1, ema_params=ema_params
+    )
     return state, losses

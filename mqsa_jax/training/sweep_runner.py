@@ -1,4 +1,4 @@
-"""A sweep: the members of a grid, a group at a time, into one table."""
+"""A sweep: the trials of a grid, a group at a time, into one table."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,19 +12,19 @@ from mqsa_jax.runs.provenance import provenance
 from mqsa_jax.runs.sweep_directory import SweepDirectory, flags
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import identity
-from mqsa_jax.training.member import Member
-from mqsa_jax.training.population_checkpoints import members_of
+from mqsa_jax.training.population_checkpoints import trials_of
 from mqsa_jax.training.population_loop import train_population
+from mqsa_jax.training.trial import Trial
 
-MEMBERS_PER_DEVICE = {"cpu": 2}
+TRIALS_PER_DEVICE = {"cpu": 2}
 """Members that train at a time on each device, by backend."""
-MEMBERS_PER_ACCELERATOR = 8
+TRIALS_PER_ACCELERATOR = 8
 METRICS = [*(f"{name}@{k}" for k in CUTOFFS for name in ("HR", "NDCG")), "MRR"]
 
 
 def default_population(num_devices: int) -> int:
     """Members that train at a time, where the user does not say."""
-    return num_devices * MEMBERS_PER_DEVICE.get(jax.default_backend(), MEMBERS_PER_ACCELERATOR)
+    return num_devices * TRIALS_PER_DEVICE.get(jax.default_backend(), TRIALS_PER_ACCELERATOR)
 
 
 def run_sweep(
@@ -32,16 +32,16 @@ def run_sweep(
 ) -> None:
     """Trains and tests the configurations that have no row yet; a group's rows appear together.
 
-    A group that was interrupted goes on from its last checkpoint, if all its members are wanted.
+    A group that was interrupted goes on from its last checkpoint, if all its trials are wanted.
 
     Args:
       experiment: data, devices and a configuration, from which the others differ in `VARYING`.
-      configs: the members.
+      configs: the trials.
       at_once: how many train in one program, at most.
       sweep_dir: where results are; started.
     """
     waiting = sweep_dir.pending(configs)
-    print(f"{len(configs) - len(waiting)} of {len(configs)} members are done", flush=True)
+    print(f"{len(configs) - len(waiting)} of {len(configs)} trials are done", flush=True)
     while waiting:
         checkpoints = Checkpoints(sweep_dir.checkpoints)
         try:
@@ -49,13 +49,13 @@ def run_sweep(
             if not group:
                 checkpoints.discard_after(0)
                 group = waiting[:at_once]
-            members = train_population(experiment, group, checkpoints)
+            trials = train_population(experiment, group, checkpoints)
         finally:
             checkpoints.close()
-        sweep_dir.add(_row(member, experiment) for member in members)
+        sweep_dir.add(_row(trial, experiment) for trial in trials)
         sweep_dir.delete_checkpoints()
         waiting = sweep_dir.pending(configs)
-        print(f"{len(configs) - len(waiting)} of {len(configs)} members are done", flush=True)
+        print(f"{len(configs) - len(waiting)} of {len(configs)} trials are done", flush=True)
 
 
 def _interrupted(checkpoints: Checkpoints, waiting: Sequence[Config]) -> list[Config]:
@@ -63,22 +63,22 @@ def _interrupted(checkpoints: Checkpoints, waiting: Sequence[Config]) -> list[Co
     latest = checkpoints.latest()
     if latest is None:
         return []
-    group = [member.config for member in members_of(checkpoints.snapshot(latest))]
+    group = [trial.config for trial in trials_of(checkpoints.snapshot(latest))]
     known = {identity(config.flat()) for config in waiting}
     return group if all(identity(config.flat()) in known for config in group) else []
 
 
-def _row(member: Member, experiment: Experiment) -> dict[str, Any]:
-    """A member's row: its flags, what it came to, and of which data and code."""
-    best = member.history[member.best - 1] if member.test is not None else {}
-    test = member.test or {}
+def _row(trial: Trial, experiment: Experiment) -> dict[str, Any]:
+    """A trial's row: its flags, what it came to, and of which data and code."""
+    best = trial.history[trial.best - 1] if trial.test is not None else {}
+    test = trial.test or {}
     return {
-        **flags(member.config),
+        **flags(trial.config),
         "epoch": best.get("epoch", ""),
-        "epochs_trained": len(member.history),
+        "epochs_trained": len(trial.history),
         **{f"valid_{name}": best.get(f"valid_{name}", "") for name in METRICS},
         **{f"test_{name}": test.get(name, "") for name in METRICS},
-        "problem": member.problem,
+        "problem": trial.problem,
         "data_fingerprint": experiment.histories.fingerprint(),
         "commit": provenance(experiment.layout.devices)["commit"],
     }

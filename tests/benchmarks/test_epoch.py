@@ -27,7 +27,7 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
     state, counts = experiment.initial_state(), experiment.transition_counts()
     # Larger embeddings than at the start, where all logits are alike.
     params = {**state.params, "item_embedding": 30 * state.params["item_embedding"]}
-    teacher = transition_teacher(counts, state.hyper.tau)
+    teacher = transition_teacher(counts, state.hparams.tau)
     source = experiment.batch_source(counts)
     batches = next(source.batches(0, 1, source.capacity()))
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
@@ -36,7 +36,7 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
 
     def packed(params):
         return objective(
-            params, batch, key, encoder=experiment.encoder, hyper=state.hyper, teacher=teacher
+            params, batch, key, encoder=experiment.encoder, hparams=state.hparams, teacher=teacher
         )[0]
 
     def dense(params):
@@ -47,7 +47,7 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
             teacher_probabilities(teacher),
             key,
             experiment=experiment,
-            hyper=state.hyper,
+            hparams=state.hparams,
         )
 
     loss, gradient = jax.jit(jax.value_and_grad(packed))(params)

@@ -170,7 +170,7 @@ def test_rows_that_are_wanted_and_a_sweep_that_is_not(home):
     assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
 
 
-def test_the_grid_keeps_members_of_a_seed_together():
+def test_the_grid_keeps_trials_of_a_seed_together():
     configs = list(grid(Config(), {"alpha": [0.0, 1.0], "seed": [3, 1]}))
     assert [(c.training.seed, c.model.alpha) for c in configs] == [(3, 0), (3, 1), (1, 0), (1, 1)]
     assert len({identity(config.flat()) for config in configs}) == 4

@@ -13,7 +13,7 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.data.transitions import count_transitions
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.models.encoder import Sequences
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.training.state import init_state, make_encoder
 from mqsa_jax.training.step import objective
 from tests import oracle
@@ -59,7 +59,7 @@ def steps(source, epoch=0, steps_per_program=10, capacity=None):
 def contents(batch):
     """(inputs, targets, positions) of every history by its segment number."""
     result = {}
-    segment = batch.inputs.segment
+    segment = batch.inputs.segment_ids
     for number in np.unique(segment[segment >= 0]).tolist():
         place = segment == number
         assert place.any(-1).sum() == 1, "a history lies in one row of one shard"
@@ -115,7 +115,7 @@ def test_batches_hold_the_users_in_their_order(num_shards):
 def test_users_are_spread_evenly_over_the_shards():
     for batch in steps(source(3)):
         for shard in range(3):
-            segment = batch.inputs.segment[shard]
+            segment = batch.inputs.segment_ids[shard]
             assert (segment[segment >= 0] % 3 == shard).all()
 
 
@@ -140,14 +140,14 @@ def test_stacks_of_steps_do_not_change_the_steps():
 
 def test_several_histories_share_a_row():
     batch = next(steps(source()))
-    used = (batch.inputs.segment >= 0).any(-1).sum()
+    used = (batch.inputs.segment_ids >= 0).any(-1).sum()
     assert used < len(contents(batch))
 
 
 @pytest.mark.parametrize("num_shards", [1, 3])
 def test_padding_holds_valid_indices(num_shards):
     for batch in steps(source(num_shards)):
-        padding = batch.inputs.segment < 0
+        padding = batch.inputs.segment_ids < 0
         for array in (batch.inputs.item, batch.target, batch.inputs.position):
             assert not array[padding].any()
 
@@ -160,7 +160,7 @@ def test_distinct_items_count_the_inputs_of_each_shard(num_shards):
     for batch in steps(source(num_shards)):
         assert batch.distinct_count.sum() == batch.num_positions
         for shard in range(num_shards):
-            real = batch.inputs.segment[shard] >= 0
+            real = batch.inputs.segment_ids[shard] >= 0
             item, count = np.unique(batch.inputs.item[shard][real], return_counts=True)
             used = batch.distinct_count[shard] > 0
             assert batch.distinct_item[shard][used].tolist() == item.tolist()
@@ -230,8 +230,8 @@ def one_history_a_row(order_of_step):
 
 @pytest.fixture(scope="module")
 def params():
-    hyper = Hyperparameters.of(CONFIG)
-    shapes = jax.eval_shape(lambda: init_state(ENCODER, hyper, 0).params)
+    hparams = HParams.of(CONFIG)
+    shapes = jax.eval_shape(lambda: init_state(ENCODER, hparams, 0).params)
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: jnp.float32(rng.normal(size=leaf.shape) / 2), shapes)
 
@@ -245,10 +245,10 @@ def losses_and_gradient(params, batch, dropout):
     counts = count_transitions(
         jnp.asarray(item_N.ravel(), jnp.int32), jnp.arange(item_N.size, dtype=jnp.int32) // 2, V
     )
-    hyper = Hyperparameters.of(CONFIG).replace(dropout=dropout)
-    teacher = transition_teacher(counts, hyper.tau)
+    hparams = HParams.of(CONFIG).replace(dropout=dropout)
+    teacher = transition_teacher(counts, hparams.tau)
     (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(
-        params, batch, jax.random.key(4), encoder=ENCODER, hyper=hyper, teacher=teacher
+        params, batch, jax.random.key(4), encoder=ENCODER, hparams=hparams, teacher=teacher
     )
     return losses, gradient, teacher_probabilities(teacher)
 
@@ -269,8 +269,8 @@ def test_packing_and_sharding_change_neither_losses_nor_gradients(
 ):
     packed = list(steps(source(num_shards), capacity=LIKE_BY_HAND))[step]
     by_hand = one_history_a_row(source().order(0)[step])
-    rows_used = (packed.inputs.segment >= 0).any(-1).sum()
-    assert rows_used < (by_hand.inputs.segment >= 0).any(-1).sum() or num_shards > 1
+    rows_used = (packed.inputs.segment_ids >= 0).any(-1).sum()
+    assert rows_used < (by_hand.inputs.segment_ids >= 0).any(-1).sum() or num_shards > 1
     one = losses_and_gradient(params, on_device(packed), jnp.float32(dropout))
     other = losses_and_gradient(params, on_device(by_hand), jnp.float32(dropout))
     chex.assert_trees_all_close(one[0], other[0], rtol=1e-5)

@@ -106,18 +106,18 @@ ITEMS = np.random.default_rng(0).integers(0, 1000, 40)
 @quick
 @given(slices(), st.sampled_from([None, 1, 5]))
 def test_every_history_can_be_unpacked(case, num_rows):
-    slices_GB, segment_GB, row_length = case
-    rows = pack(slices_GB, segment_GB, row_length, num_rows)
+    slices_GB, segment_ids_GB, row_length = case
+    rows = pack(slices_GB, segment_ids_GB, row_length, num_rows)
     item = rows.scatter(ITEMS[rows.source])
-    groups, slots = segment_GB.shape
-    assert item.shape == rows.position.shape == rows.segment.shape
+    groups, slots = segment_ids_GB.shape
+    assert item.shape == rows.position.shape == rows.segment_ids.shape
     assert item.shape[0] == groups
     assert item.shape[1] >= (num_rows or 1)
     assert item.shape[2] == row_length
     for group in range(groups):
         for slot in range(slots):
             begin, end = slices_GB.begin[group, slot], slices_GB.end[group, slot]
-            place = rows.segment[group] == segment_GB[group, slot]
+            place = rows.segment_ids[group] == segment_ids_GB[group, slot]
             # Row by row, left to right: the history in its order, and all in one row.
             assert item[group][place].tolist() == ITEMS[begin:end].tolist()
             assert place.any(1).sum() == (end > begin)
@@ -128,8 +128,8 @@ def test_every_history_can_be_unpacked(case, num_rows):
                 assert place[row].any()
                 assert columns[0] == rows.column[group, slot]
                 assert (np.diff(columns) == 1).all()
-    padding = rows.segment < 0
-    assert (rows.segment[padding] == -1).all()
+    padding = rows.segment_ids < 0
+    assert (rows.segment_ids[padding] == -1).all()
     assert not item[padding].any()
     assert not rows.position[padding].any()
     assert (~padding).sum() == slices_GB.lengths.sum()
@@ -140,14 +140,14 @@ def test_rows_are_as_many_as_needed_or_asked_for():
     segment = np.arange(3)[None]
     for num_rows, expected in ((None, 2), (1, 2), (2, 2), (6, 6)):
         rows = pack(Slices(begin, begin + length), segment, 8, num_rows)
-        assert rows.segment.shape == (1, expected, 8)
+        assert rows.segment_ids.shape == (1, expected, 8)
 
 
 def test_an_example_of_rows():
     # Items 10..12 as history 5, items 20 and 21 as history 2, nothing as history 9.
     slices_GB = Slices(np.array([[10, 20, 7]]), np.array([[13, 22, 7]]))
     rows = pack(slices_GB, np.array([[5, 2, 9]]), 6)
-    assert rows.segment.tolist() == [[[5, 5, 5, 2, 2, -1]]]
+    assert rows.segment_ids.tolist() == [[[5, 5, 5, 2, 2, -1]]]
     assert rows.position.tolist() == [[[3, 4, 5, 4, 5, 0]]]
     assert rows.scatter(rows.source).tolist() == [[[10, 11, 12, 20, 21, 0]]]
 

@@ -23,10 +23,10 @@ def lists(slices: Slices, histories=HISTORIES) -> list[list[int]]:
 
 
 def test_windows_of_an_example():
-    assert lists(splits.window(HISTORIES, "train", 4)) == [[2, 3, 4, 5], [8], [1, 2]]
-    assert lists(splits.window(HISTORIES, "valid", 4)) == [[2, 3, 4, 5], [8], [1, 2]]
-    assert lists(splits.window(HISTORIES, "test", 4)) == [[3, 4, 5, 6], [8, 9], [1, 2, 1]]
-    assert lists(splits.window(HISTORIES, "test", 99)) == [s[:-1] for s in SEQUENCES]
+    assert lists(splits.recent(HISTORIES, "train", 4)) == [[2, 3, 4, 5], [8], [1, 2]]
+    assert lists(splits.recent(HISTORIES, "valid", 4)) == [[2, 3, 4, 5], [8], [1, 2]]
+    assert lists(splits.recent(HISTORIES, "test", 4)) == [[3, 4, 5, 6], [8, 9], [1, 2, 1]]
+    assert lists(splits.recent(HISTORIES, "test", 99)) == [s[:-1] for s in SEQUENCES]
 
 
 def test_training_inputs_of_an_example():
@@ -67,7 +67,7 @@ def test_agrees_with_plain_lists(sequences, max_len):
     numbered = [np.searchsorted(histories.item_ids, s).tolist() for s in sequences]
     for split, held_out in HELD_OUT.items():
         expected = [s[:-held_out][-max_len:] for s in numbered]
-        assert lists(splits.window(histories, split, max_len), histories) == expected
+        assert lists(splits.recent(histories, split, max_len), histories) == expected
         if split != "train":
             assert splits.targets(histories, split).tolist() == [s[-held_out] for s in numbered]
             seen = splits.seen(histories, split, "history", max_len)

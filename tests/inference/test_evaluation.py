@@ -19,13 +19,13 @@ from mqsa_jax.inference.evaluation import (
     summarise,
 )
 from mqsa_jax.models.encoder import Encoder, init
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.ops import chunk_loop
 from tests import oracle
 
 USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8
 CONFIG = Config(model=ModelConfig(dim=D, max_len=MAX_LEN, window=3, alpha=0.4, dropout=0.5))
-HYPER = Hyperparameters.of(CONFIG)
+HYPER = HParams.of(CONFIG)
 ENCODER = Encoder(num_items=V, dim=D, max_len=MAX_LEN, num_blocks=1, num_heads=1)
 HELD_OUT = {"valid": 2, "test": 1}
 

@@ -68,7 +68,7 @@ def test_agrees_with_the_oracle(num_heads):
                 if columns.stop > columns.start:
                     history = expected_of_one_history(params, x[row, columns], window, num_heads)
                     expected.append((row, columns, history))
-        out = attend(params, x, window, num_heads=num_heads, segment_T=segment)
+        out = attend(params, x, window, num_heads=num_heads, segment_ids_T=segment)
         assert np.isfinite(out).all()
         for row, columns, history in expected:
             np.testing.assert_allclose(out[row, columns], history, rtol=1e-4, atol=1e-4)
@@ -81,7 +81,7 @@ def test_a_single_position_attends_to_itself(rng):
     segment = np.arange(ROWS * T, dtype=np.int32).reshape(ROWS, T)
     q = oracle.layer_norm(x, **params["query_norm"])
     value = x @ params["value"]["kernel"] + params["value"]["bias"]
-    out = attend(params, x, 4, num_heads=2, segment_T=segment)
+    out = attend(params, x, 4, num_heads=2, segment_ids_T=segment)
     np.testing.assert_allclose(out, value + q, atol=1e-5)
 
 
@@ -111,7 +111,7 @@ def test_attention_weights_are_a_causal_distribution_for_each_head(rng):
             x,
             2,
             num_heads=3,
-            segment_T=LAYOUT,
+            segment_ids_T=LAYOUT,
             drop=lambda weights: kept.append(weights) or weights,
         )
         return kept[0]
@@ -127,12 +127,12 @@ def test_attention_weights_are_a_causal_distribution_for_each_head(rng):
 
 def test_packed_histories_are_as_if_alone(rng):
     params, x = random_params(rng), random_x(rng)
-    packed = attend(params, x, 3, num_heads=2, segment_T=LAYOUT)
+    packed = attend(params, x, 3, num_heads=2, segment_ids_T=LAYOUT)
     for row, columns in HISTORIES:
         length = columns.stop - columns.start
         alone, segment = np.zeros_like(x), np.full((ROWS, T), -1, np.int32)
         alone[0, :length], segment[0, :length] = x[row, columns], 0
-        out = attend(params, alone, 3, num_heads=2, segment_T=segment)
+        out = attend(params, alone, 3, num_heads=2, segment_ids_T=segment)
         np.testing.assert_allclose(out[0, :length], packed[row, columns], rtol=1e-5, atol=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_gradient_reaches_earlier_positions_of_the_same_history_only(rng):
     @jax.jit
     @jax.jacrev
     def jacobian(x):
-        return l_query_attention(params, x, 3, num_heads=2, segment_T=LAYOUT) @ direction_D
+        return l_query_attention(params, x, 3, num_heads=2, segment_ids_T=LAYOUT) @ direction_D
 
     slope = np.abs(jacobian(x)).max(-1)  # [row, t, row', t']
     reached = np.zeros((ROWS, T, ROWS, T), bool)
@@ -166,8 +166,8 @@ def test_a_constant_added_to_all_keys_changes_nothing(rng):
     params, x = random_params(rng), random_x(rng)
     moved = {**params, "key": {**params["key"], "bias": params["key"]["bias"] + 3}}
     chex.assert_trees_all_close(
-        attend(params, x, 2, num_heads=2, segment_T=LAYOUT),
-        attend(moved, x, 2, num_heads=2, segment_T=LAYOUT),
+        attend(params, x, 2, num_heads=2, segment_ids_T=LAYOUT),
+        attend(moved, x, 2, num_heads=2, segment_ids_T=LAYOUT),
         atol=1e-4,
     )
 
@@ -182,10 +182,10 @@ def test_vmap_and_pmap_agree_with_a_batch(rng):
     x = rng.normal(size=(8, T, D)).astype(np.float32)
     segment = np.concatenate([LAYOUT] * 4)
 
-    def one(x_TD, segment_T):
-        return l_query_attention(params, x_TD, 3, num_heads=2, segment_T=segment_T)
+    def one(x_TD, segment_ids_T):
+        return l_query_attention(params, x_TD, 3, num_heads=2, segment_ids_T=segment_ids_T)
 
-    batch = attend(params, x, 3, num_heads=2, segment_T=segment)
+    batch = attend(params, x, 3, num_heads=2, segment_ids_T=segment)
     mapped, on_devices = jax.jit(jax.vmap(one))(x, segment), jax.pmap(one)(x, segment)
     chex.assert_trees_all_close(batch, mapped, on_devices, rtol=1e-5, atol=1e-5)
 

@@ -63,8 +63,8 @@ def test_the_state_starts_anew_with_each_history():
     # z = sigmoid(0) = 1/2 and n = tanh(30) = 1, so that h' = (1 + h) / 2.
     zeros = {"kernel": jnp.zeros((1, 3)), "bias": jnp.zeros(3)}
     params = {"input": {**zeros, "bias": jnp.array([0.0, 0.0, 30.0])}, "recurrent": zeros}
-    segment_T = jnp.array([4, 4, 4, 1, 1, -1, -1, 7])
-    states = gru_layer(params, jnp.ones((8, 1)), segment_T).ravel().tolist()
+    segment_ids_T = jnp.array([4, 4, 4, 1, 1, -1, -1, 7])
+    states = gru_layer(params, jnp.ones((8, 1)), segment_ids_T).ravel().tolist()
     assert states[:5] == [0.5, 0.75, 0.875, 0.5, 0.75]
     assert states[7] == 0.5
 

@@ -34,14 +34,14 @@ def layouts(draw):
 
 def histories_in(segment):
     """(row, slice of columns) of every history."""
-    for row, segment_T in enumerate(segment):
-        for number in np.unique(segment_T[segment_T >= 0]):
-            (columns,) = np.nonzero(segment_T == number)
+    for row, segment_ids_T in enumerate(segment):
+        for number in np.unique(segment_ids_T[segment_ids_T >= 0]):
+            (columns,) = np.nonzero(segment_ids_T == number)
             yield row, slice(columns[0], columns[-1] + 1)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(segment=layouts(), window=st.integers(1, T + 3), seed=st.integers(0, 2**32 - 1))
+@given(segment_ids=layouts(), window=st.integers(1, T + 3), seed=st.integers(0, 2**32 - 1))
 def test_agrees_with_the_oracle(segment, window, seed):
     x = np.random.default_rng(seed).normal(size=(ROWS, T, D)).astype(np.float32)
     expected = np.zeros(x.shape)
@@ -52,8 +52,8 @@ def test_agrees_with_the_oracle(segment, window, seed):
 
 def test_visible_example():
     x_T1 = jnp.array([[1.0], [3.0], [5.0], [7.0], [10.0], [20.0], [99.0]])
-    segment_T = jnp.array([4, 4, 4, 4, 1, 1, -1])
-    mean = jax.jit(windowed_mean)(x_T1, 3, segment_T)
+    segment_ids_T = jnp.array([4, 4, 4, 4, 1, 1, -1])
+    mean = jax.jit(windowed_mean)(x_T1, 3, segment_ids_T)
     assert mean.ravel().tolist() == [1.0, 2.0, 3.0, 5.0, 10.0, 15.0, 0.0]
 
 
@@ -108,13 +108,13 @@ def test_padding_is_zero_and_never_leaks(rng, filling):
 
 @pytest.mark.parametrize("window", [1, 3, T])
 def test_jacobian_is_one_over_the_length_within_the_window_and_zero_elsewhere(window):
-    segment_T = LAYOUT[0]  # histories at 0..2 and 3..6, padding at 7
+    segment_ids_T = LAYOUT[0]  # histories at 0..2 and 3..6, padding at 7
     expected = np.zeros((T, T))
     for begin, end in ((0, 3), (3, 7)):
         for t in range(begin, end):
             first = max(begin, t + 1 - window)
             expected[t, first : t + 1] = 1 / (t + 1 - first)
-    jacobian = jacobian_of_one_row(jnp.ones((T, 1)), jnp.int32(window), segment_T)
+    jacobian = jacobian_of_one_row(jnp.ones((T, 1)), jnp.int32(window), segment_ids_T)
     np.testing.assert_allclose(jacobian[:, 0, :, 0], expected, atol=1e-6)
     assert not np.asarray(jacobian[:, 0, :, 0])[expected == 0].any()
 

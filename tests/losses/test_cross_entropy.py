@@ -11,15 +11,15 @@ from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
 S, D, V = 2, 3, 5
 
 
-def loss(rng, rows, zero_class):
+def loss(rng, rows, pad_logit):
     x = rng.normal(size=(S, rows, D)).astype(np.float32)
     weight = rng.choice([0.0, 0.5, 2.0], size=(S, rows)).astype(np.float32)
-    return LinearCrossEntropy(jnp.asarray(x), jnp.asarray(weight), jnp.float32(0.25), zero_class)
+    return LinearCrossEntropy(jnp.asarray(x), jnp.asarray(weight), jnp.float32(0.25), pad_logit)
 
 
 def alone(loss, table_VD):
     logits = np.asarray(loss.x, np.float64) @ np.asarray(table_VD, np.float64).T
-    total = np.exp(logits).sum(-1) + loss.zero_class
+    total = np.exp(logits).sum(-1) + loss.pad_logit
     return (np.asarray(loss.weight) * np.log(total)).sum() - 0.25
 
 

@@ -136,8 +136,8 @@ def test_vmap_and_pmap_agree_with_a_batch(backbone, params, run, rng):
     x = rng.normal(size=(8, T, D)).astype(np.float32)
     segment = np.concatenate([LAYOUT] * 4)
 
-    def one(x_TD, segment_T):
-        return backbone.apply({"params": params}, x_TD, segment_T, None)
+    def one(x_TD, segment_ids_T):
+        return backbone.apply({"params": params}, x_TD, segment_ids_T, None)
 
     batch = run(params, x, segment, None)
     mapped, on_devices = jax.jit(jax.vmap(one))(x, segment), jax.pmap(one)(x, segment)

@@ -163,7 +163,7 @@ def test_histories_do_not_see_their_neighbours(params):
 
 
 def test_items_at_padding_are_never_read(params):
-    real = np.asarray(packed(PLACES).segment) >= 0
+    real = np.asarray(packed(PLACES).segment_ids) >= 0
     assert not real.all()
     outs = [encode_deep(params, packed(PLACES, padding_item=item), 3, 0.4) for item in (0, 11)]
     np.testing.assert_array_equal(*(np.asarray(out)[real] for out in outs))
@@ -173,7 +173,7 @@ def test_gradient_reaches_earlier_positions_of_the_same_history_only(params):
     """One item a position, so that a gradient in an item's vector is one in a position."""
     item = np.arange(ROWS * T, dtype=np.int32).reshape(ROWS, T)
     sequences = packed(PLACES).replace(item=item)
-    segment = np.asarray(sequences.segment)
+    segment = np.asarray(sequences.segment_ids)
     direction_D = np.random.default_rng(1).normal(size=D).astype(np.float32)
 
     @jax.jit
@@ -198,7 +198,7 @@ def test_gradient_reaches_earlier_positions_of_the_same_history_only(params):
 
 
 def test_a_block_is_zero_at_padding_and_reads_nothing_there(params, rng):
-    segment = packed(PLACES).segment
+    segment = packed(PLACES).segment_ids
     real = np.asarray(segment) >= 0
     x = rng.normal(size=(ROWS, T, D)).astype(np.float32)
     block = Block(num_heads=2)
@@ -290,7 +290,7 @@ def test_positions_are_numbered_by_history_and_place_in_it():
     # T = 7: history 1 has 7 * 1 + 6 at its newest item, history 2 has 7 * 2 + 6.
     assert taken(units, PLACES, 1).tolist() == [10, 11, 12, 13]
     assert taken(units, PLACES, 2).tolist() == [19, 20]
-    real = units[np.asarray(packed(PLACES).segment) >= 0]
+    real = units[np.asarray(packed(PLACES).segment_ids) >= 0]
     assert np.unique(real).size == real.size
 
 
@@ -306,7 +306,7 @@ def test_dropout_is_a_function_of_its_key(params):
         encode_noisily(params, sequences, 0.5, jax.random.key(seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, again)
-    real = np.asarray(sequences.segment) >= 0
+    real = np.asarray(sequences.segment_ids) >= 0
     assert (np.abs(one - other).max(-1)[real] > 1e-3).all()
 
 

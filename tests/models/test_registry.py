@@ -67,9 +67,9 @@ def test_trains_for_a_few_steps(name, histories):
     resting = tuple(filter(None, (idle, "['transition_term']")))
     assert not {path for path in still if not path.startswith(resting)}
     evaluator = experiment.evaluator(Protocol("valid"), relations)
-    ranks = evaluator.ranks(state.params, state.hyper)
+    ranks = evaluator.ranks(state.params, state.hparams)
     assert ((ranks >= 1) & (ranks <= histories.num_items)).all()
-    assert_lists_agree(evaluator.top_items(state.params, state.hyper, 20), ranks, histories)
+    assert_lists_agree(evaluator.top_items(state.params, state.hparams, 20), ranks, histories)
 
 
 def assert_lists_agree(top_UK, ranks, histories):
@@ -170,7 +170,7 @@ def test_the_term_alone_ranks_as_it_does_when_counted(histories):
     plus = dataclasses.replace(plus, config=dataclasses.replace(plus.config, term=term))
     state = plus.initial_state()
     params = {**state.params, "item_embedding": 0 * state.params["item_embedding"]}
-    ranks = plus.evaluator(Protocol("test")).ranks(params, state.hyper)
+    ranks = plus.evaluator(Protocol("test")).ranks(params, state.hparams)
     expected = counted_ranks(counted, Protocol("test"))
     # Sums in another order may part what ties, or tie what is apart.
     assert (np.abs(ranks - expected) <= 0.5).mean() > 0.97

@@ -56,17 +56,17 @@ def dense_counts(sequences):
 
 
 @jax.jit
-def dense_term(item, near, target):
+def dense_term(item, neighbours, target):
     segment = jnp.zeros_like(item)
     past = past_items(item, segment, K + SPAN)
     future = None if target is None else future_items(target, segment, SPAN)
-    term = transition_term(term_init(8.0, 0.6, K), past, near, future)
+    term = transition_term(term_init(8.0, 0.6, K), past, neighbours, future)
     return term.added_to(jnp.zeros((*term.item.shape[:-1], V)))
 
 
-def term_of(inputs, near, targets=None):
+def term_of(inputs, neighbours, targets=None):
     targets = None if targets is None else jnp.asarray(targets, jnp.int32)
-    return np.asarray(dense_term(jnp.asarray(inputs, jnp.int32), near, targets))
+    return np.asarray(dense_term(jnp.asarray(inputs, jnp.int32), neighbours, targets))
 
 
 def expected_term(past, counts, scale_from, scale_to):
@@ -81,10 +81,10 @@ def test_in_training_a_history_does_not_see_what_it_adds(rng):
     sequences = histories(rng)
     counts = counted(sequences)
     _, scale_from, scale_to = normalised(counts, POPULARITY)
-    near = near_of(counts, V)
+    neighbours = near_of(counts, V)
     for number, sequence in enumerate(sequences):
         without = dense_counts(sequences[:number] + sequences[number + 1 :])
-        actual = term_of(sequence[:-1], near, sequence[1:])
+        actual = term_of(sequence[:-1], neighbours, sequence[1:])
         for place in range(len(sequence) - 1):
             expected = expected_term(sequence[: place + 1], without, scale_from, scale_to)
             np.testing.assert_allclose(actual[place], expected, rtol=1e-4, atol=1e-5)
@@ -108,11 +108,13 @@ def test_at_evaluation_all_counts_take_part(rng):
 def test_the_strongest_neighbours_are_kept(rng):
     counts = counted(histories(rng))
     matrix = normalised(counts, POPULARITY)[0].toarray()
-    near = near_of(counts, 3)
+    neighbours = near_of(counts, 3)
     for item in range(V):
         strongest = -np.sort(-matrix[item])[:3]
-        np.testing.assert_allclose(near.weight[item], strongest, rtol=1e-6)
-        np.testing.assert_allclose(matrix[item, near.item[item]], near.weight[item], rtol=1e-6)
+        np.testing.assert_allclose(neighbours.weight[item], strongest, rtol=1e-6)
+        np.testing.assert_allclose(
+            matrix[item, neighbours.item[item]], neighbours.weight[item], rtol=1e-6
+        )
 
 
 def test_past_and_future_stay_in_their_history():
@@ -134,19 +136,19 @@ def test_past_and_future_stay_in_their_history():
 
 @pytest.mark.parametrize("sequences", [[[0, 1]], [[4], [5]]], ids=["hardly any", "none"])
 def test_few_transitions_give_numbers(sequences):
-    near = near_of(counted([np.array(each) for each in sequences]), 4)
-    term = term_of([0, 1, 2], near, [1, 2, 3])
+    neighbours = near_of(counted([np.array(each) for each in sequences]), 4)
+    term = term_of([0, 1, 2], neighbours, [1, 2, 3])
     assert np.isfinite(term).all()
     # 0 -> 1 is this history's own.
     assert not term.any()
 
 
 def test_weights_are_learned(rng):
-    near = near_of(counted(histories(rng)), V)
+    neighbours = near_of(counted(histories(rng)), V)
     past = past_items(jnp.array([1, 2, 3]), jnp.zeros(3, jnp.int32), K + SPAN)
 
     def total(params):
-        return transition_term(params, past, near).value.sum()
+        return transition_term(params, past, neighbours).value.sum()
 
     params = term_init(8.0, 0.6, K)
     gradient = jax.grad(total)(params)["log_weight"]

@@ -16,13 +16,13 @@ pytestmark = pytest.mark.usefixtures("product_path")
 S, N, D, V = 2, 7, 3, 5
 
 
-def naive(x_SND, table_VD, weight_SN, zero_class):
+def naive(x_SND, table_VD, weight_SN, pad_logit):
     """Value and gradients by x, E and w, with all logits at hand."""
     x_SND, table_VD, weight_SN = (
         np.asarray(array, np.float64) for array in (x_SND, table_VD, weight_SN)
     )
     logits = x_SND @ table_VD.T
-    if zero_class:
+    if pad_logit:
         logits = np.concatenate([logits, np.zeros_like(logits[..., :1])], axis=-1)
     top = logits.max(-1, keepdims=True)
     exp = np.exp(logits - top)
@@ -38,7 +38,7 @@ def total(*inputs, **options):
 
 
 fused = jax.jit(
-    jax.value_and_grad(total, argnums=(0, 1, 2)), static_argnames=("zero_class", "chunk")
+    jax.value_and_grad(total, argnums=(0, 1, 2)), static_argnames=("pad_logit", "chunk")
 )
 
 
@@ -48,15 +48,15 @@ def arrays(rng, scale=1.0):
     return tuple(array.astype(np.float32) for array in (x, scale * rng.normal(size=(V, D)), weight))
 
 
-@pytest.mark.parametrize("zero_class", [False, True])
+@pytest.mark.parametrize("pad_logit", [False, True])
 @pytest.mark.parametrize("chunk", [None, 1, 3, N, 20])
-def test_agrees_with_whole_logits(zero_class, chunk):
+def test_agrees_with_whole_logits(pad_logit, chunk):
     @settings(max_examples=10, deadline=None, derandomize=True)
     @given(seed=st.integers(0, 2**32 - 1), scale=st.floats(0.01, 5))
     def run(seed, scale):
         inputs = arrays(np.random.default_rng(seed), scale)
-        value, gradients = fused(*inputs, zero_class=zero_class, chunk=chunk)
-        expected, expected_gradients = naive(*inputs, zero_class)
+        value, gradients = fused(*inputs, pad_logit=pad_logit, chunk=chunk)
+        expected, expected_gradients = naive(*inputs, pad_logit)
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5 * scale)
         for actual, right in zip(gradients, expected_gradients, strict=True):
             np.testing.assert_allclose(actual, right, rtol=1e-4, atol=1e-5 * (1 + scale))
@@ -68,31 +68,31 @@ def test_visible_examples():
     x, table, weight = jnp.zeros((1, 2, 3)), jnp.ones((4, 3)), jnp.array([[1.0, 0.5]])
     # Four logits of 0: log 4; with the zero class log 5.
     np.testing.assert_allclose(total(x, table, weight), 1.5 * np.log(4), rtol=1e-6)
-    np.testing.assert_allclose(total(x, table, weight, zero_class=True), 1.5 * np.log(5), rtol=1e-6)
+    np.testing.assert_allclose(total(x, table, weight, pad_logit=True), 1.5 * np.log(5), rtol=1e-6)
 
 
-@pytest.mark.parametrize("zero_class", [False, True])
+@pytest.mark.parametrize("pad_logit", [False, True])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_large_logits_do_not_overflow(zero_class, sign):
+def test_large_logits_do_not_overflow(pad_logit, sign):
     x = np.full((S, N, D), sign * 1e4 / D, np.float32)
     table, weight = np.ones((V, D), np.float32), np.ones((S, N), np.float32)
     table[0] = 2
-    value, gradients = fused(x, table, weight, zero_class=zero_class, chunk=3)
+    value, gradients = fused(x, table, weight, pad_logit=pad_logit, chunk=3)
     # Logits 2e4 and 1e4: the first wins. Or -2e4 and -1e4: the four others, or else the 0, win.
-    expected = {1: 2e4, -1: 0 if zero_class else np.log(4) - 1e4}[sign]
+    expected = {1: 2e4, -1: 0 if pad_logit else np.log(4) - 1e4}[sign]
     np.testing.assert_allclose(value, S * N * expected, rtol=1e-6)
     chex.assert_tree_all_finite(gradients)
-    winners = {1: [0], -1: [] if zero_class else [1, 2, 3, 4]}[sign]
+    winners = {1: [0], -1: [] if pad_logit else [1, 2, 3, 4]}[sign]
     dtable = np.zeros((V, D))
     dtable[winners] = S * N * x[0, 0, 0] / max(len(winners), 1)
     np.testing.assert_allclose(gradients[1], dtable, rtol=1e-5)
 
 
-@pytest.mark.parametrize("zero_class", [False, True])
+@pytest.mark.parametrize("pad_logit", [False, True])
 @pytest.mark.parametrize("chunk", [1, 3, 20])
-def test_without_weight_all_is_zero(rng, zero_class, chunk):
+def test_without_weight_all_is_zero(rng, pad_logit, chunk):
     x, table, weight = arrays(rng)
-    value, gradients = fused(x, table, 0 * weight, zero_class=zero_class, chunk=chunk)
+    value, gradients = fused(x, table, 0 * weight, pad_logit=pad_logit, chunk=chunk)
     assert value == 0
     chex.assert_tree_all_finite(gradients)
     assert not gradients[0].any()
@@ -105,8 +105,8 @@ def test_rows_without_weight_change_nothing(rng):
     changed = x.copy()
     changed[:, 4:] = 1e3
     # Rows 4 and 5 lie in the same chunk as row 3, row 6 in the next.
-    before, (dx, dtable, _) = fused(x, table, weight, zero_class=True, chunk=3)
-    after, (dx_after, dtable_after, _) = fused(changed, table, weight, zero_class=True, chunk=3)
+    before, (dx, dtable, _) = fused(x, table, weight, pad_logit=True, chunk=3)
+    after, (dx_after, dtable_after, _) = fused(changed, table, weight, pad_logit=True, chunk=3)
     chex.assert_trees_all_equal((before, dx, dtable), (after, dx_after, dtable_after))
     assert not dx[:, 4:].any()
 
@@ -116,7 +116,7 @@ def test_rows_that_do_not_count_are_not_visited(rng):
     weight[:, [0, 3, 4]] = 0
     expected = naive(x, table, weight, False)
     x[:, [0, 3, 4]] = np.nan
-    value, gradients = fused(x, table, weight, zero_class=False, chunk=3)
+    value, gradients = fused(x, table, weight, pad_logit=False, chunk=3)
     np.testing.assert_allclose(value, expected[0], rtol=1e-5)
     np.testing.assert_allclose(gradients[1], expected[1][1], atol=1e-5)
     assert not gradients[0][:, [0, 3, 4]].any()
@@ -125,12 +125,12 @@ def test_rows_that_do_not_count_are_not_visited(rng):
 def test_the_log_sum_exps_are_told_where_rows_count(rng):
     x, table, _ = arrays(rng)
     where = rng.random((S, N)) < 0.5
-    zero_class = rng.random((S, N)) < 0.5
+    pad_logit = rng.random((S, N)) < 0.5
     inputs = map(jnp.asarray, (x, table, np.where(where, np.float32(0.5), 0)))
-    _, lse = linear_logsumexp(*inputs, zero_class=jnp.asarray(zero_class))
+    _, lse = linear_logsumexp(*inputs, pad_logit=jnp.asarray(pad_logit))
     ones = np.ones((S, N))
     with_zero, without = (naive(x, table, ones, zero)[1][2] for zero in (True, False))
-    expected = np.where(where, np.where(zero_class, with_zero, without), 0)
+    expected = np.where(where, np.where(pad_logit, with_zero, without), 0)
     np.testing.assert_allclose(lse, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -147,7 +147,7 @@ def test_full_chunks_then_smaller_ones(chunk, tail, rows, used):
     weight = np.zeros((1, rows), np.float32)
     weight[0, rng.permutation(rows)[:used]] = 0.5
     assert tail_rows(chunk) == tail
-    value, gradients = fused(x, table, weight, zero_class=True, chunk=chunk)
+    value, gradients = fused(x, table, weight, pad_logit=True, chunk=chunk)
     expected, expected_gradients = naive(x, table, weight, True)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for actual, right in zip(gradients, expected_gradients, strict=True):
@@ -158,7 +158,7 @@ def test_one_shard_may_need_more_chunks_than_another(rng):
     x, table, weight = arrays(rng)
     weight[0, 1:] = 0
     expected, (dx, dtable, _) = naive(x, table, weight, True)
-    value, gradients = fused(x, table, weight, zero_class=True, chunk=1)
+    value, gradients = fused(x, table, weight, pad_logit=True, chunk=1)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     np.testing.assert_allclose(gradients[0], dx, atol=1e-5)
     np.testing.assert_allclose(gradients[1], dtable, atol=1e-5)
@@ -183,7 +183,7 @@ def test_vmap_and_pmap_agree(rng):
 
     def one(x, weight):
         gradient = jax.value_and_grad(total, argnums=(0, 1))
-        return gradient(x, table, weight, zero_class=True, chunk=3)
+        return gradient(x, table, weight, pad_logit=True, chunk=3)
 
     mapped = jax.jit(jax.vmap(one))(stack_x, stack_weight)
     on_devices = jax.pmap(one)(stack_x, stack_weight)
@@ -212,7 +212,7 @@ def test_float32_where_jax_counts_in_64_bits(rng):
 def test_no_rows_at_all():
     table = jnp.ones((V, D))
     value, (dx, dtable, _) = fused(
-        jnp.zeros((1, 0, D)), table, jnp.zeros((1, 0)), zero_class=True, chunk=None
+        jnp.zeros((1, 0, D)), table, jnp.zeros((1, 0)), pad_logit=True, chunk=None
     )
     assert value == 0
     assert dx.shape == (1, 0, D)

@@ -89,7 +89,7 @@ def test_training_is_of_the_precision_and_evaluation_is_not():
         batches = next(source.batches(0, 1, source.capacity()))
         program = compile_epoch(experiment.encoder, experiment.layout)
         _, losses[precision] = program(state, batches, run_key(0), relations)
-        ranks[precision] = experiment.evaluator(Protocol("test")).ranks(state.params, state.hyper)
+        ranks[precision] = experiment.evaluator(Protocol("test")).ranks(state.params, state.hparams)
     for name in ("loss_rec", "loss_kd"):
         fine, coarse = (getattr(losses[p], name)[0] for p in ("float32", "bfloat16"))
         assert 1e-6 < abs(fine - coarse) / fine < 1e-2, name

@@ -47,7 +47,7 @@ def test_in_log_sum_exps_with_gradients(rng, chunk):
 
     def total(x, table, weight, value):
         few = SparseLogits(sparse.item, value)
-        return linear_logsumexp(x, table, weight, zero_class=True, sparse=few, chunk=chunk)[0]
+        return linear_logsumexp(x, table, weight, pad_logit=True, sparse=few, chunk=chunk)[0]
 
     value, gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3)))(
         x, table, weight, sparse.value

@@ -169,12 +169,12 @@ def test_recommended_lists(tmp_path, four_runs):
     assert "Not in the table, for want of lists: full-2, sasrec-1, popular." in page
 
 
-def test_ingredients(tmp_path, add_run):
+def test_ablation(tmp_path, add_run):
     for seed, less in ((1, 0.01), (2, 0.03)):
         folder = add_run(f"plus-{seed}", "mqsa-ted-plus", seed, [1] * USERS)
         whole = {"name": "the recipe", "flags": {}, "HR@20": 0.5, "NDCG@20": 0.25}
         other = {"name": "no term", "flags": {"term_items": 0}, "HR@20": 0.5}
-        write_json(folder / "ingredients.json", [whole, {**other, "NDCG@20": 0.25 - less}])
+        write_json(folder / "ablation.json", [whole, {**other, "NDCG@20": 0.25 - less}])
     add_run("narrow-1", "mqsa-ted-plus", 1, [1] * USERS, dim=8)
     page = report(tmp_path)
     assert "| `--dim 8` | 1 | 0.3000 | 1.0000 | 1.0000 |" in page
@@ -237,10 +237,10 @@ def test_models_that_are_the_full_one_with_a_flag_fixed(tmp_path, four_runs, add
     }
 
 
-def write_sweep(tmp_path, log, *members):
-    """The table of a sweep; members are their flags, and validation and test NDCG@20."""
+def write_sweep(tmp_path, log, *trials):
+    """The table of a sweep; trials are their flags, and validation and test NDCG@20."""
     rows = []
-    for flags, valid, test in members:
+    for flags, valid, test in trials:
         config = Config.from_flat({**default_config(str(log), "mqsa-ted").flat(), **flags})
         figures = {f"test_{name}": test for name in METRICS} | {"valid_NDCG@20": valid}
         rows.append({**config_flags(config), **figures, "problem": "", "commit": "def5678"})

@@ -13,7 +13,7 @@ from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import Histories, make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.training.state import TrainState, init_state, make_encoder
 
@@ -33,7 +33,7 @@ def blank_state(model: ModelConfig = CONFIG.model) -> TrainState:
     """Zeros in the shape of a model's state."""
     config = Config(model=model)
     encoder = make_encoder(config, HISTORIES.num_items)
-    shapes = jax.eval_shape(lambda: init_state(encoder, Hyperparameters.of(config), 0))
+    shapes = jax.eval_shape(lambda: init_state(encoder, HParams.of(config), 0))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     return DeviceLayout.of(1).replicate(zeros)
 

@@ -13,7 +13,7 @@ from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Protocol, summarise
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training.ablation import check_ingredients, leave_out
+from mqsa_jax.training.ablation import check_ablation, leave_out
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import restore_best, train
@@ -56,9 +56,9 @@ def test_the_encoder_alone(trained, name, average):
     experiment, state, _ = trained
     (row,) = (row for row in leave_out(experiment, state) if row["name"] == name)
     alone = dataclasses.replace(experiment, config=with_flags(RECIPE, term_items=0))
-    params = dict(state.average if average else state.params)
+    params = dict(state.ema_params if average else state.params)
     del params["transition_term"]
-    ranks = alone.evaluator(Protocol("valid")).ranks(params, state.hyper)
+    ranks = alone.evaluator(Protocol("valid")).ranks(params, state.hparams)
     assert row["MRR"] == pytest.approx(summarise(ranks)["MRR"])
 
 
@@ -66,9 +66,9 @@ def test_the_term_weighs_what_the_variant_says(trained):
     """Half of the weight, against parameters that were set by hand."""
     experiment, state, _ = trained
     (row,) = (row for row in leave_out(experiment, state) if row["name"] == "half of the weight")
-    term = state.average["transition_term"]["log_weight"] + np.log(0.5)
-    params = {**state.average, "transition_term": {"log_weight": term}}
-    ranks = experiment.evaluator(Protocol("valid")).ranks(params, state.hyper)
+    term = state.ema_params["transition_term"]["log_weight"] + np.log(0.5)
+    params = {**state.ema_params, "transition_term": {"log_weight": term}}
+    ranks = experiment.evaluator(Protocol("valid")).ranks(params, state.hparams)
     assert row["MRR"] == pytest.approx(summarise(ranks)["MRR"])
 
 
@@ -76,6 +76,6 @@ def test_the_term_weighs_what_the_variant_says(trained):
     "flags", [{"term_items": 0}, {"term_dropout": 0.5}, {"model": "transition-paths"}]
 )
 def test_runs_without_such_a_term_are_refused(flags):
-    check_ingredients(RECIPE)
-    with pytest.raises(UserError, match="--ingredients needs"):
-        check_ingredients(with_flags(RECIPE, **flags))
+    check_ablation(RECIPE)
+    with pytest.raises(UserError, match="--ablation needs"):
+        check_ablation(with_flags(RECIPE, **flags))

@@ -64,7 +64,7 @@ def train(parallel: str, num_devices: int) -> Outcome:
             if gradient is None:
                 # Adam's first moment starts from 0: after one step it is 0.1 of the gradient.
                 gradient = jax.tree.map(lambda leaf: 10 * np.asarray(leaf), state.opt_state.mu)
-    ranks = experiment.evaluator(Protocol("test")).ranks(state.params, state.hyper)
+    ranks = experiment.evaluator(Protocol("test")).ranks(state.params, state.hparams)
     return Outcome(np.array(losses), gradient, jax.device_get(state.params), ranks)
 
 

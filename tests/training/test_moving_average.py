@@ -60,12 +60,12 @@ def test_training_goes_on_as_without_it(parallel):
         key = here.layout.replicate(run_key(1))
         states[config], _ = program(here.initial_state(), batches, key, relations)
     plain, averaged = states[PLAIN], states[AVERAGED]
-    assert plain.average is None and plain.evaluated is plain.params
+    assert plain.ema_params is None and plain.eval_params is plain.params
     chex.assert_trees_all_close(plain.params, averaged.params, rtol=1e-6, atol=1e-7)
     start = experiment(AVERAGED).initial_state().params
     # Two steps, of decay 1/10 and 2/11: the average lies between the start and the end.
     for begun, end, mean in zip(
-        *map(jax.tree.leaves, (start, averaged.params, averaged.evaluated)), strict=True
+        *map(jax.tree.leaves, (start, averaged.params, averaged.eval_params)), strict=True
     ):
         assert np.abs(mean - end).max() <= np.abs(begun - end).max() * 1.1 + 1e-6
     assert not np.array_equal(averaged.average["item_embedding"], averaged.params["item_embedding"])
@@ -78,13 +78,13 @@ def test_a_run_evaluates_the_average_and_a_population_does_too(tmp_path):
     history = list(map(json.loads, lines))
     state, epoch = restore_best(here, run_dir)
     for split, figures in (("valid", history[epoch - 1]), ("test", result)):
-        ranks = here.evaluator(Protocol(split)).ranks(state.average, state.hyper)
+        ranks = here.evaluator(Protocol(split)).ranks(state.ema_params, state.hparams)
         prefix = "valid_" if split == "valid" else ""
         expected = {name: figures[prefix + name] for name in ("HR@20", "NDCG@20", "MRR")}
         assert expected == pytest.approx({name: summarise(ranks)[name] for name in expected})
     checkpoints = Checkpoints(tmp_path / "population")
-    (member,) = train_population(here, [AVERAGED], checkpoints)
+    (trial,) = train_population(here, [AVERAGED], checkpoints)
     checkpoints.close()
-    assert member.test == pytest.approx({name: result[name] for name in member.test})
+    assert trial.test == pytest.approx({name: result[name] for name in trial.test})
     plain = train(experiment(PLAIN), RunDirectory(tmp_path / "plain"), resume=False)
     assert plain["MRR"] != result["MRR"]

@@ -13,7 +13,7 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.layers.item_graph import regularisation
 from mqsa_jax.losses.teacher import transition_teacher
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
@@ -56,12 +56,12 @@ def losses_of(experiment: Experiment, params) -> Losses:
     relations = experiment.relations()
     source = experiment.batch_source(relations.counts)
     (batches,) = source.batches(0, 1, source.capacity())
-    hyper = Hyperparameters.of(experiment.config)
+    hparams = HParams.of(experiment.config)
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
     run = jax.jit(partial(objective, encoder=experiment.encoder))
-    teacher = transition_teacher(relations.counts, hyper.tau)
+    teacher = transition_teacher(relations.counts, hparams.tau)
     key = jax.random.key(1)
-    return run(params, batch, key, hyper=hyper, teacher=teacher, relations=relations)[1]
+    return run(params, batch, key, hparams=hparams, teacher=teacher, relations=relations)[1]
 
 
 def test_grareg_adds_its_penalty():

@@ -1,6 +1,6 @@
 """Members of a population end as they do alone: their parameters, best epochs and test metrics.
 
-84 users in batches of 20, 5 steps an epoch. The members differ in their seed or in a scalar each.
+84 users in batches of 20, 5 steps an epoch. The trials differ in their seed or in a scalar each.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.models.hparams import Hyperparameters
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
 from mqsa_jax.runs.checkpoints import Checkpoints
@@ -27,11 +27,11 @@ from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import SCALARS, with_flags
 from mqsa_jax.training.loop import train
 from mqsa_jax.training.population import (
-    MemberBatches,
+    TrialBatches,
     compile_population,
     initial_population,
-    member_keys,
     padded,
+    trial_keys,
 )
 from mqsa_jax.training.population_loop import train_population
 
@@ -61,18 +61,18 @@ def experiment(config: Config = BASE, num_devices: int = 1) -> Experiment:
     return Experiment(config, histories, layout(num_devices))
 
 
-def trained(folder: Path, members=MEMBERS, num_devices: int = 2):
-    """The members, trained together, on two devices: three fill up to two on each."""
+def trained(folder: Path, trials=MEMBERS, num_devices: int = 2):
+    """The trials, trained together, on two devices: three fill up to two on each."""
     checkpoints = Checkpoints(folder)
     try:
-        return train_population(experiment(num_devices=num_devices), members, checkpoints)
+        return train_population(experiment(num_devices=num_devices), trials, checkpoints)
     finally:
         checkpoints.close()
 
 
 @dataclasses.dataclass
 class Alone:
-    """What `train` makes of a member."""
+    """What `train` makes of a trial."""
 
     history: list[dict]
     result: dict
@@ -82,7 +82,7 @@ class Alone:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> list[Alone]:
-    """Each member's run alone."""
+    """Each trial's run alone."""
     outcomes = []
     for index, config in enumerate(MEMBERS):
         run_dir = RunDirectory(tmp_path_factory.mktemp("alone") / str(index))
@@ -102,17 +102,17 @@ def together(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("together"))
 
 
-def assert_as_alone(members, alone):
-    for member, run in zip(members, alone, strict=True):
-        assert (member.problem, member.finished) == ("", True)
-        assert (len(member.history), member.best) == (len(run.history), run.result["epoch"])
-        for line, expected in zip(member.history, run.history, strict=True):
+def assert_as_alone(trials, alone):
+    for trial, run in zip(trials, alone, strict=True):
+        assert (trial.problem, trial.finished) == ("", True)
+        assert (len(trial.history), trial.best) == (len(run.history), run.result["epoch"])
+        for line, expected in zip(trial.history, run.history, strict=True):
             assert line.keys() == expected.keys() - {"seconds"}
             assert line == pytest.approx({name: expected[name] for name in line}, rel=2e-5)
-        assert member.test == pytest.approx({name: run.result[name] for name in member.test})
+        assert trial.test == pytest.approx({name: run.result[name] for name in trial.test})
 
 
-def test_the_members_are_what_the_tests_take_them_for(alone):
+def test_the_trials_are_what_the_tests_take_them_for(alone):
     """One ends early and leaves, so that the others go on in a smaller program."""
     assert [len(run.history) for run in alone] == [3, 4, 4]
     assert {run.result["epoch"] for run in alone} == {1, 2}
@@ -120,7 +120,7 @@ def test_the_members_are_what_the_tests_take_them_for(alone):
 
 
 def test_each_member_ends_as_it_does_alone(together, alone):
-    assert [member.config for member in together] == MEMBERS
+    assert [trial.config for trial in together] == MEMBERS
     assert_as_alone(together, alone)
 
 
@@ -129,18 +129,18 @@ def test_parameters_after_two_epochs(alone, num_devices):
     here = experiment(num_devices=num_devices)
     relations = here.relations()
     programs = compile_population(here.encoder, here.layout)
-    members = [MEMBERS[place] for place in padded(range(len(MEMBERS)), num_devices)]
-    state = initial_population(members, programs, here.layout).state
+    trials = [MEMBERS[place] for place in padded(range(len(MEMBERS)), num_devices)]
+    state = initial_population(trials, programs, here.layout).state
     source = here.batch_source(relations.counts)
-    source = MemberBatches.of(source, [config.training.seed for config in members])
-    keys = member_keys(members, here.layout)
+    source = TrialBatches.of(source, [config.training.seed for config in trials])
+    keys = trial_keys(trials, here.layout)
     for epoch in range(2):
         for batches in source.epoch(epoch, 512):
             batches = here.layout.shard(batches, axis=0)
             state, _ = programs.epoch(state, batches, keys, relations)
     for leaf in jax.tree.leaves(state):
         assert len(leaf.addressable_shards) == num_devices
-        assert leaf.addressable_shards[0].data.shape[0] == len(members) // num_devices
+        assert leaf.addressable_shards[0].data.shape[0] == len(trials) // num_devices
     for index, run in enumerate(alone):
         assert int(state.step[index]) == 10
         assert_close(jax.tree.map(itemgetter(index), state.params), run.after_two)
@@ -162,26 +162,26 @@ def assert_close(params, expected):
         ("grareg", {"lambda_graph": 5.0}),
     ],
 )
-def test_members_of_other_models_end_as_they_do_alone(tmp_path, model, changes):
+def test_trials_of_other_models_end_as_they_do_alone(tmp_path, model, changes):
     base = with_flags(with_model(BASE, model), epochs=2)
-    members = [base, with_flags(base, **changes)]
+    trials = [base, with_flags(base, **changes)]
     checkpoints = Checkpoints(tmp_path / "together")
-    together = train_population(experiment(base), members, checkpoints)
+    together = train_population(experiment(base), trials, checkpoints)
     checkpoints.close()
     results = []
-    for index, member in enumerate(together):
+    for index, trial in enumerate(together):
         run_dir = RunDirectory(tmp_path / str(index))
-        result = train(experiment(member.config), run_dir, resume=False)
-        assert member.test == pytest.approx({name: result[name] for name in member.test})
+        result = train(experiment(trial.config), run_dir, resume=False)
+        assert trial.test == pytest.approx({name: result[name] for name in trial.test})
         line = json.loads((run_dir.path / "metrics.jsonl").read_text().splitlines()[-1])
-        assert member.history[-1]["loss"] == pytest.approx(line["loss"], rel=2e-5)
+        assert trial.history[-1]["loss"] == pytest.approx(line["loss"], rel=2e-5)
         results.append((line["loss"], result["MRR"]))
     assert results[0] != results[1]
 
 
 def test_seeds_of_one_number_share_batches_and_others_do_not():
     here = experiment()
-    source = MemberBatches.of(here.batch_source(here.relations().counts), [5, 3, 5])
+    source = TrialBatches.of(here.batch_source(here.relations().counts), [5, 3, 5])
     assert len(source.sources) == 2
     (batches,) = source.epoch(0, 512)
     assert batches.target.shape[:3] == (3, 5, 1)
@@ -198,18 +198,18 @@ def test_a_member_that_is_not_a_number_ends_alone(tmp_path, together):
         assert_same(one, other)
 
 
-def test_members_that_differ_in_what_is_not_traced_are_refused(tmp_path):
+def test_trials_that_differ_in_what_is_not_traced_are_refused(tmp_path):
     with pytest.raises(ValueError, match="dim"):
         trained(tmp_path, [BASE, with_flags(BASE, dim=16)])
 
 
 def test_what_may_vary_is_what_is_traced():
     # At a term_dropout of 1 the program is another one, and at an ema_decay of 0.
-    assert {*SCALARS, "term_dropout", "ema_decay"} == set(Hyperparameters.__dataclass_fields__)
+    assert {*SCALARS, "term_dropout", "ema_decay"} == set(HParams.__dataclass_fields__)
 
 
 def test_stopped_and_continued_from_the_last_checkpoint(tmp_path, together, monkeypatch):
-    """In epoch 4, after a member has ended and left."""
+    """In epoch 4, after a trial has ended and left."""
     monkeypatch.setattr(population_loop, "CHECKPOINT_SECONDS", 0)
     stop_after(monkeypatch, 3)
     with pytest.raises(KeyboardInterrupt):
@@ -222,17 +222,17 @@ def test_stopped_and_continued_from_the_last_checkpoint(tmp_path, together, monk
         "_show",
         lambda group, seconds: (seen.append(group._epoch), show(group, seconds)),
     )
-    members = trained(tmp_path)
+    trials = trained(tmp_path)
     assert seen == [4]
-    for one, other in zip(members, together, strict=True):
+    for one, other in zip(trials, together, strict=True):
         assert_same(one, other)
 
 
-def assert_same(member, expected):
+def assert_same(trial, expected):
     """To rounding: a program of another size may have trained it for an epoch."""
-    assert (member.config, member.best) == (expected.config, expected.best)
-    assert member.test == pytest.approx(expected.test)
-    for line, other in zip(member.history, expected.history, strict=True):
+    assert (trial.config, trial.best) == (expected.config, expected.best)
+    assert trial.test == pytest.approx(expected.test)
+    for line, other in zip(trial.history, expected.history, strict=True):
         assert line == pytest.approx(other, rel=2e-5)
 
 
@@ -265,8 +265,8 @@ def while_loops(jaxpr) -> list:
     return found
 
 
-def test_members_share_the_number_of_turns_of_the_losses_loop():
-    """Each member alone would take as many chunks as its rows that count fill."""
+def test_trials_share_the_number_of_turns_of_the_losses_loop():
+    """Each trial alone would take as many chunks as its rows that count fill."""
 
     def value_and_gradient(x_SND, table_VD, weight_SN):
         return jax.value_and_grad(
@@ -277,7 +277,7 @@ def test_members_share_the_number_of_turns_of_the_losses_loop():
     x = jnp.asarray(rng.normal(size=(3, 1, 10, 4)), jnp.float32)
     table = jnp.asarray(rng.normal(size=(3, 6, 4)), jnp.float32)
     weight = np.zeros((3, 1, 10), np.float32)
-    weight[0, 0, :9], weight[1, 0, 4:6] = 1.0, 0.5  # Of the last member, no row counts.
+    weight[0, 0, :9], weight[1, 0, 4:6] = 1.0, 0.5  # Of the last trial, no row counts.
     weight = jnp.asarray(weight)
     together = jax.vmap(value_and_gradient)
     loops = while_loops(jax.make_jaxpr(together)(x, table, weight).jaxpr)
@@ -288,7 +288,7 @@ def test_members_share_the_number_of_turns_of_the_losses_loop():
         assert [equation.primitive.name for equation in condition.eqns] == ["lt"]
         for equation in loop.params["body_jaxpr"].eqns:
             assert equation.primitive.name != "select_n" or not equation.outvars[0].aval.shape
-    for member, actual in enumerate(zip(*jax.tree.leaves(together(x, table, weight)), strict=True)):
-        expected = value_and_gradient(x[member], table[member], weight[member])
+    for trial, actual in enumerate(zip(*jax.tree.leaves(together(x, table, weight)), strict=True)):
+        expected = value_and_gradient(x[trial], table[trial], weight[trial])
         for one, other in zip(actual, jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

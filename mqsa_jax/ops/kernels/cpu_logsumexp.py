@@ -18,7 +18,7 @@ def logsumexps_with_gradients(
     x_SMD: Float[Array, "S M D"],
     table_VD: Float[Array, "V D"],
     weight_SM: Float[Array, "S M"],
-    zero_SM: Bool[Array, "S M"],
+    pad_SM: Bool[Array, "S M"],
     sparse: SparseLogits | None,
     used: Int[Array, ""],
     *,
@@ -31,10 +31,10 @@ def logsumexps_with_gradients(
     spare = -dim % TILE_COLUMNS
     x_SMD = jnp.pad(x_SMD, ((0, 0), (0, 0), (0, spare)))
     table_VD = jnp.pad(table_VD, ((0, 0), (0, spare)))
-    none = jnp.zeros((*zero_SM.shape, 0))
+    none = jnp.zeros((*pad_SM.shape, 0))
     few = SparseLogits(none.astype(jnp.int32), none) if sparse is None else sparse
     exps = (_ceil(table_VD.shape[0], TILE_ITEMS), _ceil(chunk, TILE_COLUMNS))
-    shapes = [zero_SM.shape, x_SMD.shape, table_VD.shape, few.item.shape, exps]
+    shapes = [pad_SM.shape, x_SMD.shape, table_VD.shape, few.item.shape, exps]
     call = jax.ffi.ffi_call(
         LINEAR_LOGSUMEXP,
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
@@ -44,7 +44,7 @@ def logsumexps_with_gradients(
         x_SMD,
         table_VD,
         weight_SM,
-        zero_SM,
+        pad_SM,
         few.item.astype(jnp.int32),
         few.value.astype(jnp.float32),
         used.astype(jnp.int32),

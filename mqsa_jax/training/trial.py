@@ -8,7 +8,7 @@ from mqsa_jax.runs.history import best_epoch, is_finished, with_no_better
 
 
 @dataclasses.dataclass(eq=False)
-class Member:
+class Trial:
     """A run, and what it has come to."""
 
     config: Config
@@ -44,6 +44,6 @@ class Member:
         return {"config": self.config.flat(), **values}
 
     @classmethod
-    def from_plain(cls, values: dict[str, Any]) -> "Member":
+    def from_plain(cls, values: dict[str, Any]) -> "Trial":
         """The inverse of `plain`."""
         return cls(**{**values, "config": Config.from_flat(values["config"])})
