@@ -9,17 +9,17 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "windowed_mean": "model.windowed_mean",
-    "l_query_attention": "model.attention",
-    "count_transitions": "objectives.transitions",
-    "multi_step": "objectives.multi_step",
-    "transition_teacher": "objectives.teacher",
-    "teacher_probabilities": "objectives.teacher",
-    "ranking_loss": "objectives.ranking",
-    "distillation_loss": "objectives.distillation",
-    "hit_rate": "objectives.metrics",
-    "ndcg": "objectives.metrics",
-    "reciprocal_rank": "objectives.metrics",
+    "windowed_mean": "layers.windowed_mean",
+    "l_query_attention": "layers.attention",
+    "count_transitions": "data.transitions",
+    "multi_step": "data.multi_step",
+    "transition_teacher": "losses.teacher",
+    "teacher_probabilities": "losses.teacher",
+    "ranking_loss": "losses.ranking",
+    "distillation_loss": "losses.distillation",
+    "hit_rate": "losses.metrics",
+    "ndcg": "losses.metrics",
+    "reciprocal_rank": "losses.metrics",
 }
 
 __all__ = list(_HOMES)

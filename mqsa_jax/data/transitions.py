@@ -149,7 +149,9 @@ def _damped(counts: TransitionCounts, exponent: Array | float) -> TransitionCoun
     return counts.replace(count=counts.count / scale_M)
 
 
-def training_transitions(histories: Histories, max_len: int, **options: float) -> TransitionCounts:
+def training_transitions(
+    histories: Histories, max_len: int, **options: float | int
+) -> TransitionCounts:
     """`count_transitions` of the last `max_len` training items of each user; not under jit.
 
     Args:

@@ -19,6 +19,7 @@ from mqsa_jax.models.encoder import Encoder
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import ItemRelations
 from mqsa_jax.models.registry import MODELS, ModelSpec
+from mqsa_jax.models.transition_term import neighbours
 from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.compilation_cache import enable_compilation_cache

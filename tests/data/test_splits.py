@@ -97,3 +97,10 @@ def test_slices_can_be_taken_and_laid_flat():
     owner, index = taken.flat_index()
     assert owner.tolist() == [0, 2, 2, 2, 3]
     assert index.tolist() == [30, 20, 21, 22, 30]
+
+
+def test_occurrences_in_training():
+    histories = make_histories([1, 2], [[10, 20, 10, 30, 20], [20, 20, 30, 10]])
+    # Without the last two of each: [10 20 10] and [20 20]; the last 2 of these: [20 10], [20 20].
+    assert splits.item_counts(histories, 50).tolist() == [2, 3, 0]
+    assert splits.item_counts(histories, 2).tolist() == [1, 3, 0]

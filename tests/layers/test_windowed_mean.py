@@ -41,7 +41,7 @@ def histories_in(segment):
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(segment_ids=layouts(), window=st.integers(1, T + 3), seed=st.integers(0, 2**32 - 1))
+@given(segment=layouts(), window=st.integers(1, T + 3), seed=st.integers(0, 2**32 - 1))
 def test_agrees_with_the_oracle(segment, window, seed):
     x = np.random.default_rng(seed).normal(size=(ROWS, T, D)).astype(np.float32)
     expected = np.zeros(x.shape)

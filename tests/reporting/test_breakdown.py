@@ -30,10 +30,6 @@ def test_no_transition_at_all():
     assert breakdown.transition_counts(histories, max_len=50).tolist() == [0]
 
 
-def test_occurrences_in_training():
-    assert breakdown.item_counts(HISTORIES, max_len=50).tolist() == [3, 3, 2, 1]
-
-
 def test_transition_groups():
     names, group_U = breakdown.transition_groups(np.array([0, 1, 2, 3, 5, 6, 99]))
     assert names == ["0", "1", "2", "3-5", ">5"]

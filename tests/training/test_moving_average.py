@@ -68,7 +68,9 @@ def test_training_goes_on_as_without_it(parallel):
         *map(jax.tree.leaves, (start, averaged.params, averaged.eval_params)), strict=True
     ):
         assert np.abs(mean - end).max() <= np.abs(begun - end).max() * 1.1 + 1e-6
-    assert not np.array_equal(averaged.average["item_embedding"], averaged.params["item_embedding"])
+    assert not np.array_equal(
+        averaged.ema_params["item_embedding"], averaged.params["item_embedding"]
+    )
 
 
 def test_a_run_evaluates_the_average_and_a_population_does_too(tmp_path):
