@@ -19,12 +19,12 @@ lint: $(READY)
 
 # docs/results.md and its figures, from the runs kept in docs/results.
 report: $(READY)
-	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt pyproject.toml
 	$(VENV)/bin/python -m mqsa_jax report $(ARGS)
 
 # The tables of docs/performance.md, as JSON in benchmarks/results; about 10 minutes on 2 quiet cores.
 bench: $(READY)
-	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt pyproject.toml
 	$(VENV)/bin/python -m benchmarks.epoch --dataset $(BENCH_DATASET)
 	$(VENV)/bin/python -m benchmarks.inference --dataset $(BENCH_DATASET)
 	$(VENV)/bin/python -m benchmarks.startup --dataset $(BENCH_DATASET)
@@ -35,7 +35,7 @@ bench: $(READY)
 bench-peers: $(READY)
 	$(VENV)/bin/python -m benchmarks.peers --dataset $(BENCH_DATASET)
 
-$(READY): requirements.txt
+$(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.txt pyproject.toml
 	touch $@
