@@ -29,9 +29,10 @@ from benchmarks.measure import (
     seconds,
 )
 from mqsa_jax.data import splits
+from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.inference.evaluation import Protocol
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
-from mqsa_jax.models.encoder import Sequences, apply
+from mqsa_jax.models.recommender import apply
 from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.ops.precision import Precision
 from mqsa_jax.training.epoch import compile_epoch
@@ -64,7 +65,7 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
     began = time.perf_counter()
     stacks = list(source.batches(0, STEPS_PER_PROGRAM, capacity))
     packing = time.perf_counter() - began
-    program = compile_epoch(experiment.encoder, experiment.layout)
+    program = compile_epoch(experiment.recommender, experiment.layout)
     key = experiment.layout.replicate(run_key(experiment.config.training.seed))
 
     def run_epoch(state: TrainState) -> TrainState:
@@ -89,7 +90,7 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
 
 def chunk_products(experiment: Experiment) -> list[Product]:
     """The three products of one chunk of rows: its logits, gradients of its rows, of the table."""
-    items, dim = experiment.histories.num_items, experiment.encoder.dim
+    items, dim = experiment.histories.num_items, experiment.recommender.dim
     config = experiment.config.training
     rows = chunk_rows(config.batch_size * experiment.config.model.max_len, items)
     return [(rows, dim, items), (rows, items, dim), (dim, rows, items)]
@@ -116,7 +117,7 @@ def dense_objective(params, inputs, target, teacher_VV, key, *, experiment, hpar
     """The combined objective with whole logits at all T positions and dense soft labels."""
     encoder_key, student_key = jax.random.split(key)
     user_BTD = apply(
-        experiment.encoder,
+        experiment.recommender,
         params,
         inputs,
         window=hparams.window,
@@ -130,7 +131,7 @@ def dense_objective(params, inputs, target, teacher_VV, key, *, experiment, hpar
     padding_BT1 = jnp.zeros_like(logits_BTV[..., :1])
     log_p_BTV = jax.nn.log_softmax(jnp.concatenate([logits_BTV, padding_BT1], axis=-1))
     loss_rec_BT = -jnp.take_along_axis(log_p_BTV, target[..., None], axis=-1)[..., 0]
-    student_BTD = experiment.encoder.dim**0.5 * item_VD[inputs.item]
+    student_BTD = experiment.recommender.dim**0.5 * item_VD[inputs.item]
     keep_BTD = jax.random.bernoulli(student_key, 1 - hparams.dropout, student_BTD.shape)
     student_BTD *= keep_BTD / (1 - hparams.dropout)
     log_q_BTV = jax.nn.log_softmax(student_BTD @ item_VD.T / hparams.tau)
@@ -174,7 +175,7 @@ def main(options: Options) -> None:
     own = own_epoch(experiment, options.epochs)
     rates.append(matmul_gflops())
     shaped = matmul_gflops(chunk_products(experiment), repeats=31)
-    flop = 12 * own["positions"] * experiment.encoder.dim * experiment.histories.num_items
+    flop = 12 * own["positions"] * experiment.recommender.dim * experiment.histories.num_items
     floor = flop / statistics.mean(rates) / 1e9
     measured = {"mqsa_jax": own}
     if options.dense_steps:

@@ -18,9 +18,10 @@ from jaxtyping import Array, Float, Int
 from benchmarks.measure import load_experiment, report, seconds
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.inference.evaluation import Protocol
-from mqsa_jax.models.encoder import Encoder, Params, Sequences, apply
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import Params, Recommender, apply
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import TrainState
 
@@ -32,34 +33,28 @@ CALLS = 1_000
 
 
 def top_items(
-    params: Params, hparams: HParams, history: Sequences, *, encoder: Encoder
+    params: Params, hparams: HParams, history: Sequences, *, recommender: Recommender
 ) -> tuple[Float[Array, " K"], Int[Array, " K"]]:
     """Scores and indices of the best 20 items for one history [1, T], its own items left out.
 
     Args:
-      params: of the encoder.
+      params: of the model.
       hparams: window and alpha are read.
       history: the newest item at T - 1, padding before the oldest.
-      encoder: sizes of the model.
+      recommender: the model.
     """
-    user_1TD = apply(encoder, params, history, window=hparams.window, alpha=hparams.alpha)
+    user_1TD = apply(recommender, params, history, window=hparams.window, alpha=hparams.alpha)
     score_V = params["item_embedding"] @ user_1TD[0, -1]
-    own_T = jnp.where(history.segment_ids[0] >= 0, history.item[0], encoder.num_items)
+    own_T = jnp.where(history.segment_ids[0] >= 0, history.item[0], recommender.num_items)
     score_V = score_V.at[own_T].set(-jnp.inf, mode="drop")
-    return jax.lax.top_k(score_V, min(TOP, encoder.num_items))
+    return jax.lax.top_k(score_V, min(TOP, recommender.num_items))
 
 
 def one_history(histories: Histories, user: int, max_len: int) -> Sequences:
     """What the model reads of a user for the test, alone in a row: NumPy arrays [1, T]."""
     kept = splits.recent(histories, "test", max_len)
     items = histories.items[kept.begin[user] : kept.end[user]]
-    place_T = np.arange(max_len, dtype=np.int32)
-    real_T = place_T >= max_len - items.size
-    item_T = np.zeros(max_len, np.int32)
-    item_T[real_T] = items
-    position_T = np.where(real_T, place_T, 0)
-    segment_ids_T = np.where(real_T, 0, -1).astype(np.int32)
-    return Sequences(item_T[None], position_T[None], segment_ids_T[None])
+    return Sequences.of([items], max_len)
 
 
 def time_full_ranking(experiment: Experiment, state: TrainState) -> dict[str, Any]:
@@ -79,12 +74,12 @@ def time_full_ranking(experiment: Experiment, state: TrainState) -> dict[str, An
 
 def time_one_user(experiment: Experiment, state: TrainState) -> dict[str, Any]:
     """One history on the host to its top 20 on the host, user after user."""
-    histories, encoder = experiment.histories, experiment.encoder
-    program = jax.jit(partial(top_items, encoder=encoder))
+    histories, recommender = experiment.histories, experiment.recommender
+    program = jax.jit(partial(top_items, recommender=recommender))
     # One more user for the call that compiles and is not counted.
     users = np.random.default_rng(0).permutation(histories.num_users)
     users = np.resize(users, CALLS + 1)
-    waiting = iter([one_history(histories, user, encoder.max_len) for user in users])
+    waiting = iter([one_history(histories, user, recommender.max_len) for user in users])
     times = seconds(
         lambda: jax.device_get(program(state.params, state.hparams, next(waiting))), CALLS
     )

@@ -54,7 +54,7 @@ def own_result(experiment: Experiment) -> dict[str, Any]:
     relations = experiment.relations()
     source = experiment.batch_source(relations.counts)
     capacity = source.capacity()
-    program = compile_epoch(experiment.encoder, experiment.layout)
+    program = compile_epoch(experiment.recommender, experiment.layout)
     key = experiment.layout.replicate(run_key(source.seed))
     state = experiment.initial_state()
     epoch_seconds = []

@@ -49,7 +49,7 @@ def separate_epoch(experiment: Experiment) -> Callable[[], Any]:
     relations, layout = experiment.relations(), experiment.layout
     source = experiment.batch_source(relations.counts)
     stacks = list(source.batches(0, STEPS_PER_PROGRAM, source.capacity()))
-    program = compile_epoch(experiment.encoder, layout)
+    program = compile_epoch(experiment.recommender, layout)
     key = layout.replicate(run_key(experiment.config.training.seed))
     evaluator = experiment.evaluator(Protocol("valid"), relations)
     start = experiment.initial_state()
@@ -71,13 +71,13 @@ def population_epoch(experiment: Experiment, size: int) -> Callable[[], Any]:
         experiment.batch_source(relations.counts), [config.training.seed for config in configs]
     )
     stacks = list(source.epoch(0, STEPS_PER_PROGRAM))
-    programs = compile_population(experiment.encoder, layout)
+    programs = compile_population(experiment.recommender, layout)
     start = initial_population(configs, programs, layout).state
     key_P = trial_keys(configs, layout)
     data = build_evaluation_set(
         experiment.histories,
         Protocol("valid"),
-        experiment.encoder.max_len,
+        experiment.recommender.max_len,
         num_shards=1,
         num_models=size // layout.num_shards,
     )

@@ -23,10 +23,11 @@ import numpy as np
 from benchmarks.measure import RESULTS, matmul_gflops, report, seconds
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import Batch
+from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.losses.teacher import transition_teacher
-from mqsa_jax.models.encoder import Encoder, Sequences
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.state import init_state, run_key
 from mqsa_jax.training.step import train_step
@@ -131,13 +132,13 @@ def measure_step(sizes: Sizes, repeats: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     counts = synthetic_counts(sizes, rng)
     batch = jax.device_put(synthetic_batch(sizes, counts.row_start, rng))
-    encoder = Encoder(sizes.items, sizes.dim, sizes.max_len, num_blocks=1, num_heads=1)
+    recommender = Recommender(sizes.items, sizes.dim, sizes.max_len)
     hparams = HParams.of(Config())
-    state = jax.jit(init_state, static_argnums=0)(encoder, hparams, 0)
+    state = jax.jit(init_state, static_argnums=0)(recommender, hparams, 0)
     teacher = jax.jit(transition_teacher)(jax.tree.map(jnp.asarray, counts), hparams.tau)
     step = jax.jit(
         lambda state, batch, key, teacher: train_step(
-            state, batch, key, encoder=encoder, teacher=teacher
+            state, batch, key, recommender=recommender, teacher=teacher
         ),
     )
     key = run_key(0)

@@ -31,9 +31,9 @@ from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.transitions import count_transitions
 from mqsa_jax.losses.teacher import transition_teacher
-from mqsa_jax.models.encoder import apply
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.training.state import init_state, make_encoder
+from mqsa_jax.models.recommender import Recommender, apply
+from mqsa_jax.training.state import init_state
 from mqsa_jax.training.step import objective, train_step
 
 DIRECTORY = Path(os.environ.get("MQSA_REFERENCE_DIR") or Path(__file__).parent / "reference")
@@ -180,8 +180,8 @@ def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
     rows_used = (np.asarray(batch.inputs.segment_ids) >= 0).any(-1).sum()
     assert rows_used < len(rows), "rows must take several histories for packing to be tested"
 
-    encoder, hparams = make_encoder(config, num_items), HParams.of(config)
-    state = jax.jit(lambda: init_state(encoder, hparams, seed=0))()
+    recommender, hparams = Recommender.of(config, num_items), HParams.of(config)
+    state = jax.jit(lambda: init_state(recommender, hparams, seed=0))()
     params = parameters(reference)
     assert jax.tree.structure(params) == jax.tree.structure(state.params)
     state = state.replace(params=params)
@@ -191,13 +191,16 @@ def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
     @jax.jit
     def step(state):
         """A training step, and with it the gradient and the scores before it."""
-        fixed = {"encoder": encoder, "teacher": transition_teacher(counts, state.hparams.tau)}
+        fixed = {
+            "recommender": recommender,
+            "teacher": transition_teacher(counts, state.hparams.tau),
+        }
         step_key = jax.random.fold_in(key, state.step)
         _, gradient = jax.value_and_grad(objective, has_aux=True)(
             state.params, batch, step_key, hparams=state.hparams, **fixed
         )
         window, alpha = state.hparams.window, state.hparams.alpha
-        user_SRTD = apply(encoder, state.params, batch.inputs, window=window, alpha=alpha)
+        user_SRTD = apply(recommender, state.params, batch.inputs, window=window, alpha=alpha)
         score_SRTV = user_SRTD @ state.params["item_embedding"].T
         return *train_step(state, batch, key, **fixed), gradient, score_SRTV
 

@@ -10,7 +10,7 @@ from flax import struct
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
-from mqsa_jax.models.encoder import Sequences
+from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.pytree import Leaf
 
 CAPACITY_MARGIN = 1.1

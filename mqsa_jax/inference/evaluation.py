@@ -7,21 +7,20 @@ from functools import partial
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
+from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.inference.ranks import scores, target_ranks, top_items
+from mqsa_jax.inference.ranks import target_ranks, top_items
 from mqsa_jax.losses import metrics
-from mqsa_jax.models.encoder import Encoder, Params, Sequences, apply
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import ItemRelations, item_vectors
-from mqsa_jax.models.transition_term import past_items, transition_term
+from mqsa_jax.models.recommender import Params, Recommender, item_vectors, scores
+from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.pytree import Leaf
 
@@ -143,44 +142,30 @@ def map_user_scores(
     data: EvaluationSet,
     relations: ItemRelations | None = None,
     *,
-    encoder: Encoder,
+    recommender: Recommender,
     score_fn: ScoreFn = target_ranks,
 ) -> Shaped[Array, "C S B *K"]:
     """[C, S, B] rank of each user's target, or what else `score_fn` makes of the scores.
 
     A pure function, a scan over chunks: all scores [U, V] are never kept. See `by_user`.
     """
-    item_VD = item_vectors(encoder, params, relations)
+    item_VD = item_vectors(recommender, params, relations)
 
     def map_chunk(_, chunk: EvaluationSet):
-        user_SRTD = apply(
-            encoder,
+        score_SBV = scores(
+            recommender,
             params,
             chunk.inputs,
+            chunk.last,
             window=hparams.window,
             alpha=hparams.alpha,
+            relations=relations,
             item_VD=item_VD,
-        )
-        term = None
-        if encoder.num_recent:
-            inputs = chunk.inputs
-            num_past = encoder.num_recent + relations.neighbours.step_weight.shape[-1]
-            past_SRTP = past_items(inputs.item, inputs.segment_ids, num_past)
-            past_SBP = _at_last(past_SRTP, chunk.last)
-            term = transition_term(params["transition_term"], past_SBP, relations.neighbours)
-        score_SBV = jax.vmap(scores, in_axes=(0, None, 0))(
-            _at_last(user_SRTD, chunk.last), item_VD, term
         )
         results = jax.vmap(score_fn)(score_SBV, chunk.target, chunk.seen_user, chunk.seen_item)
         return None, results
 
     return jax.lax.scan(map_chunk, None, data)[1]
-
-
-def _at_last(leaf_SRTK: Array, last_SB: Int[Array, "S B"]) -> Array:
-    """[S, B, K] entries at each user's newest item."""
-    flat_SNK = leaf_SRTK.reshape(leaf_SRTK.shape[0], -1, leaf_SRTK.shape[-1])
-    return jnp.take_along_axis(flat_SNK, last_SB[..., None], axis=1)
 
 
 class Evaluator:
@@ -190,16 +175,16 @@ class Evaluator:
         self,
         histories: Histories,
         protocol: Protocol,
-        encoder: Encoder,
+        recommender: Recommender,
         layout: DeviceLayout,
         relations: ItemRelations | None = None,
     ):
-        data = build_evaluation_set(histories, protocol, encoder.max_len, layout.num_shards)
+        data = build_evaluation_set(histories, protocol, recommender.max_len, layout.num_shards)
         self._num_users = histories.num_users
         self._data = layout.shard(data, axis=1)
         self._relations = relations
         self._program = jax.jit(
-            partial(map_user_scores, encoder=encoder),
+            partial(map_user_scores, recommender=recommender),
             static_argnames="score_fn",
             out_shardings=layout.replicated,
         )

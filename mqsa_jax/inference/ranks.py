@@ -4,19 +4,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mqsa_jax.ops.sparse_logits import SparseLogits
-
-
-def scores(
-    user_BD: Float[Array, "B D"],
-    item_VD: Float[Array, "V D"],
-    sparse: SparseLogits | None = None,
-) -> Float[Array, "B V"]:
-    """[B, V] inner products, and what is added to few of each user's; float32 on every device."""
-    # In full, or scores that differ would tie on devices whose products are coarser by default.
-    score_BV = jnp.einsum("bd,vd->bv", user_BD, item_VD, precision="highest")
-    return score_BV if sparse is None else sparse.added_to(score_BV)
-
 
 def target_ranks(
     score_BV: Float[Array, "B V"],

@@ -1,40 +1,291 @@
-"""What the training data tell of item transitions, and the item vectors made with it."""
+"""The recommender: histories in, user vectors and scores of all items out.
 
-from flax import struct
-from jaxtyping import Array, Float
+`Recommender` holds the sizes and parts of a model, nothing trained; `init` makes all of its
+parameters and the other functions read them. All are pure, for use under `jit`, `vmap` and `grad`.
 
-from mqsa_jax.data.transitions import TransitionCounts
-from mqsa_jax.layers.graph_layers import gat, graphsage
+    score(u, j) = user_u . item_j [+ transition term of u's latest items, for a few j]
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key
+
+from mqsa_jax.config import Config, TermConfig
+from mqsa_jax.data.sequences import Sequences, position_units
+from mqsa_jax.layers.dropout import keep_masks
+from mqsa_jax.layers.graph_layers import gat, gat_init, graphsage, graphsage_init
 from mqsa_jax.layers.item_graph import ItemGraph, smooth
-from mqsa_jax.models.encoder import Encoder, Params
-from mqsa_jax.models.transition_term import Neighbours
+from mqsa_jax.models.encoder import Encoder
+from mqsa_jax.models.registry import MODELS, Backbone, Graph
+from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.models.transition_term import (
+    Neighbours,
+    future_items,
+    past_items,
+    term_init,
+    transition_term,
+)
+from mqsa_jax.ops.precision import Precision
+from mqsa_jax.ops.sparse_logits import SparseLogits
 
 SMOOTHING_LAYERS = 1
 """Steps over the graph that GES takes, as by its authors' default."""
+_GRAPH_LAYERS = {"graphsage": (graphsage_init, graphsage), "gat": (gat_init, gat)}
+"""Graph layers with parameters: how those are made, and the layer."""
+_GRAPH_FOLD = 2**31 - 1
+"""Folded into the key for the graph layer: other parameters are drawn as in a model without it."""
+
+Params = Mapping[str, Array | Mapping]
+"""Nested dict of float32 arrays: the encoder's, `graph` and `transition_term`."""
 
 
-@struct.dataclass
-class ItemRelations:
-    """Constants of a run, on all devices; parts that the model has no use for are None."""
+@dataclasses.dataclass(frozen=True)
+class Recommender:
+    """Sizes and parts of a model; hashable, so that it can be a static argument of `jit`."""
 
-    counts: TransitionCounts
-    """What the teacher learns from."""
-    graph: ItemGraph | None = None
-    """The graph of the same transitions."""
-    neighbours: Neighbours | None = None
-    """Of the transition term."""
+    num_items: int
+    """V."""
+    dim: int = 64
+    """D."""
+    max_len: int = 50
+    """T, items of a history that are read."""
+    num_blocks: int = 1
+    """Attention blocks of each branch, or layers of another backbone."""
+    num_heads: int = 1
+    """H, attention heads."""
+    precision: Precision = "float32"
+    """Of the factors of matrix products."""
+    backbone: Backbone = "attention"
+    """What turns item vectors into user vectors."""
+    graph: Graph = "unused"
+    """How the graph of item transitions enters the item vectors."""
+    num_recent: int = 0
+    """K, latest items from which the transition term scores; 0: there is no term."""
+    term_trained: bool = False
+    """Whether the term takes part in training, or in scores alone."""
+
+    @classmethod
+    def of(cls, config: Config, num_items: int) -> "Recommender":
+        """The model of a configuration, for V = `num_items`."""
+        model, spec = config.model, MODELS[config.model.model]
+        return cls(
+            num_items=num_items,
+            dim=model.dim,
+            max_len=model.max_len,
+            num_blocks=model.num_blocks,
+            num_heads=model.num_heads,
+            precision=config.training.precision,
+            backbone=spec.backbone,
+            graph=spec.graph,
+            num_recent=config.term.term_items,
+            term_trained=config.term.term_dropout < 1,
+        )
+
+    @property
+    def encoder(self) -> Encoder:
+        """The flax module that turns item vectors into user vectors."""
+        sizes = (self.num_items, self.dim, self.max_len, self.num_blocks, self.num_heads)
+        return Encoder(*sizes, self.precision, self.backbone)
+
+    def in_float32(self) -> "Recommender":
+        """The same model with matrix products in float32, as evaluation wants them."""
+        return dataclasses.replace(self, precision="float32")
+
+
+def init(
+    recommender: Recommender,
+    key: Key[Array, ""],
+    *,
+    term_weight: Float[Array, ""] | float = TermConfig.term_weight,
+    term_decay: Float[Array, ""] | float = TermConfig.term_decay,
+) -> Params:
+    """All parameters: normal(0.01) embeddings, Glorot uniform kernels, zero biases.
+
+    Args:
+      recommender: the model.
+      key: randomness of the draws.
+      term_weight: weight of the newest item's transitions in the transition term.
+      term_decay: factor of that weight from an item to the one before it.
+
+    Returns:
+      `item_embedding` [V, D] and the encoder's others; `graph` and `transition_term` for models
+      that have such parts.
+    """
+    blank_1T = jnp.zeros((1, recommender.max_len), jnp.int32)
+    blank = Sequences(blank_1T, blank_1T, blank_1T)
+    params = recommender.encoder.init(key, blank, 1, 0.5)["params"]
+    if recommender.graph in _GRAPH_LAYERS:
+        graph_init, _ = _GRAPH_LAYERS[recommender.graph]
+        graph = graph_init(jax.random.fold_in(key, _GRAPH_FOLD), recommender.dim)
+        params = {**params, "graph": graph}
+    if recommender.num_recent:
+        term = term_init(term_weight, term_decay, recommender.num_recent)
+        params = {**params, "transition_term": term}
+    return params
 
 
 def item_vectors(
-    encoder: Encoder, params: Params, relations: ItemRelations | None
+    recommender: Recommender, params: Params, relations: ItemRelations | None = None
 ) -> Float[Array, "V D"]:
-    """[V, D] item vectors, for input and output: the embedding, or what a graph makes of it."""
+    """[V, D] item vectors, for input and output: the embedding, or what a graph makes of it.
+
+    Raises:
+      ValueError: if the model makes them of a graph, and the graph or its parameters are missing.
+    """
     embedding_VD = params["item_embedding"]
-    match encoder.graph:
-        case "smoothed":
-            return smooth(embedding_VD, relations.graph, SMOOTHING_LAYERS)
-        case "graphsage":
-            return graphsage(params["graph"], embedding_VD, relations.graph, encoder.precision)
-        case "gat":
-            return gat(params["graph"], embedding_VD, relations.graph, encoder.precision)
-    return embedding_VD
+    if recommender.graph in ("unused", "regularised"):
+        return embedding_VD
+    graph = item_graph_of(recommender, relations)
+    if recommender.graph == "smoothed":
+        return smooth(embedding_VD, graph, SMOOTHING_LAYERS)
+    _, layer = _GRAPH_LAYERS[recommender.graph]
+    layer_params = _part(params, "graph", f"graph={recommender.graph!r}")
+    return layer(layer_params, embedding_VD, graph, recommender.precision)
+
+
+def apply(
+    recommender: Recommender,
+    params: Params,
+    sequences: Sequences,
+    *,
+    window: Int[Array, ""] | int,
+    alpha: Float[Array, ""] | float,
+    dropout: Float[Array, ""] | float = 0.0,
+    key: Key[Array, ""] | None = None,
+    relations: ItemRelations | None = None,
+    item_VD: Float[Array, "V D"] | None = None,
+) -> Float[Array, "*B T D"]:
+    """User vector at every position of every history.
+
+    Args:
+      recommender: the model.
+      params: as `init` returns them.
+      sequences: histories, packed or one a row, [..., T] each.
+      window: L, the query window of the long branch; may be traced.
+      alpha: weight of the short branch, 0 to 1; may be traced.
+      dropout: probability of dropping a unit; may be traced. Used only with a key.
+      key: randomness of dropout; None, as at evaluation: nothing is dropped.
+      relations: item transitions, which some models make their item vectors of.
+      item_VD: [V, D] what `item_vectors` gives, where it is at hand; None: made here.
+
+    Returns:
+      [..., T, D]; the last position of a history holds the vector that predicts its next item.
+
+    Raises:
+      ValueError: if the model needs relations that are missing, or `item_VD` has another shape.
+    """
+    if item_VD is None:
+        item_VD = item_vectors(recommender, params, relations)
+    expected = (recommender.num_items, recommender.dim)
+    if item_VD.shape != expected:
+        raise ValueError(f"item vectors have shape {item_VD.shape}, expected [V, D] = {expected}")
+    encoder, masks = recommender.encoder, None
+    if key is not None:
+        widths = encoder.mask_widths(sequences.segment_ids.shape[-1])
+        masks = keep_masks(key, dropout, position_units(sequences), widths)
+    return encoder.apply({"params": params}, sequences, window, alpha, masks, item_VD)
+
+
+def score_term(
+    recommender: Recommender,
+    params: Params,
+    sequences: Sequences,
+    relations: ItemRelations | None,
+    *,
+    last_B: Int[Array, "*S B"] | None = None,
+    target_T: Int[Array, "*S R T"] | None = None,
+) -> SparseLogits | None:
+    """The transition term of the scores, [..., K W] at every position; None if there is none.
+
+    Args:
+      recommender: the model.
+      params: as `init` returns them.
+      sequences: histories packed into rows, [..., R, T].
+      relations: item transitions.
+      last_B: [..., B] positions in the flat [R, T] to score at; None: at all of them.
+      target_T: [..., R, T] next items, in training: what the histories themselves added to the
+        counts is taken out again. None: the histories were not counted.
+
+    Returns:
+      [..., B, K W], or [..., R, T, K W].
+
+    Raises:
+      ValueError: if the neighbours, or the term's parameters, are missing.
+    """
+    if not recommender.num_recent:
+        return None
+    term_params = _part(params, "transition_term", f"num_recent={recommender.num_recent}")
+    neighbours = _neighbours_of(recommender, relations)
+    span = neighbours.step_weight.shape[-1]
+    past_P = past_items(sequences.item, sequences.segment_ids, recommender.num_recent + span)
+    if last_B is not None:
+        past_P = _at(past_P, last_B)
+    future_F = None
+    if target_T is not None:
+        future_F = future_items(target_T, sequences.segment_ids, span)
+    return transition_term(term_params, past_P, neighbours, future_F)
+
+
+def scores(
+    recommender: Recommender,
+    params: Params,
+    sequences: Sequences,
+    last_B: Int[Array, "*S B"],
+    *,
+    window: Int[Array, ""] | int,
+    alpha: Float[Array, ""] | float,
+    relations: ItemRelations | None = None,
+    item_VD: Float[Array, "V D"] | None = None,
+) -> Float[Array, "*S B V"]:
+    """[..., B, V] scores of all items as the next one of each history; none is left out.
+
+    Args:
+      recommender, params, window, alpha, relations, item_VD: as of `apply`.
+      sequences: histories packed into rows, [..., R, T].
+      last_B: [..., B] position of each history's newest item in the flat [R, T].
+
+    Raises:
+      ValueError: if the model needs relations that are missing.
+    """
+    if item_VD is None:
+        item_VD = item_vectors(recommender, params, relations)
+    user_TD = apply(recommender, params, sequences, window=window, alpha=alpha, item_VD=item_VD)
+    # Full precision: coarse products would make ties of different scores.
+    score_BV = jnp.einsum("...bd,vd->...bv", _at(user_TD, last_B), item_VD, precision="highest")
+    term = score_term(recommender, params, sequences, relations, last_B=last_B)
+    return score_BV if term is None else term.added_to(score_BV)
+
+
+def _at(value_RTK: Array, index_B: Int[Array, "*S B"]) -> Array:
+    """[..., B, K] the values [..., R, T, K] at those positions of the flat [R, T]."""
+    *shards, _, _, width = value_RTK.shape
+    return jnp.take_along_axis(value_RTK.reshape(*shards, -1, width), index_B[..., None], axis=-2)
+
+
+def item_graph_of(recommender: Recommender, relations: ItemRelations | None) -> ItemGraph:
+    """The graph of the relations; ValueError if it is missing."""
+    if relations is None or relations.graph is None:
+        raise ValueError(
+            f"a recommender with graph={recommender.graph!r} needs `relations` with `graph`, the "
+            "graph of item transitions; `item_relations` makes them"
+        )
+    return relations.graph
+
+
+def _neighbours_of(recommender: Recommender, relations: ItemRelations | None) -> Neighbours:
+    if relations is None or relations.neighbours is None:
+        raise ValueError(
+            f"a recommender with num_recent={recommender.num_recent} needs `relations` with "
+            "`neighbours`, for its transition term; `item_relations` makes them"
+        )
+    return relations.neighbours
+
+
+def _part(params: Params, name: str, why: str) -> Mapping[str, Array]:
+    """The parameters of a part; ValueError if they are missing."""
+    if name not in params:
+        raise ValueError(f"a recommender with {why} needs parameters {name!r}; `init` makes them")
+    return params[name]

@@ -20,12 +20,10 @@ from flax import struct
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import UserError
 from mqsa_jax.runs.run_directory import write_json
-from mqsa_jax.training.population import Population
-from mqsa_jax.training.state import TrainState
 
 MANIFEST = "manifest.json"
-State = TypeVar("State", TrainState, Population)
-"""Of a run, or of many in one program."""
+State = TypeVar("State")
+"""A pytree of arrays: `TrainState` of a run, `Population` of many in one program."""
 
 
 @struct.dataclass

@@ -10,8 +10,8 @@ from typing import Any
 from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Protocol, summarise
-from mqsa_jax.models.encoder import Params
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.models.transition_term import term_init
 from mqsa_jax.training.experiment import Experiment

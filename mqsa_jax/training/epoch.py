@@ -10,8 +10,8 @@ from jaxtyping import Array, Key
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.losses.teacher import transition_teacher
-from mqsa_jax.models.encoder import Encoder
-from mqsa_jax.models.recommender import ItemRelations
+from mqsa_jax.models.recommender import Recommender
+from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses, train_step
 
@@ -26,7 +26,7 @@ def run_steps(
     key: Key[Array, ""],
     relations: ItemRelations,
     *,
-    encoder: Encoder,
+    recommender: Recommender,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Losses]:
     """Steps through stacked batches [steps, S, ...]; a pure function, a scan of `train_step`.
@@ -37,13 +37,17 @@ def run_steps(
     # Soft labels depend on tau, which may differ from run to run: made here, once a program.
     teacher = transition_teacher(relations.counts, state.hparams.tau)
     step = partial(
-        train_step, encoder=encoder, teacher=teacher, relations=relations, axis_name=axis_name
+        train_step,
+        recommender=recommender,
+        teacher=teacher,
+        relations=relations,
+        axis_name=axis_name,
     )
     return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
 
 
 def compile_epoch(
-    encoder: Encoder, layout: DeviceLayout, parallel: Literal["jit", "pmap"] = "jit"
+    recommender: Recommender, layout: DeviceLayout, parallel: Literal["jit", "pmap"] = "jit"
 ) -> EpochProgram:
     """`run_steps` compiled for the devices; compiled once for each shape of batches.
 
@@ -52,18 +56,20 @@ def compile_epoch(
     and out is replicated over the mesh.
     """
     if parallel == "pmap":
-        return _pmapped_epoch(encoder, layout)
-    program = jax.jit(partial(run_steps, encoder=encoder), out_shardings=layout.replicated)
+        return _pmapped_epoch(recommender, layout)
+    program = jax.jit(partial(run_steps, recommender=recommender), out_shardings=layout.replicated)
     return lambda state, batches, key, relations: program(
         state, layout.shard(batches, axis=1), key, relations
     )
 
 
-def _pmapped_epoch(encoder: Encoder, layout: DeviceLayout) -> EpochProgram:
+def _pmapped_epoch(recommender: Recommender, layout: DeviceLayout) -> EpochProgram:
     def body(state: TrainState, batches: Batch, key, relations: ItemRelations):
         # pmap takes the shard axis away; the step expects one, here of length 1.
         batches = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim > 1 else leaf, batches)
-        return run_steps(state, batches, key, relations, encoder=encoder, axis_name=DATA_AXIS)
+        return run_steps(
+            state, batches, key, relations, recommender=recommender, axis_name=DATA_AXIS
+        )
 
     mapped = jax.pmap(
         body, axis_name=DATA_AXIS, in_axes=(None, 1, None, None), devices=layout.devices

@@ -10,20 +10,18 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.load import load_histories
-from mqsa_jax.data.teacher_counts import teacher_counts, term_counts
+from mqsa_jax.data.teacher_counts import teacher_counts
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
-from mqsa_jax.layers.item_graph import item_graph
-from mqsa_jax.models.encoder import Encoder
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import ItemRelations
+from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
-from mqsa_jax.models.transition_term import neighbours
+from mqsa_jax.models.relations import ItemRelations, item_relations
 from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
-from mqsa_jax.training.state import TrainState, init_state, make_encoder
+from mqsa_jax.training.state import TrainState, init_state
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,16 +40,16 @@ class Experiment:
         return cls(config, histories, DeviceLayout.of(config.run.devices))
 
     @property
-    def encoder(self) -> Encoder:
-        """Sizes of the model."""
-        return make_encoder(self.config, self.histories.num_items)
+    def recommender(self) -> Recommender:
+        """The model."""
+        return Recommender.of(self.config, self.histories.num_items)
 
     def initial_state(self) -> TrainState:
         """State before the first step, on all devices."""
         make = jax.jit(init_state, static_argnums=(0, 3), out_shardings=self.layout.replicated)
         # A seed of 2**31 or more is no int32, which jit would take a Python int for.
         seed = np.uint32(self.config.training.seed)
-        return make(self.encoder, HParams.of(self.config), seed, self.with_ema)
+        return make(self.recommender, HParams.of(self.config), seed, self.with_ema)
 
     @property
     def with_ema(self) -> bool:
@@ -69,20 +67,7 @@ class Experiment:
 
     def relations(self) -> ItemRelations:
         """Everything of item transitions that the model needs, on all devices."""
-        counts, graph, near = self.transition_counts(), None, None
-        if self.spec.graph != "unused":
-            graph = item_graph(counts)
-        term = self.config.term
-        if term.term_items:
-            near = neighbours(
-                term_counts(self.histories, self.config),
-                min(term.term_neighbours, self.histories.num_items),
-                popularity=term.term_popularity,
-                num_recent=term.term_items,
-                time_span=min(term.term_span, self.config.model.max_len - 1),
-                decay=term.term_span_decay,
-            )
-        return self.layout.replicate(ItemRelations(counts, graph, near))
+        return self.layout.replicate(item_relations(self.histories, self.config))
 
     def batch_source(self, counts: TransitionCounts) -> BatchSource:
         """Training batches."""
@@ -97,10 +82,10 @@ class Experiment:
 
     def evaluator(self, protocol: Protocol, relations: ItemRelations | None = None) -> Evaluator:
         """Evaluation of all users; `relations` are made if not at hand."""
-        # However coarse the training is, what is reported of it is not.
-        encoder = self.encoder.clone(precision="float32")
+        # Evaluate in float32 even if training is bfloat16.
+        model = self.recommender.in_float32()
         return Evaluator(
-            self.histories, protocol, encoder, self.layout, relations or self.relations()
+            self.histories, protocol, model, self.layout, relations or self.relations()
         )
 
     def evaluate(

@@ -12,7 +12,7 @@ from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Evaluator, Protocol
-from mqsa_jax.models.recommender import ItemRelations
+from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.runs.history import (
     best_epoch,
@@ -172,7 +172,7 @@ def _epoch_runner(
     settings, layout = experiment.config.training, experiment.layout
     source = experiment.batch_source(relations.counts)
     stacks = prefetched(_stacks(source, epochs_done, settings.epochs))
-    program = compile_epoch(experiment.encoder, layout, experiment.config.run.parallel)
+    program = compile_epoch(experiment.recommender, layout, experiment.config.run.parallel)
     key = layout.replicate(run_key(settings.seed))
 
     def run_epoch(state: TrainState) -> _RunningEpoch:

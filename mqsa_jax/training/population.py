@@ -20,8 +20,8 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.batches import Batch, BatchSource, Capacity, alike_batches
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.inference.evaluation import map_user_scores
-from mqsa_jax.models.encoder import Encoder
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.epoch import run_steps
 from mqsa_jax.training.state import TrainState, init_state, run_key
@@ -61,7 +61,9 @@ class Programs:
 
 
 @lru_cache(maxsize=4)
-def compile_population(encoder: Encoder, layout: DeviceLayout, with_ema: bool = False) -> Programs:
+def compile_population(
+    recommender: Recommender, layout: DeviceLayout, with_ema: bool = False
+) -> Programs:
     """The programs of a population; relations and evaluation sets are the same for all trials.
 
     `with_ema` as in `init_state`.
@@ -79,12 +81,12 @@ def compile_population(encoder: Encoder, layout: DeviceLayout, with_ema: bool = 
             )
         )
 
-    # However coarse the training is, what is reported of it is not.
-    exact = encoder.clone(precision="float32")
+    # Evaluate in float32 even if training is bfloat16.
+    exact = recommender.in_float32()
     return Programs(
-        initial=over_trials(partial(init_state, encoder, with_ema=with_ema), 2),
-        epoch=over_trials(partial(run_steps, encoder=encoder), 3, 1),
-        ranks=over_trials(partial(map_user_scores, encoder=exact), 2, 2),
+        initial=over_trials(partial(init_state, recommender, with_ema=with_ema), 2),
+        epoch=over_trials(partial(run_steps, recommender=recommender), 3, 1),
+        ranks=over_trials(partial(map_user_scores, recommender=exact), 2, 2),
     )
 
 

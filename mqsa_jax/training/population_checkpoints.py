@@ -57,7 +57,7 @@ def restore_population(
     if snapshot.data_fingerprint != experiment.histories.fingerprint():
         raise UserError("the sweep was begun on other data (fingerprints differ)")
     hparams = HParams.of(experiment.config)
-    init = partial(init_state, experiment.encoder, with_ema=experiment.with_ema)
+    init = partial(init_state, experiment.recommender, with_ema=experiment.with_ema)
     one = jax.eval_shape(init, hparams, np.uint32(0))
 
     def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

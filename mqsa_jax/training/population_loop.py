@@ -92,7 +92,7 @@ class _Group:
         self._num_users = experiment.histories.num_users
         self._layout, self._relations = experiment.layout, experiment.relations()
         self._programs = compile_population(
-            experiment.encoder, experiment.layout, experiment.with_ema
+            experiment.recommender, experiment.layout, experiment.with_ema
         )
         self.trials = [Trial(config) for config in configs]
         self._at = self._padded(range(len(configs)))
@@ -159,7 +159,7 @@ class _Group:
     def _evaluation_set(self, split: Literal["valid", "test"]) -> EvaluationSet:
         """On all devices, each of which ranks all users for its trials."""
         at_once = len(self._at) // self._layout.num_shards
-        max_len = self._experiment.encoder.max_len
+        max_len = self._experiment.recommender.max_len
         data = build_evaluation_set(
             self._experiment.histories, Protocol(split), max_len, 1, at_once
         )

@@ -6,12 +6,8 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, Integer, Key
 
-from mqsa_jax.config import Config
-from mqsa_jax.layers.graph_layers import gat_init, graphsage_init
-from mqsa_jax.models.encoder import Encoder, Params, init
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.registry import MODELS
-from mqsa_jax.models.transition_term import term_init
+from mqsa_jax.models.recommender import Params, Recommender, init
 from mqsa_jax.pytree import Leaf
 
 
@@ -51,27 +47,6 @@ def adam(step: Int[Array, ""]) -> optax.GradientTransformation:
     return optax.scale_by_adam(b1=0.9, b2=b2, eps=1e-8 / jnp.sqrt(correction))
 
 
-def make_encoder(config: Config, num_items: int) -> Encoder:
-    """The encoder of a configuration for V = `num_items`."""
-    model, spec = config.model, MODELS[config.model.model]
-    return Encoder(
-        num_items,
-        model.dim,
-        model.max_len,
-        model.num_blocks,
-        model.num_heads,
-        config.training.precision,
-        spec.backbone,
-        spec.graph,
-        config.term.term_items,
-        config.term.term_dropout < 1,
-    )
-
-
-_NO_STEP = 2**31 - 1
-"""A number that no step has, whose keys are folded from the run's too."""
-
-
 def moving_average(
     average: Params, params: Params, decay: Float[Array, ""], step: Int[Array, ""]
 ) -> Params:
@@ -96,20 +71,17 @@ def run_key(seed: int | Integer[Array, ""]) -> Key[Array, ""]:
 
 
 def init_state(
-    encoder: Encoder,
+    recommender: Recommender,
     hparams: HParams,
     seed: int | Integer[Array, ""],
     with_ema: bool = False,
 ) -> TrainState:
     """State before the first step, a function of the seed; `with_ema` keeps an average too."""
-    params = init(encoder, run_key(seed))
-    # What lies outside of the sequence takes nothing from the key of the rest, nor from a step's.
-    graph_init = {"graphsage": graphsage_init, "gat": gat_init}.get(encoder.graph)
-    if graph_init:
-        graph = graph_init(jax.random.fold_in(run_key(seed), _NO_STEP), encoder.dim)
-        params = {**params, "graph": graph}
-    if encoder.num_recent:
-        term = term_init(hparams.term_weight, hparams.term_decay, encoder.num_recent)
-        params = {**params, "transition_term": term}
+    params = init(
+        recommender,
+        run_key(seed),
+        term_weight=hparams.term_weight,
+        term_decay=hparams.term_decay,
+    )
     opt_state = adam(jnp.int32(0)).init(params)
     return TrainState(params, opt_state, jnp.int32(0), hparams, params if with_ema else None)

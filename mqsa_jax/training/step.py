@@ -7,6 +7,7 @@ from flax import struct
 from jaxtyping import Array, Float, Key
 
 from mqsa_jax.data.batches import Batch
+from mqsa_jax.data.sequences import position_units
 from mqsa_jax.layers.dropout import keep_mask
 from mqsa_jax.layers.item_graph import regularisation
 from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
@@ -14,10 +15,16 @@ from mqsa_jax.losses.distillation import distillation_cross_entropy
 from mqsa_jax.losses.ranking import ranking_cross_entropy
 from mqsa_jax.losses.reduction import Reduction
 from mqsa_jax.losses.teacher import Teacher
-from mqsa_jax.models.encoder import Encoder, Params, apply, position_units
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import ItemRelations, item_vectors
-from mqsa_jax.models.transition_term import future_items, past_items, transition_term
+from mqsa_jax.models.recommender import (
+    Params,
+    Recommender,
+    apply,
+    item_graph_of,
+    item_vectors,
+    score_term,
+)
+from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.training.state import TrainState, adam, moving_average
@@ -40,7 +47,7 @@ def objective(
     batch: Batch,
     key: Key[Array, ""],
     *,
-    encoder: Encoder,
+    recommender: Recommender,
     hparams: HParams,
     teacher: Teacher,
     relations: ItemRelations | None = None,
@@ -52,9 +59,9 @@ def objective(
     """
     share = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
     encoder_key, student_key = jax.random.split(key)
-    item_VD = item_vectors(encoder, params, relations)
+    item_VD = item_vectors(recommender, params, relations)
     user_SRTD = apply(
-        encoder,
+        recommender,
         params,
         batch.inputs,
         window=hparams.window,
@@ -72,18 +79,20 @@ def objective(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,
         batch.target.reshape(shards, -1),
-        sparse=_term(params, batch, key, encoder=encoder, hparams=hparams, relations=relations),
+        sparse=_term(recommender, params, batch, key, hparams, relations),
         where=batch.inputs.segment_ids.reshape(shards, -1) >= 0,
         reduce_fn=mean,
         sharded=True,
     )
     distillation = _distillation(batch, student_key, item_VD, hparams, teacher, mean)
     loss, (loss_rec, loss_kd) = combine(
-        [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], encoder.precision
+        [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], recommender.precision
     )
     loss += hparams.l2 / 2 * _sum_of_squares(params)
-    if encoder.graph == "regularised":
-        loss += hparams.lambda_graph * regularisation(item_VD, relations.graph)
+    if recommender.graph == "regularised":
+        loss += hparams.lambda_graph * regularisation(
+            item_VD, item_graph_of(recommender, relations)
+        )
     return loss, Losses(loss, loss_rec, loss_kd)
 
 
@@ -94,11 +103,10 @@ def _sum_of_squares(params: Params) -> Float[Array, ""]:
 
 
 def _term(
+    recommender: Recommender,
     params: Params,
     batch: Batch,
     key: Key[Array, ""],
-    *,
-    encoder: Encoder,
     hparams: HParams,
     relations: ItemRelations | None,
 ) -> SparseLogits | None:
@@ -107,17 +115,13 @@ def _term(
     Some positions train without it, so that the encoder learns what the term knows too: where it is
     left to the term, item vectors stay behind, and with them all that they generalise to.
     """
-    if not (encoder.num_recent and encoder.term_trained):
+    if not recommender.term_trained:
         return None
-    inputs, neighbours = batch.inputs, relations.neighbours
-    span = neighbours.step_weight.shape[-1]
-    term = transition_term(
-        params["transition_term"],
-        past_items(inputs.item, inputs.segment_ids, encoder.num_recent + span),
-        neighbours,
-        future_items(batch.target, inputs.segment_ids, span),
-    )
-    # A purpose of its own, which takes nothing from the keys of the others.
+    inputs = batch.inputs
+    term = score_term(recommender, params, inputs, relations, target_T=batch.target)
+    if term is None:
+        return None
+    # Separate fold, so that adding the term leaves the other random streams unchanged.
     term_key = jax.random.fold_in(key, 2)
     keep_SRT1 = keep_mask(term_key, hparams.term_dropout, position_units(inputs), 1) > 0
     term = term.replace(value=term.value * keep_SRT1)
@@ -154,7 +158,7 @@ def train_step(
     batch: Batch,
     key: Key[Array, ""],
     *,
-    encoder: Encoder,
+    recommender: Recommender,
     teacher: Teacher,
     relations: ItemRelations | None = None,
     axis_name: str | None = None,
@@ -165,9 +169,9 @@ def train_step(
       state: state before the step; its `hparams` may be traced.
       batch: users of the step, [S, ...]; under pmap or shard_map, this device's part of them.
       key: the run's key; the step's own is folded from it and `state.step`.
-      encoder: sizes of the model.
+      recommender: the model.
       teacher: soft labels at temperature `state.hparams.tau`.
-      relations: what the encoder needs to know of item transitions; None: nothing.
+      relations: what the model needs to know of item transitions; None: nothing.
       axis_name: mapped axis over which gradients are averaged; None: the batch is whole.
 
     Returns:
@@ -177,7 +181,7 @@ def train_step(
         state.params,
         batch,
         jax.random.fold_in(key, state.step),
-        encoder=encoder,
+        recommender=recommender,
         hparams=state.hparams,
         teacher=teacher,
         relations=relations,

@@ -36,7 +36,12 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
 
     def packed(params):
         return objective(
-            params, batch, key, encoder=experiment.encoder, hparams=state.hparams, teacher=teacher
+            params,
+            batch,
+            key,
+            recommender=experiment.recommender,
+            hparams=state.hparams,
+            teacher=teacher,
         )[0]
 
     def dense(params):

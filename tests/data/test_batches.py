@@ -10,11 +10,12 @@ from flax import traverse_util
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig
 from mqsa_jax.data.batches import Batch, BatchSource, Capacity
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.data.transitions import count_transitions
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
-from mqsa_jax.models.encoder import Sequences
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.training.state import init_state, make_encoder
+from mqsa_jax.models.recommender import Recommender
+from mqsa_jax.training.state import init_state
 from mqsa_jax.training.step import objective
 from tests import oracle
 
@@ -24,7 +25,7 @@ CONFIG = Config(
     model=ModelConfig(dim=16, num_heads=2, max_len=T, window=3, alpha=0.4),
     objective=ObjectiveConfig(lambda_kd=0.3, tau=0.5, l2=0.01),
 )
-ENCODER = make_encoder(CONFIG, V)
+RECOMMENDER = Recommender.of(CONFIG, V)
 
 
 def random_sequences():
@@ -231,7 +232,7 @@ def one_history_a_row(order_of_step):
 @pytest.fixture(scope="module")
 def params():
     hparams = HParams.of(CONFIG)
-    shapes = jax.eval_shape(lambda: init_state(ENCODER, hparams, 0).params)
+    shapes = jax.eval_shape(lambda: init_state(RECOMMENDER, hparams, 0).params)
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: jnp.float32(rng.normal(size=leaf.shape) / 2), shapes)
 
@@ -248,7 +249,7 @@ def losses_and_gradient(params, batch, dropout):
     hparams = HParams.of(CONFIG).replace(dropout=dropout)
     teacher = transition_teacher(counts, hparams.tau)
     (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(
-        params, batch, jax.random.key(4), encoder=ENCODER, hparams=hparams, teacher=teacher
+        params, batch, jax.random.key(4), recommender=RECOMMENDER, hparams=hparams, teacher=teacher
     )
     return losses, gradient, teacher_probabilities(teacher)
 

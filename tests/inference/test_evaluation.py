@@ -18,15 +18,15 @@ from mqsa_jax.inference.evaluation import (
     by_user,
     summarise,
 )
-from mqsa_jax.models.encoder import Encoder, init
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import Recommender, init
 from mqsa_jax.ops import chunk_loop
 from tests import oracle
 
 USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8
 CONFIG = Config(model=ModelConfig(dim=D, max_len=MAX_LEN, window=3, alpha=0.4, dropout=0.5))
 HYPER = HParams.of(CONFIG)
-ENCODER = Encoder(num_items=V, dim=D, max_len=MAX_LEN, num_blocks=1, num_heads=1)
+RECOMMENDER = Recommender(num_items=V, dim=D, max_len=MAX_LEN)
 HELD_OUT = {"valid": 2, "test": 1}
 
 
@@ -54,7 +54,7 @@ def small_chunks(monkeypatch):
 
 @functools.cache
 def params():
-    shapes = jax.eval_shape(lambda key: init(ENCODER, key), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: init(RECOMMENDER, key), jax.random.key(0))
     rng = np.random.default_rng(1)
     return jax.tree.map(lambda leaf: jnp.float32(rng.normal(size=leaf.shape) / 2), shapes)
 
@@ -98,7 +98,7 @@ every_protocol = pytest.mark.parametrize(
 
 @every_protocol
 def test_ranks_agree_with_the_oracle(split, policy):
-    evaluator = Evaluator(HISTORIES, Protocol(split, policy), ENCODER, DeviceLayout.of(1))
+    evaluator = Evaluator(HISTORIES, Protocol(split, policy), RECOMMENDER, DeviceLayout.of(1))
     actual = evaluator.ranks(params(), HYPER)
     assert actual.tolist() == expected_ranks(split, policy)
 
@@ -113,7 +113,7 @@ def test_policies_and_splits_differ():
 def test_ranks_do_not_depend_on_the_number_of_devices(num_devices, shape):
     data = build_evaluation_set(HISTORIES, Protocol("test"), MAX_LEN, num_devices)
     assert data.target.shape == shape
-    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(num_devices))
+    evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(num_devices))
     assert evaluator.ranks(params(), HYPER).tolist() == expected_ranks("test", "history")
 
 
@@ -164,7 +164,7 @@ def test_items_left_out_of_an_example():
 
 
 def test_a_score_that_is_no_number_is_an_error():
-    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(1))
+    evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(1))
     broken = {**params(), "item_embedding": params()["item_embedding"].at[3].set(jnp.nan)}
     with pytest.raises(FloatingPointError, match=f"scores of {USERS} users"):
         evaluator.ranks(broken, HYPER)
@@ -175,7 +175,7 @@ def test_a_target_consumed_before_is_behind_all_that_are_ranked():
     known = np.array([sequence[-1] in sequence[:-1] for sequence in SEQUENCES])
     others = np.array([V - len(set(sequence[:-1])) for sequence in SEQUENCES])
     assert 0 < known.sum() < USERS
-    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(1))
+    evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(1))
     rank_U = evaluator.ranks(params(), HYPER)
     np.testing.assert_array_equal(rank_U[known], 1 + others[known])
     best_UK = evaluator.top_items(params(), HYPER, 1)
@@ -183,7 +183,7 @@ def test_a_target_consumed_before_is_behind_all_that_are_ranked():
 
 
 def test_dropout_has_no_effect():
-    evaluator = Evaluator(HISTORIES, Protocol("test"), ENCODER, DeviceLayout.of(1))
+    evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(1))
     wild = HYPER.replace(dropout=jnp.float32(0.9))
     assert evaluator.ranks(params(), wild).tolist() == expected_ranks("test", "history")
 

@@ -9,22 +9,15 @@ from flax import traverse_util
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.models.encoder import (
-    Block,
-    Branch,
-    Encoder,
-    Sequences,
-    apply,
-    attention_mask,
-    init,
-    position_units,
-)
+from mqsa_jax.data.sequences import Sequences, position_units
+from mqsa_jax.models.encoder import Block, attention_mask
+from mqsa_jax.models.recommender import Recommender, apply, init
 from tests import oracle
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS, T, D, V = 2, 7, 6, 17
-DEEP = Encoder(num_items=V, dim=D, max_len=T, num_blocks=2, num_heads=2)
-FLAT = Encoder(num_items=V, dim=D, max_len=T, num_blocks=1, num_heads=1)
+DEEP = Recommender(num_items=V, dim=D, max_len=T, num_blocks=2, num_heads=2)
+FLAT = Recommender(num_items=V, dim=D, max_len=T)
 HISTORIES = {0: [3, 1, 4], 1: [1, 5, 9, 2], 2: [6, 5], 3: [3, 5, 8, 9]}
 """Items by segment number."""
 PLACES = {0: (0, 0), 1: (0, 3), 2: (1, 0), 3: (1, 2)}
@@ -248,7 +241,7 @@ def test_works_under_vmap_pmap_and_grad():
 
 
 def test_initial_parameters():
-    encoder = Encoder(num_items=800, dim=32, max_len=50, num_blocks=2, num_heads=2)
+    encoder = Recommender(num_items=800, dim=32, max_len=50, num_blocks=2, num_heads=2)
     params = jax.device_get(jax.jit(lambda key: init(encoder, key))(jax.random.key(3)))
     for name, rows in (("item_embedding", 800), ("position_embedding", 50)):
         assert params[name].shape == (rows, 32)
@@ -335,7 +328,7 @@ def silenced(params, prefix, names):
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-WIDTHS = Branch(DEEP.num_blocks, DEEP.num_heads).mask_widths(D, T)
+WIDTHS = DEEP.encoder.mask_widths(T)
 SILENT = {
     "input": ("item_embedding", "position_embedding"),
     "attention": ("value/",),
@@ -347,27 +340,21 @@ SILENT = {
 
 @jax.jit
 def encode_masked(params, masks):
-    return DEEP.apply({"params": params}, packed(PLACES), 3, 0.4, lambda _: masks)
+    return DEEP.encoder.apply({"params": params}, packed(PLACES), 3, 0.4, masks)
 
 
-@pytest.mark.parametrize(
-    "masked", ["input", *(f"{branch}/{name}" for branch in ("short", "long") for name in WIDTHS)]
-)
+@pytest.mark.parametrize("masked", sorted(traverse_util.flatten_dict(WIDTHS, sep="/")))
 def test_a_mask_of_zeros_silences_its_layer(params, masked):
-    widths = {"input": {"x": D}, "short": WIDTHS, "long": WIDTHS}
-    masks = jax.tree.map(lambda width: jnp.ones((ROWS, T, width)), widths)
+    flat = traverse_util.flatten_dict(WIDTHS, sep="/")
+    masks = {name: jnp.ones((ROWS, T, width)) for name, width in flat.items()}
+    ones = traverse_util.unflatten_dict(masks, sep="/")
     np.testing.assert_allclose(
-        encode_masked(params, masks), encode_deep(params, packed(PLACES), 3, 0.4), atol=1e-5
+        encode_masked(params, ones), encode_deep(params, packed(PLACES), 3, 0.4), atol=1e-5
     )
-    branch, _, name = masked.partition("/")
-    masks[branch][name or "x"] *= 0
+    zeros = traverse_util.unflatten_dict({**masks, masked: 0 * masks[masked]}, sep="/")
     prefix, _, kind = masked.rpartition("/")
     quiet = silenced(params, f"{prefix}/" if prefix else "", SILENT[kind])
-    np.testing.assert_allclose(
-        encode_masked(params, masks),
-        encode_masked(quiet, jax.tree.map(jnp.ones_like, masks)),
-        atol=1e-5,
-    )
+    np.testing.assert_allclose(encode_masked(params, zeros), encode_masked(quiet, ones), atol=1e-5)
 
 
 def test_attention_is_dropped_by_the_distance_to_the_key():

@@ -48,7 +48,7 @@ def test_trains_for_a_few_steps(name, histories):
     experiment = experiment_of(name, histories, lr=0.01)
     start, relations = experiment.initial_state(), experiment.relations()
     source = experiment.batch_source(relations.counts)
-    program = compile_epoch(experiment.encoder, experiment.layout)
+    program = compile_epoch(experiment.recommender, experiment.layout)
     state, losses = start, []
     for epoch in range(4):
         for batches in source.batches(epoch, 10, source.capacity()):
@@ -139,7 +139,7 @@ def test_the_term_is_trained_if_asked(histories):
         state, relations = experiment.initial_state(), experiment.relations()
         source = experiment.batch_source(relations.counts)
         (batches,) = source.batches(0, 10, source.capacity())
-        program = compile_epoch(experiment.encoder, experiment.layout)
+        program = compile_epoch(experiment.recommender, experiment.layout)
         state, losses = program(state, batches, run_key(1), relations)
         assert np.isfinite(losses.loss).all()
         weights[experiment] = np.exp(state.params["transition_term"]["log_weight"])
@@ -159,7 +159,7 @@ def test_a_model_fixes_its_flags():
 
 def test_the_five_rows_of_attention_share_a_program(histories):
     names = ("mqsa-ted", "mqsa", "sasrec", "sasrec-ted", "l-query")
-    assert len({experiment_of(name, histories).encoder for name in names}) == 1
+    assert len({experiment_of(name, histories).recommender for name in names}) == 1
 
 
 def test_the_term_alone_ranks_as_it_does_when_counted(histories):

@@ -87,7 +87,7 @@ def test_training_is_of_the_precision_and_evaluation_is_not():
         state = state.replace(params={**state.params, "item_embedding": larger})
         source = experiment.batch_source(relations.counts)
         batches = next(source.batches(0, 1, source.capacity()))
-        program = compile_epoch(experiment.encoder, experiment.layout)
+        program = compile_epoch(experiment.recommender, experiment.layout)
         _, losses[precision] = program(state, batches, run_key(0), relations)
         ranks[precision] = experiment.evaluator(Protocol("test")).ranks(state.params, state.hparams)
     for name in ("loss_rec", "loss_kd"):

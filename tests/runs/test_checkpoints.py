@@ -14,8 +14,9 @@ from mqsa_jax.data.histories import Histories, make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
-from mqsa_jax.training.state import TrainState, init_state, make_encoder
+from mqsa_jax.training.state import TrainState, init_state
 
 CONFIG = Config(model=ModelConfig(dim=4, max_len=3))
 HISTORIES = make_histories([1, 2], [[5, 8, 13, 21], [34, 8, 5]])
@@ -32,8 +33,8 @@ AWKWARD = np.array([-0.0, 1e-45, np.nextafter(np.float32(1), 2), -np.inf], np.fl
 def blank_state(model: ModelConfig = CONFIG.model) -> TrainState:
     """Zeros in the shape of a model's state."""
     config = Config(model=model)
-    encoder = make_encoder(config, HISTORIES.num_items)
-    shapes = jax.eval_shape(lambda: init_state(encoder, HParams.of(config), 0))
+    recommender = Recommender.of(config, HISTORIES.num_items)
+    shapes = jax.eval_shape(lambda: init_state(recommender, HParams.of(config), 0))
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     return DeviceLayout.of(1).replicate(zeros)
 

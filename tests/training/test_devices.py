@@ -53,7 +53,7 @@ def train(parallel: str, num_devices: int) -> Outcome:
     source = experiment.batch_source(relations.counts)
     users = -(-CONFIG.training.batch_size // num_devices)
     capacity = Capacity(users, histories.num_items, int(source.num_successors.sum()))
-    program = compile_epoch(experiment.encoder, layout, parallel)
+    program = compile_epoch(experiment.recommender, layout, parallel)
     key = layout.replicate(run_key(0))
     losses, gradient = [], None
     for epoch in range(EPOCHS):

@@ -56,7 +56,7 @@ def test_training_goes_on_as_without_it(parallel):
         relations = here.relations()
         source = here.batch_source(relations.counts)
         (batches,) = source.batches(0, 512, source.capacity())
-        program = compile_epoch(here.encoder, here.layout, parallel)
+        program = compile_epoch(here.recommender, here.layout, parallel)
         key = here.layout.replicate(run_key(1))
         states[config], _ = program(here.initial_state(), batches, key, relations)
     plain, averaged = states[PLAIN], states[AVERAGED]

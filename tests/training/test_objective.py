@@ -58,7 +58,7 @@ def losses_of(experiment: Experiment, params) -> Losses:
     (batches,) = source.batches(0, 1, source.capacity())
     hparams = HParams.of(experiment.config)
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
-    run = jax.jit(partial(objective, encoder=experiment.encoder))
+    run = jax.jit(partial(objective, recommender=experiment.recommender))
     teacher = transition_teacher(relations.counts, hparams.tau)
     key = jax.random.key(1)
     return run(params, batch, key, hparams=hparams, teacher=teacher, relations=relations)[1]

@@ -128,7 +128,7 @@ def test_each_member_ends_as_it_does_alone(together, alone):
 def test_parameters_after_two_epochs(alone, num_devices):
     here = experiment(num_devices=num_devices)
     relations = here.relations()
-    programs = compile_population(here.encoder, here.layout)
+    programs = compile_population(here.recommender, here.layout)
     trials = [MEMBERS[place] for place in padded(range(len(MEMBERS)), num_devices)]
     state = initial_population(trials, programs, here.layout).state
     source = here.batch_source(relations.counts)

@@ -1,0 +1,46 @@
+"""What the training data tell of item transitions: constants that a model reads beside its inputs.
+
+They come from the training items alone, never from validation or test targets.
+"""
+
+from mqsa_jax.config import Config
+from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.teacher_counts import teacher_counts, term_counts
+from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.layers.item_graph import ItemGraph, item_graph
+from mqsa_jax.models.registry import MODELS
+from mqsa_jax.models.transition_term import Neighbours, neighbours
+from mqsa_jax.pytree import pytree_dataclass
+
+
+@pytree_dataclass
+class ItemRelations:
+    """Transitions in the forms that a model uses; None where it has no use for one."""
+
+    counts: TransitionCounts | None = None
+    """What the teacher of the distillation loss learns from; training alone reads it."""
+    graph: ItemGraph | None = None
+    """Graph of the same transitions, for the models whose `graph` is not `unused`."""
+    neighbours: Neighbours | None = None
+    """Strongest transitions from each item, for the transition term of the scores."""
+
+
+def item_relations(histories: Histories, config: Config) -> ItemRelations:
+    """The relations that the model of a configuration needs; on the host, not under jit."""
+    counts = teacher_counts(histories, config)
+    graph = None if MODELS[config.model.model].graph == "unused" else item_graph(counts)
+    return ItemRelations(counts, graph, _neighbours(histories, config))
+
+
+def _neighbours(histories: Histories, config: Config) -> Neighbours | None:
+    term = config.term
+    if not term.term_items:
+        return None
+    return neighbours(
+        term_counts(histories, config),
+        min(term.term_neighbours, histories.num_items),
+        popularity=term.term_popularity,
+        num_recent=term.term_items,
+        time_span=min(term.term_span, config.model.max_len - 1),
+        decay=term.term_span_decay,
+    )
