@@ -24,7 +24,6 @@ def distillation_loss(
     where: Bool[Array, "*B N"] | None = None,
     max_bumps: int | None = None,
     reduce_fn: Reduction = jnp.mean,
-    sharded: bool = False,
 ) -> Float[Array, ""]:
     r"""Cross-entropy of the student against the transition teacher (their KL plus a constant).
 
@@ -40,12 +39,11 @@ def distillation_loss(
       teacher: soft labels.
       tau: student's temperature, above 0; may be traced.
       where: [..., N] which rows count; None: all.
-      max_bumps: static bound on the teacher's entries in the rows that count (of each shard), so
+      max_bumps: static bound on the teacher's entries in the rows that count so
         that only those are visited; one too small gives NaN, gradients included. None: all of the
         teacher's entries are visited.
       reduce_fn: linear reduction taking `where=`, such as `jnp.mean`, `jnp.sum`, or a weighted
         mean: equal items of a batch need one row, weighted by their count.
-      sharded: whether the first axis is split over devices; it is then kept apart to the end.
 
     Returns:
       The reduced loss, in nats; 0 where nothing counts.
@@ -56,41 +54,44 @@ def distillation_loss(
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
     """
+    chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
+    where_N = jnp.ones(item_N.shape, bool) if where is None else where
+    chex.assert_equal_shape([where_N, item_N])
     loss = distillation_cross_entropy(
-        student_ND,
+        student_ND.reshape(1, -1, student_ND.shape[-1]),
         item_VD,
-        item_N,
+        item_N.reshape(1, -1),
+        reduction_weights(reduce_fn, where_N).reshape(1, -1),
         teacher,
         tau,
-        where=where,
         max_bumps=max_bumps,
-        reduce_fn=reduce_fn,
-        sharded=sharded,
     )
     return combine([loss], item_VD, [1.0])[0]
 
 
 def distillation_cross_entropy(
-    student_ND: Float[Array, "*B N D"],
+    student_SND: Float[Array, "S N D"],
     item_VD: Float[Array, "V D"],
-    item_N: Int[Array, "*B N"],
+    item_SN: Int[Array, "S N"],
+    weight_SN: Float[Array, "S N"],
     teacher: Teacher,
     tau: Float[Array, ""] | float,
     *,
-    where: Bool[Array, "*B N"] | None = None,
     max_bumps: int | None = None,
-    reduce_fn: Reduction = jnp.mean,
-    sharded: bool = False,
 ) -> LinearCrossEntropy:
-    """The parts of `distillation_loss`, to be combined with others; arguments as there."""
-    chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
+    """The distillation loss as a weighted sum over the rows of S shards, to be combined.
+
+    Args:
+      student_SND: [S, N, D] student's vectors h; S shards, one a device.
+      item_VD: [V, D] item vectors E.
+      item_SN: [S, N] int32 item i of each row, 0..V-1.
+      weight_SN: [S, N] weight of each row in the sum; 0 leaves a row out.
+      teacher: soft labels.
+      tau: student's temperature, above 0; may be traced.
+      max_bumps: static bound on the teacher's entries in the rows of one shard; as above.
+    """
     chex.assert_shape(teacher.base, item_VD.shape[:1])
-    where_N = jnp.ones(item_N.shape, bool) if where is None else where
-    chex.assert_equal_shape([where_N, item_N])
-    weight_N = reduction_weights(reduce_fn, where_N)
-    lead = item_N.shape[0] if sharded else 1
-    student_SND = student_ND.reshape(lead, -1, student_ND.shape[-1]) / tau
-    item_SN, weight_SN = item_N.reshape(lead, -1), weight_N.reshape(lead, -1)
+    student_SND = student_SND / tau
     base_SN = weight_SN * teacher.base[item_SN]
     base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0))
     bumps = partial(_bounded_bumps, max_bumps=max_bumps) if max_bumps is not None else _all_bumps

@@ -19,7 +19,6 @@ def ranking_loss(
     sparse: SparseLogits | None = None,
     where: Bool[Array, "*B N"] | None = None,
     reduce_fn: Reduction = jnp.mean,
-    sharded: bool = False,
 ) -> Float[Array, ""]:
     r"""Softmax cross-entropy of the next item, [N, V] logits never kept.
 
@@ -35,7 +34,6 @@ def ranking_loss(
       where: [..., N] which rows count; None: all. Others may hold anything finite.
       reduce_fn: linear reduction taking `where=`, such as `jnp.mean` or `jnp.sum`. For a loss a
         row, `jax.vmap` over single rows [D].
-      sharded: whether the first axis is split over devices; it is then kept apart to the end.
 
     Returns:
       The reduced loss, in nats; 0 where nothing counts.
@@ -51,43 +49,46 @@ def ranking_loss(
       >>> round(float(loss), 4)  # ten classes, all alike: log(10)
       2.3026
     """
+    chex.assert_shape(user_ND, (*target_N.shape, item_VD.shape[-1]))
+    where_N = jnp.ones(target_N.shape, bool) if where is None else where
+    chex.assert_equal_shape([where_N, target_N])
+    if sparse is not None:
+        chex.assert_shape([sparse.item, sparse.value], (*target_N.shape, None))
+        sparse = jax.tree.map(lambda leaf: leaf.reshape(1, -1, leaf.shape[-1]), sparse)
     loss = ranking_cross_entropy(
-        user_ND,
+        user_ND.reshape(1, -1, user_ND.shape[-1]),
         item_VD,
-        target_N,
+        target_N.reshape(1, -1),
+        reduction_weights(reduce_fn, where_N).reshape(1, -1),
         sparse=sparse,
-        where=where,
-        reduce_fn=reduce_fn,
-        sharded=sharded,
     )
     return combine([loss], item_VD, [1.0])[0]
 
 
 def ranking_cross_entropy(
-    user_ND: Float[Array, "*B N D"],
+    user_SND: Float[Array, "S N D"],
     item_VD: Float[Array, "V D"],
-    target_N: Int[Array, "*B N"],
+    target_SN: Int[Array, "S N"],
+    weight_SN: Float[Array, "S N"],
     *,
     sparse: SparseLogits | None = None,
-    where: Bool[Array, "*B N"] | None = None,
-    reduce_fn: Reduction = jnp.mean,
-    sharded: bool = False,
 ) -> LinearCrossEntropy:
-    """The parts of `ranking_loss`, to be combined with others; arguments and errors as there."""
-    chex.assert_shape(user_ND, (*target_N.shape, item_VD.shape[-1]))
-    where_N = jnp.ones(target_N.shape, bool) if where is None else where
-    chex.assert_equal_shape([where_N, target_N])
-    weight_N = reduction_weights(reduce_fn, where_N)
-    lead = target_N.shape[0] if sharded else 1
-    target_logit_N = row_dot(user_ND, item_VD[target_N])
+    """The ranking loss as a weighted sum over the rows of S shards, to be combined with others.
+
+    Args:
+      user_SND: [S, N, D] user vectors z; S shards, one a device.
+      item_VD: [V, D] item vectors E.
+      target_SN: [S, N] int32 index 0..V-1 of the next item.
+      weight_SN: [S, N] weight of each row in the sum; 0 leaves a row out.
+      sparse: [S, N, K] what is added to some scores of each row; None: nothing.
+    """
+    target_logit_SN = row_dot(user_SND, item_VD[target_SN])
     if sparse is not None:
-        chex.assert_shape([sparse.item, sparse.value], (*target_N.shape, None))
-        target_logit_N += sparse.at(target_N)
-        sparse = jax.tree.map(lambda leaf: leaf.reshape(lead, -1, leaf.shape[-1]), sparse)
+        target_logit_SN += sparse.at(target_SN)
     return LinearCrossEntropy(
-        x=user_ND.reshape(lead, -1, user_ND.shape[-1]),
-        weight=weight_N.reshape(lead, -1),
-        expected_logit=(weight_N * target_logit_N).sum(),
+        x=user_SND,
+        weight=weight_SN,
+        expected_logit=(weight_SN * target_logit_SN).sum(),
         pad_logit=True,
         sparse=sparse,
     )

@@ -13,7 +13,6 @@ from mqsa_jax.layers.item_graph import regularisation
 from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.losses.distillation import distillation_cross_entropy
 from mqsa_jax.losses.ranking import ranking_cross_entropy
-from mqsa_jax.losses.reduction import Reduction
 from mqsa_jax.losses.teacher import Teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import (
@@ -71,20 +70,15 @@ def objective(
         item_VD=item_VD,
     )
     shards, rows, length, dim = user_SRTD.shape
-
-    def mean(value, where, count=1.0):
-        return share * (value * count).sum(where=where) / jnp.maximum(batch.num_positions, 1)
-
+    weight = share / jnp.maximum(batch.num_positions, 1)
     ranking = ranking_cross_entropy(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,
         batch.target.reshape(shards, -1),
+        weight * (batch.inputs.segment_ids.reshape(shards, -1) >= 0),
         sparse=_term(recommender, params, batch, key, hparams, relations),
-        where=batch.inputs.segment_ids.reshape(shards, -1) >= 0,
-        reduce_fn=mean,
-        sharded=True,
     )
-    distillation = _distillation(batch, student_key, item_VD, hparams, teacher, mean)
+    distillation = _distillation(batch, student_key, item_VD, hparams, teacher, weight)
     loss, (loss_rec, loss_kd) = combine(
         [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], recommender.precision
     )
@@ -135,7 +129,7 @@ def _distillation(
     item_VD: Float[Array, "V D"],
     hparams: HParams,
     teacher: Teacher,
-    mean: Reduction,
+    weight: Float[Array, ""],
 ) -> LinearCrossEntropy:
     """The distillation loss of the distinct items of a batch, each weighted by its count."""
     # Equal items of a batch share a row of the student, and so one dropout mask.
@@ -144,12 +138,10 @@ def _distillation(
         item_VD.shape[-1] ** 0.5 * item_VD[batch.distinct_item] * mask_SUD,
         item_VD,
         batch.distinct_item,
+        weight * batch.distinct_count,
         teacher,
         hparams.tau,
-        where=batch.distinct_count > 0,
         max_bumps=batch.max_bumps,
-        reduce_fn=lambda value, where: mean(value, where, batch.distinct_count),
-        sharded=True,
     )
 
 

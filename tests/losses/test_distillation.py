@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.data.transitions import TransitionCounts
-from mqsa_jax.losses.distillation import distillation_loss
+from mqsa_jax.losses.cross_entropy import combine
+from mqsa_jax.losses.distillation import distillation_cross_entropy, distillation_loss
 from mqsa_jax.losses.teacher import Teacher, transition_teacher
 from tests import oracle
 
@@ -70,7 +71,7 @@ def assert_close(actual, expected):
 
 loss_and_gradient = jax.jit(
     jax.value_and_grad(distillation_loss, argnums=(0, 1)),
-    static_argnames=("reduce_fn", "max_bumps", "sharded"),
+    static_argnames=("reduce_fn", "max_bumps"),
 )
 
 
@@ -143,25 +144,39 @@ def test_equal_items_need_one_row_weighted_by_their_count():
     )
 
 
+def by_shard(student, item_vectors, item, teacher, tau, where, max_bumps):
+    """The mean as training forms it: one shard a device, each with its own bound."""
+    weight = where / where.sum()
+    loss = distillation_cross_entropy(
+        student, item_vectors, item, weight, teacher, tau, max_bumps=max_bumps
+    )
+    return combine([loss], item_vectors, [1.0])[0]
+
+
+def at_once(student, item_vectors, item, teacher, tau, where, max_bumps):
+    return distillation_loss(
+        student, item_vectors, item, teacher, tau, where=where, max_bumps=max_bumps
+    )
+
+
 @pytest.mark.parametrize(
-    ("max_bumps", "sharded", "enough"),
-    [(35, False, True), (34, False, False), (18, True, True), (17, True, False), (1, True, False)],
+    ("loss", "max_bumps", "enough"),
+    [
+        (at_once, 35, True),
+        (at_once, 34, False),
+        (by_shard, 18, True),
+        (by_shard, 17, False),
+        (by_shard, 1, False),
+    ],
 )
-def test_a_bound_too_small_gives_nan(max_bumps, sharded, enough):
+def test_a_bound_too_small_gives_nan(loss, max_bumps, enough):
     student, item_vectors, _, _ = arrays(2)
     item = np.array([[0, 2, 5, 1, 5, 6], [1, 5, 7, 4, 0, 5]], np.int32)
     where = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]], bool)
     # Bumps of rows that count: 5 + 3 + 9 + 0 = 17 and 0 + 9 + 4 + 0 + 5 = 18, together 35.
-    value, gradients = loss_and_gradient(
-        student,
-        item_vectors,
-        item,
-        TEACHER,
-        TAU,
-        where=where,
-        max_bumps=max_bumps,
-        sharded=sharded,
-    )
+    value, gradients = jax.jit(
+        jax.value_and_grad(loss, argnums=(0, 1)), static_argnames="max_bumps"
+    )(student, item_vectors, item, TEACHER, TAU, where, max_bumps=max_bumps)
     if enough:
         expected = dense_loss(student, item_vectors, item, where / where.sum())
         assert_close((value, gradients), expected)

@@ -81,12 +81,12 @@ def test_in_the_ranking_loss(rng):
 
 
 def test_losses_with_and_without_combine(rng):
-    x, table, _, sparse = arrays(rng)
+    x, table, weight, sparse = arrays(rng)
     target = jnp.asarray(rng.integers(0, V, (S, N)), jnp.int32)
     wide = jax.tree.map(lambda leaf: leaf[..., :2], sparse)
     table = jnp.asarray(table)
     losses = [
-        ranking_cross_entropy(jnp.asarray(x), table, target, sparse=few, sharded=True)
+        ranking_cross_entropy(jnp.asarray(x), table, target, jnp.asarray(weight), sparse=few)
         for few in (sparse, None, wide)
     ]
     total, values = combine(losses, table, [1.0, 0.5, 2.0])
