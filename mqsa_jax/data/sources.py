@@ -58,6 +58,16 @@ def dataset_names() -> tuple[str, ...]:
     return (SYNTHETIC, *SOURCES)
 
 
+def dataset_title(dataset: str) -> str:
+    """Return a data set's name in tables and figures: of a file, the file's name.
+
+    >>> dataset_title("toys"), dataset_title("logs/shop.txt")
+    ('Toys', 'shop.txt')
+    """
+    known = dataset.lower() in dataset_names()
+    return dataset.capitalize() if known else Path(dataset).name
+
+
 def resolve_dataset(
     dataset: str,
     data_dir: str | os.PathLike[str] | None = None,

@@ -26,6 +26,8 @@ _NO_KD: Flags = {"lambda_kd": 0.0}
 class ModelSpec:
     """A row of the table."""
 
+    title: str
+    """Name in tables and figures."""
     summary: str
     """What it is, and its source."""
     fixed: Flags = dataclasses.field(default_factory=dict)
@@ -40,50 +42,59 @@ class ModelSpec:
 
 MODELS: Mapping[str, ModelSpec] = {
     # The paper's model and its ablations: Zhu et al., WSDM 2024, arXiv 2311.01056.
-    "mqsa-ted": ModelSpec("both branches, with distillation (Zhu et al., WSDM 2024)"),
-    "mqsa": ModelSpec("both branches, without distillation", fixed=_NO_KD),
-    "l-query": ModelSpec("the long branch alone", fixed={"alpha": 0.0, "lambda_kd": 0.0}),
+    "mqsa-ted": ModelSpec("MQSA-TED", "both branches, with distillation (Zhu et al., WSDM 2024)"),
+    "mqsa": ModelSpec("MQSA", "both branches, without distillation", fixed=_NO_KD),
+    "l-query": ModelSpec(
+        "L-query", "the long branch alone", fixed={"alpha": 0.0, "lambda_kd": 0.0}
+    ),
     # SASRec is the short branch alone (Kang and McAuley, ICDM 2018, arXiv 1808.09781), trained with
     # cross-entropy as in Klenitskiy and Vasilev, RecSys 2023.
     "sasrec": ModelSpec(
+        "SASRec",
         "self-attention (Kang and McAuley, ICDM 2018), cross-entropy",
         fixed={"alpha": 1.0, "lambda_kd": 0.0},
     ),
-    "sasrec-ted": ModelSpec("SASRec with distillation", fixed={"alpha": 1.0}),
+    "sasrec-ted": ModelSpec("SASRec + TED", "SASRec with distillation", fixed={"alpha": 1.0}),
     # Other backbones: arXiv 1511.06939 and 2202.13556; layers/gru.py and layers/fmlp.py say what
     # differs from the authors' code.
     "gru4rec": ModelSpec(
+        "GRU4Rec",
         "recurrent network (Hidasi et al., ICLR 2016), cross-entropy",
         fixed=_NO_KD,
         backbone="gru",
     ),
-    "gru4rec-ted": ModelSpec("GRU4Rec with distillation", backbone="gru"),
+    "gru4rec-ted": ModelSpec("GRU4Rec + TED", "GRU4Rec with distillation", backbone="gru"),
     "fmlp": ModelSpec(
+        "FMLP-Rec",
         "filter-enhanced MLP (Zhou et al., WWW 2022), causal, cross-entropy",
         fixed=_NO_KD,
         defaults={"num_blocks": 2},
         backbone="fmlp",
     ),
     "fmlp-ted": ModelSpec(
-        "FMLP-Rec with distillation", defaults={"num_blocks": 2}, backbone="fmlp"
+        "FMLP-Rec + TED", "FMLP-Rec with distillation", defaults={"num_blocks": 2}, backbone="fmlp"
     ),
     # The transition graph in the item vectors, instead of distillation.
     "ges": ModelSpec(
+        "GES",
         "MQSA, item vectors smoothed over the transition graph (GES; Zhu et al., TKDE 2021)",
         fixed=_NO_KD,
         graph="smoothed",
     ),
     "grareg": ModelSpec(
+        "GraReg",
         "MQSA, item vectors regularised by the transition graph (GraReg)",
         fixed=_NO_KD,
         graph="regularised",
     ),
     "graphsage": ModelSpec(
+        "GraphSAGE",
         "MQSA, item vectors by GraphSAGE over the transition graph (Hamilton et al., NIPS 2017)",
         fixed=_NO_KD,
         graph="graphsage",
     ),
     "gat": ModelSpec(
+        "GAT",
         "MQSA, item vectors by graph attention over the transition graph (Velickovic et al., 2018)",
         fixed=_NO_KD,
         graph="gat",
@@ -93,6 +104,7 @@ MODELS: Mapping[str, ModelSpec] = {
     # exponential moving average of the parameters, which hardly varies between epochs: hence the
     # shorter patience.
     PLUS: ModelSpec(
+        "MQSA-TED+",
         "MQSA-TED with a sparse transition term in the scores, and averaged parameters",
         defaults={
             "term_items": 4,
@@ -105,12 +117,17 @@ MODELS: Mapping[str, ModelSpec] = {
         },
     ),
     # Counted, not trained.
-    "popular": ModelSpec("most popular items; not trained", counted=True),
-    "transition": ModelSpec("transition counts from the newest item; not trained", counted=True),
+    "popular": ModelSpec("Most popular", "most popular items; not trained", counted=True),
+    "transition": ModelSpec(
+        "Transition counts", "transition counts from the newest item; not trained", counted=True
+    ),
     "transition-rows": ModelSpec(
-        "transition probabilities from the newest item; not trained", counted=True
+        "Transition probabilities",
+        "transition probabilities from the newest item; not trained",
+        counted=True,
     ),
     "transition-paths": ModelSpec(
+        "Transition paths",
         "decayed transitions over several steps, both ways, from the latest items; not trained",
         defaults={"term_items": 4},
         counted=True,
