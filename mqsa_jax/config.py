@@ -12,6 +12,23 @@ from typing import Any, Literal
 from mqsa_jax.errors import UserError
 from mqsa_jax.ranges import problem
 
+FORMAT_VERSION = 2
+"""Of `Config.stored`. Files without a version are of the first."""
+FILE_KEYS = ("format_version", "data_fingerprint")
+"""Keys of a stored configuration that are not flags."""
+WITHOUT_FLAG: dict[str, Any] = {
+    "model": "mqsa-ted",
+    "span_decay": 1.0,
+    "symmetric": 0.0,
+    "popularity": 0.0,
+    "multi_step": 1,
+    "lambda_graph": 1.0,
+    "term_items": 0,
+    "ema_decay": 0.0,
+    "precision": "float32",
+}
+"""What runs did before a flag was there, whatever its default is today."""
+
 ModelName = Literal[
     "mqsa-ted",
     "mqsa",
@@ -141,6 +158,12 @@ class RunConfig:
     """How training spreads over devices: jit over a mesh, or pmap."""
 
 
+RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))
+"""Flags on which no result depends, but for rounding."""
+MAY_CHANGE = RUN_FLAGS | {"epochs", "patience"}
+"""Flags in which a resumed run may differ from the one before: none changes an epoch's result."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One experiment."""
@@ -177,6 +200,38 @@ class Config:
             odd = sorted(values.keys() ^ expected)
             raise UserError(f"unknown or missing configuration keys: {', '.join(odd)}")
         return _build(cls, values)
+
+    def stored(self) -> dict[str, Any]:
+        """All values as a file keeps them: `flat`, after the version of the format."""
+        return {"format_version": FORMAT_VERSION, **self.flat()}
+
+    @classmethod
+    def from_stored(cls, values: Any) -> "Config":
+        """The configuration in a file of this version or an older one.
+
+        Flags that the file lacks, being older than they, get the value that leaves the run what it
+        was. Other parts of the file that are not flags (`FILE_KEYS`) are passed over.
+
+        Raises:
+          UserError: naming what is unknown or mistyped, or a version that is newer than this one.
+        """
+        if not isinstance(values, dict):
+            raise UserError("not a configuration; restore or delete it")
+        version = values.get("format_version", 1)
+        if version not in range(1, FORMAT_VERSION + 1):
+            raise UserError(
+                f"format version {version!r} is unknown, the latest is {FORMAT_VERSION}; "
+                "use the version of mqsa_jax that wrote it"
+            )
+        flags = {name: value for name, value in values.items() if name not in FILE_KEYS}
+        general = cls().flat()
+        unknown = sorted(flags.keys() - general.keys())
+        if unknown:
+            raise UserError(
+                f"unknown configuration keys: {', '.join(unknown)}; delete them, "
+                "or use the version of mqsa_jax that wrote them"
+            )
+        return _build(cls, {**general, **WITHOUT_FLAG, **flags})
 
 
 def _leaves(node: Any) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,7 @@ from mqsa_jax.reporting.lists import list_statistics
 from mqsa_jax.reporting.rank_files import has_array, load_array, load_ranks, ndcg
 from mqsa_jax.reporting.results import FULL_MODEL, Models, Run
 from mqsa_jax.reporting.significance import compare
-from mqsa_jax.runs.run_directory import read_json, write_json
+from mqsa_jax.runs.files import read_json, write_json
 
 Analysis = dict[str, Any]
 """Of one data set:

@@ -9,7 +9,7 @@ from mqsa_jax.reporting.page import build_page
 from mqsa_jax.reporting.results import by_dataset, load_runs
 from mqsa_jax.reporting.study import Study, analysis_file, make_study
 from mqsa_jax.reporting.sweeps import load_sweeps
-from mqsa_jax.runs.run_directory import write_atomically
+from mqsa_jax.runs.files import write_atomically
 
 
 def make_report(results: Path, out: Path, data_dir: str | None) -> Path:

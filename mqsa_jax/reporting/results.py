@@ -13,7 +13,8 @@ from mqsa_jax.config import Config, ModelName
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import UserError
 from mqsa_jax.presets import default_config
-from mqsa_jax.runs.run_directory import RECIPE_ABLATION, read_json
+from mqsa_jax.runs.files import read_json
+from mqsa_jax.runs.run_directory import RECIPE_ABLATION
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
 """What a run is judged by, in the order of the tables; the last one is what tests compare."""
@@ -130,8 +131,7 @@ def load_run(folder: Path) -> Run:
     config, test = (read_json(folder / name) for name in ("config.json", "test_metrics.json"))
     _require(folder / "config.json", config, ("dataset", "seed"))
     _require(folder / "test_metrics.json", test, (*METRICS, "epoch", "provenance", "versions"))
-    model = config.get("model", FULL_MODEL)
-    config = {**Config().flat(), **config, "model": model}
+    config = Config.from_stored(config).flat()
     note = folder / "note.txt"
     return Run(
         folder=folder,

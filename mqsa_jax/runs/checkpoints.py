@@ -19,11 +19,11 @@ from flax import struct
 
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import UserError
-from mqsa_jax.runs.run_directory import write_json
+from mqsa_jax.runs.files import write_json
 
 MANIFEST = "manifest.json"
 State = TypeVar("State")
-"""A pytree of arrays: `TrainState` of a run, `Population` of many in one program."""
+"""`TrainState` of a run, or `Population` of many in one program."""
 
 
 @struct.dataclass
@@ -90,62 +90,85 @@ class Checkpoints:
 
     def discard_after(self, epoch: int) -> None:
         """Deletes checkpoints later than `epoch`, broken ones among them."""
-        for later in [step for step in self._epochs() if step > epoch]:
+        for later in [step for step in self.epochs() if step > epoch]:
             shutil.rmtree(self._folder / str(later))
         if self._manager is not None:
             self._manager.reload()
 
-    def _epochs(self) -> list[int]:
+    def epochs(self) -> list[int]:
+        """Epochs that have a checkpoint, whole or not, ascending."""
         if not self._folder.is_dir():
             return []
         return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
 
     def latest(self) -> int | None:
         """The latest epoch whose checkpoint is whole; None if there is none."""
-        return next((epoch for epoch in reversed(self._epochs()) if self.is_whole(epoch)), None)
+        return next((epoch for epoch in reversed(self.epochs()) if self.is_whole(epoch)), None)
 
     def is_whole(self, epoch: int) -> bool:
         """Whether every file of the checkpoint is as it was saved."""
+        return not self.problem(epoch)
+
+    def was_saved(self, epoch: int) -> bool:
+        """Whether saving came to its end; what is not whole then is damaged, not unfinished."""
+        return (self._folder / str(epoch) / MANIFEST).exists()
+
+    def problem(self, epoch: int) -> str:
+        """What is wrong with an epoch's checkpoint, naming the file; empty if it is whole."""
         folder = self._folder / str(epoch)
+        if not folder.is_dir():
+            return f"{folder} is missing"
+        if not self.was_saved(epoch):
+            return f"{folder} is unfinished (it has no {MANIFEST})"
         try:
             expected = json.loads((folder / MANIFEST).read_text())
+            actual = _checksums(folder)
         except (OSError, ValueError):
-            return False
-        return expected == _checksums(folder)
+            return f"{folder / MANIFEST} is damaged"
+        if not isinstance(expected, dict):
+            return f"{folder / MANIFEST} is damaged"
+        names = {**expected, **actual}
+        odd = [name for name in names if expected.get(name) != actual.get(name)]
+        return f"{folder / odd[0]} is damaged" if odd else ""
+
+    def manifest_digest(self, epoch: int) -> str:
+        """SHA-256 of an epoch's manifest, which stands for the whole checkpoint."""
+        return hashlib.sha256((self._folder / str(epoch) / MANIFEST).read_bytes()).hexdigest()
 
     def snapshot(self, epoch: int) -> Snapshot:
         """History, configuration and fingerprint of an epoch."""
         arguments = ocp.args.Composite(snapshot=ocp.args.JsonRestore())
         return Snapshot(**self._opened().restore(epoch, args=arguments)["snapshot"])
 
-    def restore(self, epoch: int, like: State, histories: Histories) -> State:
+    def item_ids(self, epoch: int) -> np.ndarray:
+        """int64 [V], the vocabulary of an epoch: ids in the data, by index."""
+        stored = self._opened().item_metadata(epoch)["vocabulary"]
+        (ids,) = jax.tree.leaves(getattr(stored, "tree", stored))
+        like = {"item_ids": np.zeros(ids.shape, ids.dtype)}
+        arguments = ocp.args.Composite(vocabulary=ocp.args.StandardRestore(like))
+        return self._opened().restore(epoch, args=arguments)["vocabulary"]["item_ids"]
+
+    def restore(self, epoch: int, like: State, histories: Histories | None = None) -> State:
         """The state of an epoch.
 
         Args:
           epoch: a whole checkpoint's.
           like: state of the shapes, dtypes and shardings to restore to.
-          histories: the data, whose vocabulary must be the checkpoint's.
+          histories: data whose vocabulary must be the checkpoint's; None: not compared.
 
         Raises:
           UserError: naming what differs, if the shapes or the vocabulary are others.
         """
         path = self._folder / str(epoch)
-        stored = self._opened().item_metadata(epoch)
-        _check_shapes(path, stored["state"], like)
+        _check_shapes(path, self._opened().item_metadata(epoch)["state"], like)
+        if histories is not None:
+            item_ids = self.item_ids(epoch)
+            _check_shapes(path, {"item_ids": item_ids}, _vocabulary(histories))
+            if not np.array_equal(item_ids, histories.item_ids):
+                raise UserError(f"{path}: its item_ids are not those of the data; use the same")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        vocabulary = _vocabulary(histories)
-        _check_shapes(path, stored["vocabulary"], vocabulary)
-        restored = self._opened().restore(
-            epoch,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(abstract),
-                vocabulary=ocp.args.StandardRestore(vocabulary),
-            ),
-        )
-        for name, ids in vocabulary.items():
-            if not np.array_equal(restored["vocabulary"][name], ids):
-                raise UserError(f"{path}: its {name} are not those of the data; use the same data")
-        return restored["state"]
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._opened().restore(epoch, args=arguments)["state"]
 
 
 def _vocabulary(histories: Histories) -> dict[str, np.ndarray]:

@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.inference.evaluation import summarise
-from mqsa_jax.training.step import Losses
-
 STOPPING_METRIC = "valid_NDCG@20"
 
 
@@ -28,7 +25,7 @@ def with_no_better(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [*history, {"epoch": len(history) + 1, STOPPING_METRIC: -math.inf}]
 
 
-def losses_line(losses: Losses, step: int) -> dict[str, Any]:
+def losses_line(losses: "mqsa_jax.training.step.Losses", step: int) -> dict[str, Any]:
     """Step and mean losses of an epoch.
 
     Args:
@@ -48,4 +45,7 @@ def losses_line(losses: Losses, step: int) -> dict[str, Any]:
 
 def metrics_line(split: str, ranks_U: np.ndarray) -> dict[str, float]:
     """What the ranks of all users [U] come to, named after the split: `valid_NDCG@20`."""
+    # Imported late: reading a history needs no JAX.
+    from mqsa_jax.inference.evaluation import summarise
+
     return {f"{split}_{name}": value for name, value in summarise(ranks_U).items()}

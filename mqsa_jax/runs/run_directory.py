@@ -9,45 +9,37 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.config import Config, ModelConfig
+from mqsa_jax.config import MAY_CHANGE, Config, ModelConfig
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import UserError
 from mqsa_jax.models.registry import check_model_settings
+from mqsa_jax.runs.files import read_json, write_atomically, write_json
+from mqsa_jax.runs.history import best_epoch
 
 RECIPE_ABLATION = "ablation.json"
 """Validation metrics without each ingredient of a recipe."""
-MAY_CHANGE = {"epochs", "patience", "data_dir", "run_dir", "resume"}
-"""Flags in which a resumed run may differ from the one before: none changes an epoch's result."""
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file, so that a reader or a crash sees the old content or the new."""
-    draft = path.with_name(path.name + ".tmp")
-    with open(draft, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes readable JSON; raises ValueError at NaN."""
-    write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Reads JSON; raises UserError naming the file if it is missing or broken."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; is this a run directory of train.py?") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); restore or delete it") from None
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Any]:
     """A result without where it comes from."""
     return {name: value for name, value in result.items() if name not in ("provenance", "versions")}
+
+
+def differing_flags(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
+    """Name and both values of the flags that make `other` another run than `one`.
+
+    Two files of data are not told apart by their paths: fingerprints tell whether they are alike.
+    """
+    values, others = one.flat(), other.flat()
+    ignored = set(MAY_CHANGE)
+    if not {one.dataset.lower(), other.dataset.lower()} & set(dataset_names()):
+        ignored.add("dataset")
+    return [
+        (name, values[name], others[name])
+        for name in values
+        if values[name] != others[name] and name not in ignored
+    ]
 
 
 class RunDirectory:
@@ -74,17 +66,28 @@ class RunDirectory:
         return self.path / "tensorboard"
 
     @property
-    def _config(self) -> Path:
+    def config_file(self) -> Path:
+        """The configuration."""
         return self.path / "config.json"
+
+    @property
+    def history_file(self) -> Path:
+        """The history, a line of JSON an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def _best_file(self) -> Path:
+        return self.path / "best.json"
 
     def config(self) -> Config:
         """The configuration of the run that the folder holds."""
-        values = read_json(self._config)
-        if not isinstance(values, dict):
-            raise UserError(f"{self._config}: not a configuration; restore or delete it")
-        config = Config.from_flat(values)
-        config.validate()
-        check_model_settings(config)
+        try:
+            config = Config.from_stored(read_json(self.config_file))
+            config.validate()
+            check_model_settings(config)
+        except UserError as error:
+            where = "" if str(error).startswith(str(self.config_file)) else f"{self.config_file}: "
+            raise UserError(f"{where}{error}") from None
         return config
 
     def check_resumable(self, config: Config) -> bool:
@@ -95,12 +98,11 @@ class RunDirectory:
         """
         if not self.path.exists() or not any(self.path.iterdir()):
             return False
-        if not self._config.exists():
+        if not self.config_file.exists():
             raise UserError(f"{self.path} is not empty and holds no run; choose another --run-dir")
-        old, new = self.config().flat(), config.flat()
-        differing = [name for name in new if old[name] != new[name] and name not in MAY_CHANGE]
+        differing = differing_flags(self.config(), config)
         if differing:
-            changes = ", ".join(f"{name} {old[name]} there, {new[name]} here" for name in differing)
+            changes = ", ".join(f"{name} {old} there, {new} here" for name, old, new in differing)
             raise UserError(
                 f"{self.path} holds a run of another configuration ({changes}); "
                 "choose another --run-dir, or --no-resume to delete that run"
@@ -110,18 +112,18 @@ class RunDirectory:
     def start(self, config: Config) -> None:
         """Makes the folder and writes the configuration."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self._config, config.flat())
+        write_json(self.config_file, config.stored())
 
     def delete_run(self) -> None:
         """Deletes a run's files, and nothing that train.py did not write."""
-        if not self._config.exists():
+        if not self.config_file.exists():
             if self.path.exists() and any(self.path.iterdir()):
                 raise UserError(f"{self.path} holds no run to delete; choose another --run-dir")
             return
         for folder in (self.checkpoints, self.events):
             shutil.rmtree(folder, ignore_errors=True)
         self.delete_results()
-        for pattern in ("metrics.jsonl", "*.tmp", "config.json"):
+        for pattern in ("metrics.jsonl", "best.json", "*.tmp", "config.json"):
             for file in self.path.glob(pattern):
                 file.unlink()
 
@@ -134,7 +136,34 @@ class RunDirectory:
     def write_history(self, history: list[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl`, a line an epoch."""
         lines = "".join(json.dumps(line, allow_nan=False) + "\n" for line in history)
-        write_atomically(self.path / "metrics.jsonl", lines.encode())
+        write_atomically(self.history_file, lines.encode())
+
+    def history(self) -> list[dict[str, Any]]:
+        """Lines of `metrics.jsonl`; none without the file. Raises UserError if it is broken."""
+        if not self.history_file.exists():
+            return []
+        try:
+            lines = [json.loads(line) for line in self.history_file.read_text().splitlines()]
+            best_epoch(lines)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{self.history_file}: not the history of a run ({error!r}); restore it, or train "
+                "again, which writes it anew"
+            ) from None
+        return lines
+
+    def record_best(self, epoch: int, manifest: str) -> None:
+        """Writes `best.json`: the best epoch so far and its checkpoint's `manifest_digest`."""
+        write_json(self._best_file, {"epoch": epoch, "manifest": manifest})
+
+    def best_record(self) -> dict[str, Any]:
+        """What `record_best` wrote; epoch 0 without the file. Raises UserError if it is broken."""
+        if not self._best_file.exists():
+            return {"epoch": 0, "manifest": ""}
+        record = read_json(self._best_file)
+        if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+            raise UserError(f"{self._best_file}: names no epoch; restore or delete it")
+        return {"manifest": "", **record}
 
     def write_result(
         self, name: str, result: dict[str, Any], user_ids: np.ndarray, ranks: np.ndarray

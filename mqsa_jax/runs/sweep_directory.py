@@ -9,7 +9,7 @@ from typing import Any
 
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.errors import UserError
-from mqsa_jax.runs.run_directory import read_json, write_atomically, write_json
+from mqsa_jax.runs.files import read_json, write_atomically, write_json
 from mqsa_jax.training.grid import VARYING, identity
 
 _OF_THE_RUN = {"data_dir", "run_dir", "resume", "devices", "parallel"}

@@ -13,6 +13,7 @@ from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation import Evaluator, Protocol
 from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.runs.history import (
     best_epoch,
@@ -57,7 +58,7 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
     """
     checkpoints = Checkpoints(run_dir.checkpoints)
     try:
-        start = _start(experiment, checkpoints, resume)
+        start = _start(experiment, run_dir, checkpoints, resume)
         run_dir.start(experiment.config)
         state, history = _run_epochs(experiment, run_dir, checkpoints, start)
         best = best_epoch(history)
@@ -72,48 +73,50 @@ def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainSt
     """The state of a run's best epoch so far, and that epoch.
 
     Raises:
-      UserError: if there is no whole checkpoint of it, or it was trained on other data.
+      UserError: see `best_checkpoint`; or if it was trained on other data.
     """
-    checkpoints = Checkpoints(run_dir.checkpoints)
-    try:
-        latest = checkpoints.latest()
-        if latest is None:
-            raise UserError(f"{run_dir.checkpoints}: no whole checkpoint; train first")
-        history = _verified(experiment, checkpoints, latest)
-        best = best_epoch(history)
-        return checkpoints.restore(best, experiment.initial_state(), experiment.histories), best
-    finally:
-        checkpoints.close()
+    best = best_checkpoint(run_dir)
+    _check_data(experiment, best.data_fingerprint)
+    return best.restore(experiment.initial_state()), best.epoch
 
 
-def _verified(experiment: Experiment, checkpoints: Checkpoints, epoch: int) -> list[dict[str, Any]]:
-    """The history up to an epoch, if the data are the same and the best epoch is at hand."""
-    snapshot = checkpoints.snapshot(epoch)
-    if snapshot.data_fingerprint != experiment.histories.fingerprint():
+def _check_data(experiment: Experiment, data_fingerprint: str) -> None:
+    if data_fingerprint != experiment.histories.fingerprint():
         raise UserError(
             "the run was trained on other data (fingerprints differ); "
-            "give it the same data, or choose another --run-dir"
+            "give it the same data, or choose another run folder"
         )
-    best = best_epoch(snapshot.history)
-    if not checkpoints.is_whole(best):
-        raise UserError(
-            f"the checkpoint of the best epoch, {best}, is missing or damaged; "
-            "restore it, or start afresh with --no-resume"
-        )
-    return snapshot.history
 
 
-def _start(experiment: Experiment, checkpoints: Checkpoints, resume: bool) -> _Resumed:
-    """The state to go on from, and what led to it."""
+def _start(
+    experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, resume: bool
+) -> _Resumed:
+    """The state to go on from, and what led to it; nothing is written if it does not fit."""
     state = experiment.initial_state()
-    epoch = checkpoints.latest() if resume else None
-    if epoch is None:
+    epoch, snapshot = resume_point(run_dir, checkpoints) if resume else (0, None)
+    if snapshot is None:
         checkpoints.discard_after(0)
         return _Resumed(state, [])
-    history = _verified(experiment, checkpoints, epoch)
+    _check_data(experiment, snapshot.data_fingerprint)
+    check_config(run_dir, experiment.config, snapshot, epoch)
+    _check_length(experiment, run_dir, snapshot.history)
     state = checkpoints.restore(epoch, state, experiment.histories)
     checkpoints.discard_after(epoch)
-    return _Resumed(state, history)
+    return _Resumed(state, snapshot.history)
+
+
+def _check_length(
+    experiment: Experiment, run_dir: RunDirectory, history: list[dict[str, Any]]
+) -> None:
+    """Raises UserError if training by these settings would have ended before the last epoch."""
+    settings = experiment.config.training
+    for epochs in range(1, len(history)):
+        if is_finished(history[:epochs], settings.epochs, settings.patience):
+            raise UserError(
+                f"{run_dir.path} has trained {len(history)} epochs, but epochs {settings.epochs} "
+                f"and patience {settings.patience} end after {epochs}; give more, "
+                "or choose another run folder"
+            )
 
 
 @dataclasses.dataclass(eq=False)
@@ -136,7 +139,7 @@ def _run_epochs(
     # Let go of: the devices hold two states as it is, that of the epoch read and of the next.
     state, start.state = start.state, None
     history = list(start.history)
-    run_dir.write_history(history)
+    _write_history(run_dir, checkpoints, history)
     if is_finished(history, settings.epochs, settings.patience):
         return state, history
     run_dir.delete_results()
@@ -156,8 +159,7 @@ def _run_epochs(
             began, ended = max(running.began, ended), time.perf_counter()
             line["seconds"] = round(ended - began, 3)
             history.append(line | _validation_line(validation, running))
-            _save(experiment, checkpoints, state, history)
-            run_dir.write_history(history)
+            _save(experiment, run_dir, checkpoints, state, history)
             progress.show(history[-1], best_epoch(history))
             if upcoming is None and not is_finished(history, settings.epochs, settings.patience):
                 upcoming = run_epoch(state)
@@ -219,17 +221,30 @@ def _validation_line(validation: Evaluator, epoch: _RunningEpoch) -> dict[str, f
 
 def _save(
     experiment: Experiment,
+    run_dir: RunDirectory,
     checkpoints: Checkpoints,
     state: TrainState,
     history: list[dict[str, Any]],
 ) -> None:
+    """Saves an epoch, then tells of it in the run's files, then deletes what is not needed."""
     epoch = len(history)
     snapshot = Snapshot(
         history=history,
-        config=experiment.config.flat(),
+        config=experiment.config.stored(),
         seed=experiment.config.training.seed,
         data_fingerprint=experiment.histories.fingerprint(),
     )
     checkpoints.save(epoch, state, experiment.histories, snapshot)
-    # The best epoch before this one too: if this checkpoint is damaged, the run goes on from there.
+    _write_history(run_dir, checkpoints, history)
+    # The best epoch before this one too: if this checkpoint is damaged, training goes on there.
     checkpoints.keep_only({epoch, epoch - 1, best_epoch(history), best_epoch(history[:-1])})
+
+
+def _write_history(
+    run_dir: RunDirectory, checkpoints: Checkpoints, history: list[dict[str, Any]]
+) -> None:
+    """Writes the history, and which epoch of it is best."""
+    best = best_epoch(history)
+    if best:
+        run_dir.record_best(best, checkpoints.manifest_digest(best))
+    run_dir.write_history(history)

@@ -18,7 +18,7 @@ from mqsa_jax.reporting.rank_files import ndcg
 from mqsa_jax.reporting.results import METRICS, Run, by_dataset, load_run, load_runs
 from mqsa_jax.reporting.run_list import command
 from mqsa_jax.reporting.tables import _corrected, published_rows
-from mqsa_jax.runs.run_directory import write_json
+from mqsa_jax.runs.files import write_json
 from mqsa_jax.runs.sweep_directory import SweepDirectory
 from mqsa_jax.runs.sweep_directory import flags as config_flags
 

@@ -191,7 +191,8 @@ def test_killed_before_the_first_checkpoint(uninterrupted, tmp_path):
     assert_same(tmp_path, uninterrupted)
 
 
-def test_killed_while_the_last_checkpoint_was_written(run, uninterrupted):
+@pytest.mark.filterwarnings("default:.*unfinished:UserWarning")
+def test_killed_while_the_last_checkpoint_was_written(run, uninterrupted, capsys):
     for name in ("manifest.json", "commit_success.txt", "state/_METADATA"):
         (run / "checkpoints" / "4" / name).unlink(missing_ok=True)
     (run / "metrics.jsonl").write_text("{")
@@ -199,6 +200,8 @@ def test_killed_while_the_last_checkpoint_was_written(run, uninterrupted):
     (run / "test_metrics.json").unlink()
     (run / "ranks.npz").unlink()
     train(run)
+    message = capsys.readouterr().err
+    assert "checkpoints/4 is unfinished" in message and "goes on from epoch 3" in message
     (run / "config.json.tmp").unlink(missing_ok=True)
     assert_same(run, uninterrupted)
 
@@ -240,7 +243,7 @@ def test_other_data_under_the_same_path_are_refused(run, tmp_path, monkeypatch, 
 def test_a_damaged_best_checkpoint_is_refused(run, capsys):
     (run / "checkpoints" / str(BEST) / "manifest.json").write_text("{}")
     message = refused(capsys, run)
-    assert f"best epoch, {BEST}," in message and "--no-resume" in message
+    assert f"checkpoints/{BEST}/" in message and "start afresh" in message
 
 
 def test_no_resume_starts_afresh(run, tmp_path, capsys):
