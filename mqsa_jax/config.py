@@ -5,12 +5,12 @@ Python values and imports no JAX, so that `--help` and argument errors come at o
 """
 
 import dataclasses
+import math
 import typing
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.ranges import problem
 
 FORMAT_VERSION = 2
 """Of `Config.stored`. Files without a version are of the first."""
@@ -29,27 +29,34 @@ WITHOUT_FLAG: dict[str, Any] = {
 }
 """What runs did before a flag was there, whatever its default is today."""
 
+# fmt: off
 ModelName = Literal[
-    "mqsa-ted",
-    "mqsa",
-    "l-query",
-    "sasrec",
-    "sasrec-ted",
-    "gru4rec",
-    "gru4rec-ted",
-    "fmlp",
-    "fmlp-ted",
-    "ges",
-    "grareg",
-    "graphsage",
-    "gat",
-    "mqsa-ted-plus",
-    "popular",
-    "transition",
-    "transition-rows",
-    "transition-paths",
+    "mqsa-ted", "mqsa", "l-query", "sasrec", "sasrec-ted", "gru4rec", "gru4rec-ted", "fmlp",
+    "fmlp-ted", "ges", "grareg", "graphsage", "gat", "mqsa-ted-plus", "popular", "transition",
+    "transition-rows", "transition-paths",
 ]
 """The keys of `models.registry.MODELS`, in its order."""
+# fmt: on
+ExcludeSeen = Literal["history", "window", "none"]
+"""Items left out of a ranking: all consumed before the target, the last max_len, or none."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """What a value must be, in words and as a test."""
+
+    wording: str
+    accepts: Callable[[float], bool]
+
+
+Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
+Fraction = Annotated[float, Range("between 0 and 1", lambda v: 0 <= v <= 1)]
+BelowOne = Annotated[float, Range("at least 0 and below 1", lambda v: 0 <= v < 1)]
+Factor = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
+NotNegative = Annotated[
+    float, Range("a finite number, 0 or above", lambda v: math.isfinite(v) and v >= 0)
+]
+Positive = Annotated[float, Range("a finite number above 0", lambda v: math.isfinite(v) and v > 0)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +65,20 @@ class ModelConfig:
 
     model: ModelName = "mqsa-ted"
     """What is trained; a model fixes some flags and may start others from defaults of its own."""
-    dim: int = 64
+    dim: Count = 64
     """Width of item vectors and hidden layers (d in the paper)."""
-    num_blocks: int = 1
+    num_blocks: Count = 1
     """Blocks of each branch of attention (the paper uses 1), or layers of another backbone."""
-    num_heads: int = 1
+    num_heads: Count = 1
     """Attention heads; must divide --dim."""
-    window: int = 3
+    window: Count = 3
     """Items averaged into the long branch's query (L in the paper); at --max-len or above, all."""
-    alpha: float = 0.5
-    """Share of the short branch in the user vector, 0 to 1 (alpha in the paper)."""
-    dropout: float = 0.5
+    alpha: Fraction = 0.5
+    """Weight of the short branch in the user vector, 0 to 1 (alpha in the paper)."""
+    dropout: BelowOne = 0.5
     """Probability of dropping a unit, 0 up to but not including 1."""
-    max_len: int = 50
+    # The newest of these items is a target only, so that a single item would train nothing.
+    max_len: Annotated[int, Range("at least 2", lambda v: v >= 2)] = 50
     """Items of a history that the model reads, the most recent ones (n in the paper)."""
 
 
@@ -78,23 +86,23 @@ class ModelConfig:
 class ObjectiveConfig:
     """The combined ranking and distillation objective (paper, section 4)."""
 
-    lambda_kd: float = 0.1
+    lambda_kd: NotNegative = 0.1
     """Weight of the distillation loss (lambda in the paper); 0 leaves it out and saves time."""
-    tau: float = 0.1
+    tau: Positive = 0.1
     """Softmax temperature of teacher and student, above 0 (tau in the paper)."""
-    time_span: int = 1
+    time_span: Count = 1
     """Steps ahead that count as a transition; 1 counts direct successors only."""
-    span_decay: float = 1.0
+    span_decay: Factor = 1.0
     """Weight of one more step ahead, or on a path, above 0, at most 1; 1 weighs all alike."""
-    symmetric: float = 0.0
-    """Share in which a transition counts backwards too, 0 to 1."""
-    popularity: float = 0.0
+    symmetric: Fraction = 0.0
+    """Weight of a transition when counted backwards too, 0 to 1; 0 does not count it."""
+    popularity: NotNegative = 0.0
     """Exponent that damps transitions of frequent items; 0 does not, 0.5 normalises the graph."""
-    multi_step: int = 1
+    multi_step: Count = 1
     """Transitions of the longest path from which the teacher learns; 1 takes no paths."""
-    l2: float = 1e-4
+    l2: NotNegative = 1e-4
     """Weight of half the sum of squares of all parameters."""
-    lambda_graph: float = 1.0
+    lambda_graph: NotNegative = 1.0
     """Weight of the graph regularisation of --model grareg; others have none."""
 
 
@@ -102,44 +110,54 @@ class ObjectiveConfig:
 class TermConfig:
     """The sparse transition term of the scores (mqsa_jax/models/transition_term.py)."""
 
-    term_items: int = 0
+    term_items: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
     """Recent items from which transitions are scored; 0: scores are inner products alone."""
-    term_neighbours: int = 16
+    term_neighbours: Count = 16
     """Strongest transitions of an item that are kept."""
-    term_weight: float = 16.0
+    term_weight: Positive = 16.0
     """Weight of the newest item's transitions; where the term is trained, at the start."""
-    term_decay: float = 0.6
+    term_decay: Factor = 0.6
     """Factor of that weight from an item to the one before it, above 0, at most 1."""
-    term_dropout: float = 1.0
-    """Probability of training a position without the term; 1: the encoder trains alone."""
-    term_span: int = 5
+    term_dropout: Fraction = 1.0
+    """Probability of training a position without the term; 1: train the encoder alone."""
+    term_span: Count = 5
     """Steps ahead that count as a transition of the term."""
-    term_span_decay: float = 0.7
+    term_span_decay: Factor = 0.7
     """Weight of one more step ahead, above 0, at most 1."""
-    term_symmetric: float = 0.1
-    """Share in which a transition of the term counts backwards too, 0 to 1."""
-    term_popularity: float = 0.3
+    term_symmetric: Fraction = 0.1
+    """The same for transitions of the term."""
+    term_popularity: NotNegative = 0.3
     """Exponent that damps frequent items as targets of the term; 0 does not."""
+    choose_term_weight: bool = False
+    """After training, choose the weight on validation, from 0 to twice --term-weight."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """Optimiser, schedule and randomness."""
 
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     """Learning rate of Adam."""
-    ema_decay: float = 0.0
+    ema_decay: BelowOne = 0.0
     """Decay a step of the average of parameters that is evaluated; 0: they themselves are."""
-    batch_size: int = 256
-    """Users in a step, over all devices."""
-    epochs: int = 200
+    batch_size: Count = 256
+    """Users in a step, over all devices together."""
+    epochs: Count = 200
     """Passes over the users at most."""
-    patience: int = 20
+    patience: Count = 20
     """Epochs without a better validation NDCG@20 after which training stops."""
-    seed: int = 2023
+    seed: Annotated[int, Range("between 0 and 4294967295", lambda v: 0 <= v < 2**32)] = 2023
     """Seed of initialisation, order of users and dropout."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Factors of the matrix products of training; sums, losses and parameters stay float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How validation, early stopping and the test rank the items."""
+
+    exclude_seen: ExcludeSeen = "history"
+    """Left out of rankings: all items consumed before, those in the last max_len, or none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,14 +170,14 @@ class RunConfig:
     """Folder of the results (default: runs/DATASET-SEED, or runs/DATASET-MODEL-SEED)."""
     resume: bool = True
     """Continue the run that --run-dir holds; --no-resume deletes it and starts afresh."""
-    devices: int | None = None
+    devices: Count | None = None
     """Local devices to use (default: all of them)."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How training spreads over devices: jit over a mesh, or pmap."""
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))
-"""Flags on which no result depends, but for rounding."""
+"""Flags that change results by rounding at most."""
 MAY_CHANGE = RUN_FLAGS | {"epochs", "patience"}
 """Flags in which a resumed run may differ from the one before: none changes an epoch's result."""
 
@@ -174,18 +192,20 @@ class Config:
     objective: ObjectiveConfig = ObjectiveConfig()
     term: TermConfig = TermConfig()
     training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
 
     def flat(self) -> dict[str, Any]:
         """All values by flag name (underscores), in declaration order."""
-        return dict(_leaves(self))
+        return {name: value for name, _, value in _leaves(self)}
 
     def validate(self) -> None:
         """Raises UserError in one line, naming the flag, if a value is out of range."""
-        for name, value in self.flat().items():
-            wrong = problem(name, value)
-            if wrong:
-                raise UserError(f"--{name.replace('_', '-')} must be {wrong}, got {value}")
+        for name, hint, value in _leaves(self):
+            wanted = _range_of(hint)
+            if value is not None and wanted and not wanted.accepts(value):
+                flag = f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} must be {wanted.wording}, got {value}")
         if self.model.dim % self.model.num_heads:
             raise UserError(
                 f"--num-heads {self.model.num_heads} does not divide --dim {self.model.dim}; "
@@ -209,8 +229,7 @@ class Config:
     def from_stored(cls, values: Any) -> "Config":
         """The configuration in a file of this version or an older one.
 
-        Flags that the file lacks, being older than they, get the value that leaves the run what it
-        was. Other parts of the file that are not flags (`FILE_KEYS`) are passed over.
+        Flags that an older file lacks get the value that leaves the run what it was.
 
         Raises:
           UserError: naming what is unknown or mistyped, or a version that is newer than this one.
@@ -234,13 +253,14 @@ class Config:
         return _build(cls, {**general, **WITHOUT_FLAG, **flags})
 
 
-def _leaves(node: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(node: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and value of every field that is not a section itself."""
     for field in dataclasses.fields(node):
         value = getattr(node, field.name)
         if dataclasses.is_dataclass(value):
             yield from _leaves(value)
         else:
-            yield field.name, value
+            yield field.name, field.type, value
 
 
 def _build(cls: type, values: dict[str, Any]) -> Any:
@@ -262,5 +282,19 @@ def _fits(value: Any, hint: Any) -> bool:
     """Whether a value from a file is of a field's type."""
     if typing.get_origin(hint) is Literal:
         return value in typing.get_args(hint)
-    kinds = typing.get_args(hint) or (hint,)
+    kinds = _alternatives(hint)
     return any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds)
+
+
+def _range_of(hint: Any) -> Range | None:
+    """The range of `Annotated[kind, Range(...)]`, which may be optional."""
+    if typing.get_origin(hint) is Annotated:
+        return hint.__metadata__[0]
+    return next(filter(None, map(_range_of, typing.get_args(hint))), None)
+
+
+def _alternatives(hint: Any) -> list[Any]:
+    """The types of an optional or annotated type."""
+    if typing.get_origin(hint) is Annotated:
+        return [hint.__origin__]
+    return [kind for part in typing.get_args(hint) for kind in _alternatives(part)] or [hint]

@@ -10,6 +10,7 @@ from mqsa_jax.errors import UserError
 
 COUNTS = ["dim", "num_blocks", "num_heads", "window"]
 COUNTS += ["time_span", "multi_step", "batch_size", "epochs", "patience", "devices"]
+COUNTS += ["term_neighbours", "term_span"]
 
 NUMBERS = ["alpha", "dropout", "lambda_kd", "tau", "l2", "lr"]
 NUMBERS += ["span_decay", "symmetric", "popularity"]
@@ -27,7 +28,8 @@ def test_flat_holds_every_value_by_its_own_name_in_order():
         training=TrainingConfig(epochs=7),
         run=RunConfig(parallel="pmap"),
     )
-    parts = (config.model, config.objective, config.term, config.training, config.run)
+    parts = (config.model, config.objective, config.term, config.training)
+    parts += (config.evaluation, config.run)
     names = ["dataset"] + [field.name for part in parts for field in dataclasses.fields(part)]
     flat = config.flat()
     assert list(flat) == names
@@ -106,6 +108,12 @@ def test_counts_start_at_1(name, value):
         ("lr", 0.0),
         ("lr", -1e-3),
         ("lr", math.inf),
+        ("term_items", -1),
+        ("term_weight", 0.0),
+        ("term_decay", 0.0),
+        ("term_dropout", 1.5),
+        ("ema_decay", 1.0),
+        ("lambda_graph", -1.0),
         ("seed", -1),
         ("seed", 2**32),
     ],
@@ -125,3 +133,28 @@ def test_no_number_is_out_of_every_range(name):
 def test_heads_must_divide_the_width():
     with pytest.raises(UserError, match="--num-heads 3 does not divide --dim 64; choose a divisor"):
         changed(dim=64, num_heads=3).validate()
+
+
+def test_every_number_has_a_range():
+    """Infinity is in no range; a field without a range would accept it."""
+    for name, value in Config().flat().items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            with pytest.raises((UserError, OverflowError)):
+                changed(**{name: -math.inf}).validate()
+
+
+def test_a_file_without_a_policy_is_that_of_a_run_that_excluded_the_history():
+    values = Config().stored()
+    del values["exclude_seen"], values["choose_term_weight"]
+    config = Config.from_stored(values)
+    assert config.evaluation.exclude_seen == "history"
+    assert config.term.choose_term_weight is False
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("exclude_seen", "all"), ("dim", "64"), ("devices", 1.5), ("resume", 1), ("lr", None)],
+)
+def test_a_value_of_a_wrong_type_is_named(name, value):
+    with pytest.raises(UserError, match=f"configuration key {name}: "):
+        Config.from_stored({**Config().stored(), name: value})

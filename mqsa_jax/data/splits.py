@@ -5,10 +5,10 @@ from typing import Literal
 
 import numpy as np
 
+from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.data.histories import Histories
 
 Split = Literal["train", "valid", "test"]
-ExcludeSeen = Literal["history", "window", "none"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
