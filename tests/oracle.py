@@ -305,7 +305,7 @@ def total_loss(
 def rank(scores_V: np.ndarray, target: int, excluded: Collection[int] = ()) -> float:
     """``1 + strictly higher + tied / 2``, counted among the other items that are not excluded.
 
-    A target that is excluded itself is behind all items that are not.
+    A target that is excluded itself can never be recommended: inf.
 
     Raises:
       ValueError: if a score is NaN.
@@ -314,7 +314,7 @@ def rank(scores_V: np.ndarray, target: int, excluded: Collection[int] = ()) -> f
         raise ValueError("scores contain NaN")
     others = [item for item in range(len(scores_V)) if item != target and item not in excluded]
     if target in excluded:
-        return 1 + len(others)
+        return float("inf")
     higher = sum(bool(scores_V[item] > scores_V[target]) for item in others)
     tied = sum(bool(scores_V[item] == scores_V[target]) for item in others)
     return 1 + higher + tied / 2

@@ -20,8 +20,8 @@ class Slices:
     end: np.ndarray
     """[U] int64, not below `begin`."""
 
-    def __getitem__(self, users: np.ndarray) -> "Slices":
-        return Slices(self.begin[users], self.end[users])
+    def __getitem__(self, index: np.ndarray | slice | int) -> "Slices":
+        return Slices(self.begin[index], self.end[index])
 
     @property
     def lengths(self) -> np.ndarray:

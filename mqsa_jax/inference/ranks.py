@@ -1,8 +1,44 @@
-"""The rank of each user's target among all items: counted, neither sorted nor kept."""
+"""Ranks and lists from scores: counted, never sorted whole.
+
+An item that is left out of a ranking has the score -inf. Such an item is never recommended: its
+rank is inf, and no list holds it.
+"""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+NO_ITEM = -1
+"""Fills a list that ends early."""
+
+
+def leave_out(
+    score_BV: Float[Array, "B V"], seen_user_M: Int[Array, " M"], seen_item_M: Int[Array, " M"]
+) -> Float[Array, "B V"]:
+    """Scores with -inf at the pairs (row, item) that are left out; a NaN stays NaN.
+
+    Args:
+      score_BV: [B, V] scores of all items for each user.
+      seen_user_M: [M] int32 row of each pair; B or above is padding.
+      seen_item_M: [M] int32 item of each pair, 0..V-1.
+    """
+    # A minimum, since NaN wins it: a score that is not a number must not disappear here.
+    return score_BV.at[seen_user_M, seen_item_M].min(-jnp.inf, mode="drop")
+
+
+def ranks_of(score_BV: Float[Array, "B V"], target_B: Int[Array, " B"]) -> Float[Array, " B"]:
+    """1 + items scored strictly higher + half the ties; see `target_ranks`."""
+    num_items = score_BV.shape[-1]
+    target_score_B = jnp.take_along_axis(score_BV, target_B[:, None], axis=1)[:, 0]
+
+    # One pass over floats: on CPUs a sum of booleans takes several times as long.
+    target_score_B1 = target_score_B[:, None]
+    below_or_nan_BV = jnp.where(score_BV < target_score_B1, 0.0, jnp.nan)
+    not_above_BV = jnp.where(score_BV == target_score_B1, 0.5, below_or_nan_BV)
+    points_B = jnp.where(score_BV > target_score_B1, 1.0, not_above_BV).sum(-1)
+    # The target ties with itself: 1 + (points - 1/2). NaN + inf is NaN.
+    rank_B = jnp.where(target_score_B == -jnp.inf, jnp.inf, 0.5) + points_B
+    return jnp.where((target_B >= 0) & (target_B < num_items), rank_B, jnp.nan)
 
 
 def target_ranks(
@@ -13,39 +49,36 @@ def target_ranks(
 ) -> Float[Array, " B"]:
     """1 + items scored strictly higher + half the ties, over all items but those seen.
 
-    A target that is itself among those seen is behind all items that are not, whatever its score:
-    it is never recommended. Where K items or more are left, that is a miss at K.
+    A target that is itself among those seen can never be recommended: its rank is inf, a miss at
+    every K and 0 in MRR. So is the rank of a target whose score is -inf.
 
     Args:
       score_BV: [B, V] scores of all items for each user.
-      target_B: [B] int32 target of each user.
-      seen_user_M: [M] int32 with `seen_item_M`, pairs (row of `score_BV`, item) to leave out of the
-        ranking, none twice; a row of B or above is padding.
-      seen_item_M: [M] int32.
+      target_B: [B] int32 target of each user, 0..V-1.
+      seen_user_M, seen_item_M: pairs to leave out, as of `leave_out`.
 
     Returns:
-      [B] ranks, 1 to V, halves included; NaN where a score is NaN.
+      [B] ranks, 1 to V, halves included, or inf; NaN where a score of the user is NaN or the target
+      is outside its range.
+
+    Example:
+      >>> score_BV = jnp.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
+      >>> target_ranks(score_BV, jnp.array([1, 1]), jnp.array([0, 1]), jnp.array([0, 1])).tolist()
+      [1.0, inf]
     """
-    num_users = score_BV.shape[0]
-    row_M = jnp.minimum(seen_user_M, num_users - 1)
-    real_M = seen_user_M < num_users
-    missed_M = real_M & (seen_item_M == target_B[row_M])
-    missed_B = jax.ops.segment_sum(missed_M.astype(jnp.float32), row_M, num_users) > 0
-    target_score_B = jnp.take_along_axis(score_BV, target_B[:, None], axis=1)[:, 0]
-    target_score_B = jnp.where(missed_B, -jnp.inf, target_score_B)
+    return ranks_of(leave_out(score_BV, seen_user_M, seen_item_M), target_B)
 
-    def points(score, target_score):
-        # In one pass of floats: on CPU a sum of booleans takes several times as long.
-        at_most = jnp.where(score < target_score, 0.0, jnp.nan)
-        return jnp.where(score > target_score, 1.0, jnp.where(score == target_score, 0.5, at_most))
 
-    points_B = points(score_BV, target_score_B[:, None]).sum(-1)
-    seen_score_M = score_BV.at[seen_user_M, seen_item_M].get(mode="fill", fill_value=-jnp.inf)
-    seen_points_M = points(seen_score_M, target_score_B[row_M])
-    seen_points_M = jnp.where(real_M, seen_points_M, 0)
-    seen_points_B = jax.ops.segment_sum(seen_points_M, row_M, num_users)
-    # A target that is ranked ties with itself: 1 + (points - 1/2).
-    return jnp.where(missed_B, 1, 0.5) + points_B - seen_points_B
+def best_items(score_BV: Float[Array, "B V"], k: int) -> Int[Array, "B k"]:
+    """The k items of highest score; see `top_items`. Items of score -inf are in no list."""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    num_items = score_BV.shape[-1]
+    best_score_BK, best_BK = jax.lax.top_k(score_BV, min(k, num_items))
+    # A NaN sorts first, so that it shows in the first column.
+    listed_BK = (best_score_BK > -jnp.inf) & ~jnp.isnan(best_score_BK[:, :1])
+    best_BK = jnp.where(listed_BK, best_BK, NO_ITEM)
+    return jnp.pad(best_BK, ((0, 0), (0, k - best_BK.shape[1])), constant_values=NO_ITEM)
 
 
 def top_items(
@@ -57,8 +90,20 @@ def top_items(
     """The k items that each user scores highest, best first, without those seen.
 
     Args:
-      score_BV, seen_user_M, seen_item_M: as of `target_ranks`.
-      k: at most V; static. Ties go to the smaller index.
+      score_BV: [B, V] scores of all items for each user.
+      seen_user_M, seen_item_M: pairs to leave out, as of `leave_out`.
+      k: length of the lists, at least 1; static. Ties go to the smaller index.
+
+    Returns:
+      [B, k] int32; -1 behind the last item where fewer than k are left. A user with a NaN score has
+      an empty list.
+
+    Raises:
+      ValueError: if k is below 1.
+
+    Example:
+      >>> score_BV = jnp.array([[3.0, 2.0, 1.0]])
+      >>> top_items(score_BV, jnp.array([0]), jnp.array([0]), 3).tolist()
+      [[1, 2, -1]]
     """
-    left_BV = score_BV.at[seen_user_M, seen_item_M].set(-jnp.inf, mode="drop")
-    return jax.lax.top_k(left_BV, k)[1]
+    return best_items(leave_out(score_BV, seen_user_M, seen_item_M), k)

@@ -57,7 +57,7 @@ class Programs:
     epoch: Callable[..., Any]
     """(state, batches, key, relations) to states and losses [P, steps], as `run_steps`."""
     ranks: Callable[..., jax.Array]
-    """(params, hparams, evaluation set, relations) to ranks [P, C, S, B], as `map_user_scores`."""
+    """(params, hparams, evaluation set, relations) to ranks [P, U], as `map_user_scores`."""
 
 
 @lru_cache(maxsize=4)

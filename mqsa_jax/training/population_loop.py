@@ -16,13 +16,8 @@ from flax import struct
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.prefetch import prefetched
-from mqsa_jax.inference.evaluation import (
-    EvaluationSet,
-    Protocol,
-    build_evaluation_set,
-    checked_ranks,
-    summarise,
-)
+from mqsa_jax.inference.evaluation import checked_ranks, summarise
+from mqsa_jax.inference.evaluation_set import EvaluationSet, Protocol, build_evaluation_set
 from mqsa_jax.pytree import Leaf
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
@@ -81,7 +76,7 @@ class _RunningEpoch:
     losses: list[Leaf]
     """`Losses` [P, steps], one a program."""
     ranks: Leaf
-    """[P, C, S, B] of the validation targets."""
+    """[P, U] of the validation targets."""
 
 
 class _Group:
@@ -89,7 +84,6 @@ class _Group:
 
     def __init__(self, experiment: Experiment, configs: Sequence[Config], checkpoints: Checkpoints):
         self._experiment, self._checkpoints = experiment, checkpoints
-        self._num_users = experiment.histories.num_users
         self._layout, self._relations = experiment.layout, experiment.relations()
         self._programs = compile_population(
             experiment.recommender, experiment.layout, experiment.with_ema
@@ -185,11 +179,11 @@ class _Group:
         population = self._population.replace(state=running.state)
         self._population = population.kept_where(np.array(better))
 
-    def _line(self, step: int, losses: Losses, rank_CSB: np.ndarray) -> dict[str, Any]:
+    def _line(self, step: int, losses: Losses, rank_U: np.ndarray) -> dict[str, Any]:
         """A trial's epoch; raises FloatingPointError if a loss or score is not a number."""
         line = losses_line(losses, step)
         try:
-            return {**line, **metrics_line("valid", checked_ranks(rank_CSB, self._num_users))}
+            return {**line, **metrics_line("valid", checked_ranks(rank_U))}
         except FloatingPointError as error:
             raise FloatingPointError(f"after step {step} {error}") from None
 
@@ -220,7 +214,7 @@ class _Group:
             self._programs.ranks(self._population.best, hparams, data, self._relations)
         )
         for place, trial in due:
-            trial.test = summarise(checked_ranks(ranks[place], self._num_users))
+            trial.test = summarise(checked_ranks(ranks[place]))
 
     def _save(self) -> None:
         """Saves the population, if the last time is long ago."""

@@ -1,6 +1,7 @@
 """Leave-one-out evaluation of all users, against scores and ranks of the oracle."""
 
 import functools
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,9 @@ from flax import traverse_util
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.inference.evaluation import (
-    Evaluator,
-    Protocol,
-    build_evaluation_set,
-    by_user,
-    summarise,
-)
+from mqsa_jax.inference import evaluation_set
+from mqsa_jax.inference.evaluation import Evaluator, by_user, summarise
+from mqsa_jax.inference.evaluation_set import Protocol, build_evaluation_set
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender, init
 from mqsa_jax.ops import chunk_loop
@@ -112,44 +109,94 @@ def test_policies_and_splits_differ():
 @pytest.mark.parametrize(("num_devices", "shape"), [(2, (2, 2, CHUNK)), (3, (1, 3, 7))])
 def test_ranks_do_not_depend_on_the_number_of_devices(num_devices, shape):
     data = build_evaluation_set(HISTORIES, Protocol("test"), MAX_LEN, num_devices)
-    assert data.target.shape == shape
+    assert data.chunks.target.shape == shape
     evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(num_devices))
     assert evaluator.ranks(params(), HYPER).tolist() == expected_ranks("test", "history")
 
 
 def test_users_come_in_chunks_that_they_do_not_fill():
     data = build_evaluation_set(HISTORIES, Protocol("test"), MAX_LEN, 1)
-    assert data.target.shape == data.last.shape == (3, 1, CHUNK)
-    assert data.inputs.item.shape[:2] == (3, 1)
-    assert by_user(data.target, USERS).tolist() == [sequence[-1] for sequence in SEQUENCES]
+    chunks = data.chunks
+    assert chunks.target.shape == chunks.last.shape == (3, 1, CHUNK)
+    assert chunks.inputs.item.shape[:2] == (3, 1)
+    assert by_user(jnp.asarray(chunks.target), data).tolist() == [
+        sequence[-1] for sequence in SEQUENCES
+    ]
     # Several histories a row: fewer rows than users.
-    assert data.inputs.item.shape[2] < CHUNK
+    assert chunks.inputs.item.shape[2] < CHUNK
 
 
-def test_chunks_share_long_histories():
+@pytest.mark.parametrize("order", ["side by side", "every third", "last"])
+def test_long_histories_are_spread_over_chunks(order):
     """Those of one chunk alone would take a row for each of its users."""
-    sequences = [list(range(MAX_LEN + 2))] * CHUNK + [[1, 2, 3]] * 2 * CHUNK
+    long, short = list(range(MAX_LEN + 2)), [1, 2, 3]
+    sequences = {
+        "side by side": [long] * CHUNK + [short] * 2 * CHUNK,
+        "every third": [long, short, short] * CHUNK,
+        "last": [short] * 2 * CHUNK + [long] * CHUNK,
+    }[order]
     histories = make_histories(range(1, 1 + 3 * CHUNK), sequences)
-    inputs = build_evaluation_set(histories, Protocol("test"), MAX_LEN, 1).inputs
+    inputs = build_evaluation_set(histories, Protocol("test"), MAX_LEN, 1).chunks.inputs
     assert inputs.item.shape[:2] == (3, 1) and inputs.item.shape[2] < CHUNK
 
 
-def seen_pairs(split, policy):
+def seen_pairs(split, policy, num_shards=1):
     """Items left out, by user, from an evaluation set."""
-    data = build_evaluation_set(HISTORIES, Protocol(split, policy), MAX_LEN, 1)
-    result = {user: [] for user in range(USERS)}
-    for chunk in range(len(data.target)):
-        pairs = zip(data.seen_user[chunk, 0], data.seen_item[chunk, 0], strict=True)
-        for place, item in pairs:
-            if place < CHUNK:
-                result[place * len(data.target) + chunk].append(int(item))
+    data = build_evaluation_set(HISTORIES, Protocol(split, policy), MAX_LEN, num_shards)
+    chunks, result = data.chunks, {user: [] for user in range(USERS)}
+    for chunk in range(len(chunks.target)):
+        for index in range(chunks.seen_begin[chunk], chunks.seen_end[chunk]):
+            for shard in range(num_shards):
+                slot = data.seen_user[index, shard]
+                if slot < chunks.user.shape[-1]:
+                    user = int(chunks.user[chunk, shard, slot])
+                    result[user].append(int(data.seen_item[index, shard]))
     return result
 
 
 @every_protocol
-def test_items_left_out_are_those_consumed(split, policy):
-    for user, items in seen_pairs(split, policy).items():
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_items_left_out_are_those_consumed(split, policy, num_shards):
+    for user, items in seen_pairs(split, policy, num_shards).items():
         assert sorted(items) == sorted(seen_by(SEQUENCES[user], split, policy))
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+def test_pairs_are_left_out_some_at_a_time(monkeypatch, most):
+    monkeypatch.setattr(evaluation_set, "MAX_PAIRS", most)
+    for num_devices in (1, 2):
+        layout = DeviceLayout.of(num_devices)
+        evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, layout)
+        assert evaluator.ranks(params(), HYPER).tolist() == expected_ranks("test", "history")
+
+
+def uneven(rng, long, short):
+    """Histories of the given lengths, those of `long` among many of a length of `short`."""
+    lengths = rng.permutation(np.concatenate([long, np.full(*short)])).astype(int)
+    sequences = [rng.integers(1, 50_000, length) for length in lengths]
+    return make_histories(np.arange(len(sequences)) + 1, sequences)
+
+
+@pytest.mark.parametrize(
+    ("long", "short"),
+    [
+        ([100_000], (50_000, 5)),  # one user with a third of all interactions
+        ([], (3000, 100)),  # all alike, and longer than a row
+        ([2000] * 100, (20_000, 4)),  # many users between
+        ([30_000] * 3, (300, 3)),  # hardly anybody else
+    ],
+)
+def test_memory_is_bounded_by_that_of_the_data(monkeypatch, long, short):
+    monkeypatch.setitem(chunk_loop.CHUNK_ROWS, "cpu", 256)
+    histories = uneven(np.random.default_rng(0), long, short)
+    # As a text file `user item item ...`: a digit is a byte.
+    text = sum(len(str(item)) + 1 for item in histories.item_ids[histories.items].tolist())
+    tracemalloc.start()
+    data = build_evaluation_set(histories, Protocol("test"), 50, 1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(data)) < 3 * text
+    assert peak < 3 * text
 
 
 def test_items_left_out_of_an_example():
@@ -170,16 +217,17 @@ def test_a_score_that_is_no_number_is_an_error():
         evaluator.ranks(broken, HYPER)
 
 
-def test_a_target_consumed_before_is_behind_all_that_are_ranked():
-    """As by the lists of recommendations, where such items never stand."""
+def test_a_target_consumed_before_is_never_recommended():
     known = np.array([sequence[-1] in sequence[:-1] for sequence in SEQUENCES])
-    others = np.array([V - len(set(sequence[:-1])) for sequence in SEQUENCES])
     assert 0 < known.sum() < USERS
     evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(1))
-    rank_U = evaluator.ranks(params(), HYPER)
-    np.testing.assert_array_equal(rank_U[known], 1 + others[known])
-    best_UK = evaluator.top_items(params(), HYPER, 1)
-    assert not (best_UK[known, 0] == [s[-1] for s in np.array(SEQUENCES, object)[known]]).any()
+    np.testing.assert_array_equal(evaluator.ranks(params(), HYPER) == np.inf, known)
+    best_UK = evaluator.top_items(params(), HYPER, V + 2)
+    for best_K, sequence in zip(best_UK.tolist(), SEQUENCES, strict=True):
+        listed = [item for item in best_K if item >= 0]
+        # All others, and then the list ends.
+        assert sorted(listed) == sorted(set(range(V)) - set(sequence[:-1]))
+        assert best_K == listed + [-1] * (V + 2 - len(listed))
 
 
 def test_dropout_has_no_effect():

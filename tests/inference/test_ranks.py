@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.inference.ranks import target_ranks, top_items
+from mqsa_jax.losses.metrics import hit_rate, ndcg, reciprocal_rank
 from tests import oracle
 
 B, V, D, M = 4, 10, 2, 16
@@ -25,8 +27,8 @@ def pairs(seen_of_user):
     item = np.full(M, 3, np.int32)
     flat = [(row, each) for row, items in enumerate(seen_of_user) for each in sorted(items)]
     assert len(flat) <= M
-    for place, (row, each) in enumerate(flat):
-        user[place], item[place] = row, each
+    for index, (row, each) in enumerate(flat):
+        user[index], item[index] = row, each
     return user, item
 
 
@@ -73,10 +75,18 @@ def test_seen_items_leave_the_ranking():
     assert rank_of(3, seen=[6, 7, 8]) == 1 + 3 + 2 / 2
 
 
-def test_a_target_seen_before_is_behind_all_that_are_ranked():
-    assert rank_of(0, seen=[0]) == V
-    assert rank_of(3, seen=[3, 0]) == V - 1
-    assert rank_of(9, seen=[0, 1, 2, 9]) == V - 3
+def test_a_target_seen_before_has_no_rank():
+    for target, seen in ((0, [0]), (3, [3, 0]), (9, [0, 1, 2, 9]), (4, range(V))):
+        rank = rank_of(target, seen)
+        assert rank == np.inf
+        # A miss at every K, even one beyond the catalogue, and 0 in MRR.
+        assert hit_rate(np.float32([rank]), 10 * V) == ndcg(np.float32([rank]), 10 * V) == 0
+        assert reciprocal_rank(np.float32([rank])) == 0
+
+
+@pytest.mark.parametrize("target", [V, V + 900, -1])
+def test_a_target_that_is_no_item_has_no_rank(target):
+    assert np.isnan(rank_of(target))
 
 
 def test_a_score_that_is_no_number_gives_no_rank():
@@ -103,3 +113,30 @@ def test_top_items_leave_out_what_was_seen():
     best = jax.jit(top_items, static_argnums=3)(score, *pairs([{0, 2}, set(), {9}, set()]), 3)
     # Ties, here of 3 and 4, go to the smaller index.
     assert best.tolist() == [[1, 3, 4], [0, 1, 2], [0, 1, 2], [0, 1, 2]]
+
+
+def lists(seen, k):
+    score = np.tile(SCORES, (B, 1))
+    return jax.jit(top_items, static_argnums=3)(score, *pairs(seen), k).tolist()
+
+
+def test_a_list_ends_where_no_item_is_left():
+    nothing = [set(), set(), set()]
+    assert lists([set(range(8)), *nothing], 4)[0] == [8, 9, -1, -1]
+    assert lists([set(range(V)), *nothing], 2)[0] == [-1, -1]
+    # Longer than the catalogue.
+    assert lists([{0, 1}, *nothing], V + 3)[0] == [2, 3, 4, 5, 6, 7, 8, 9, *[-1] * 5]
+    assert lists([{0, 1}, *nothing], V + 3)[1] == [*range(V), -1, -1, -1]
+
+
+def test_lists_of_scores_that_are_no_numbers_are_empty():
+    score = np.tile(SCORES, (B, 1))
+    score[2, 7] = np.nan
+    for seen in (set(), {7}):
+        best = top_items(*map(jnp.asarray, (score, *pairs([seen] * B))), 3).tolist()
+        assert best == [[0, 1, 2], [0, 1, 2], [-1, -1, -1], [0, 1, 2]]
+
+
+def test_a_list_without_a_length_is_refused():
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        top_items(jnp.zeros((B, V)), *map(jnp.asarray, pairs([set()] * B)), 0)
