@@ -1,9 +1,8 @@
-"""What ranks, lists and data sets tell: computed where they are at hand, kept as small JSON files.
+"""What ranks, lists and data sets tell: computed from files at hand, kept as small JSON files.
 
-The page is built from those files alone, so that it can be made again without ranks and data.
+The page is built from the kept files alone, so that it can be made again without ranks and data.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,40 +13,58 @@ from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.load import load_histories
 from mqsa_jax.errors import UserError
-from mqsa_jax.presets import default_config
-from mqsa_jax.reporting import breakdown
-from mqsa_jax.reporting.lists import list_statistics
-from mqsa_jax.reporting.rank_files import has_array, load_array, load_ranks, ndcg
-from mqsa_jax.reporting.results import FULL_MODEL, Models, Run
+from mqsa_jax.reporting import user_statistics
+from mqsa_jax.reporting.configurations import Group, reference_of
+from mqsa_jax.reporting.results import FULL_MODEL, Run
 from mqsa_jax.reporting.significance import compare
 from mqsa_jax.runs.files import read_json, write_json
 
 Analysis = dict[str, Any]
 """Of one data set:
 
-`runs`: NDCG@20 in the test of each run that took part, by which a stale file is recognised;
-`significance`: for each model the result of `compare` with the full one, with `seeds`, `users` and
-`runs`; `distillation`: the same for each model with distillation, compared with that without;
-`breakdown`: for each of `transition` and `popularity` the `groups`, their `users`, and each run's
-mean NDCG@20 in them; `lists`: for each run the result of `list_statistics`.
+`runs`: test NDCG@20 of each run that took part, by which a stale file is recognised;
+`significance`: by key of the configuration the result of `compare` with its reference, with `other`
+(key of the reference), `seeds`, `users` and `runs`; `distillation`: the same for each configuration
+with distillation, compared with the same without it; `breakdown`: for each of `transition` and
+`popularity` the `groups`, their `users`, and each run's mean NDCG@20 in them; `lists`: for each run
+the result of `list_statistics`.
 """
 
-
 KEYS = ("runs", "significance", "distillation", "breakdown", "lists")
-"""Of an analysis; a file of before may lack the latest."""
+"""Of an analysis."""
 DISTILLED = {
     FULL_MODEL: "mqsa",
     "sasrec-ted": "sasrec",
     "fmlp-ted": "fmlp",
     "gru4rec-ted": "gru4rec",
 }
-"""Models with distillation, and the same encoders without."""
-LISTS = ("recommendations.npz", "test_top20")
-"""File and array of the recommended lists."""
+"""Models with distillation, and the same encoders without it."""
+LIST_LENGTH = 20
+"""Length of the lists whose statistics are shown."""
+
+Pairs = dict[str, tuple[Group, Group]]
+"""A configuration and the one that it is compared with, by key of the former."""
+
+
+def reference_pairs(groups: Iterable[Group]) -> Pairs:
+    """Each configuration with its reference."""
+    groups = list(groups)
+    pairs = {group.key: (group, reference_of(group, groups)) for group in groups}
+    return {key: pair for key, pair in pairs.items() if pair[0] is not pair[1]}
+
+
+def distillation_pairs(groups: Iterable[Group]) -> Pairs:
+    """Each configuration with distillation, and that of the same settings without it."""
+    of = {(group.model, group.runs[0].settings): group for group in groups}
+    return {
+        group.key: (group, of[DISTILLED[model], settings])
+        for (model, settings), group in of.items()
+        if (DISTILLED.get(model), settings) in of
+    }
 
 
 def read_analysis(path: Path) -> Analysis:
-    """The kept file, or an empty analysis where there is none."""
+    """The kept file, or an empty analysis if there is none."""
     empty: Analysis = {name: {} for name in KEYS}
     if not path.exists():
         return empty
@@ -57,151 +74,164 @@ def read_analysis(path: Path) -> Analysis:
     return empty | kept
 
 
-def without_stale(analysis: Analysis, models: Models) -> Analysis:
-    """The part that is of these runs, as they are now."""
-    current = {run.name: run.test["NDCG@20"] for runs in models.values() for run in runs}
+def without_stale(analysis: Analysis, groups: list[Group]) -> Analysis:
+    """The part that is of these runs with these results."""
+    current = {run.name: run.test["NDCG@20"] for group in groups for run in group.runs}
     alive = {name for name, value in analysis["runs"].items() if current.get(name) == value}
-    compared = {
-        kind: {m: entry for m, entry in analysis[kind].items() if set(entry["runs"]) <= alive}
-        for kind in ("significance", "distillation")
-    }
-    groups = {}
+
+    def compared(entries: dict[str, Any], pairs: Pairs) -> dict[str, Any]:
+        return {
+            key: entry
+            for key, entry in entries.items()
+            if set(entry["runs"]) <= alive and key in pairs and pairs[key][1].key == entry["other"]
+        }
+
+    breakdown = {}
     for kind, entry in analysis["breakdown"].items():
         ndcg_of = {name: values for name, values in entry["ndcg"].items() if name in alive}
         if ndcg_of:
-            groups[kind] = {**entry, "ndcg": ndcg_of}
+            breakdown[kind] = {**entry, "ndcg": ndcg_of}
     return {
         "runs": {name: current[name] for name in sorted(alive)},
-        **compared,
-        "breakdown": groups,
+        "significance": compared(analysis["significance"], reference_pairs(groups)),
+        "distillation": compared(analysis["distillation"], distillation_pairs(groups)),
+        "breakdown": breakdown,
         "lists": {name: entry for name, entry in analysis["lists"].items() if name in alive},
     }
 
 
-def update_analysis(dataset: str, models: Models, path: Path, data_dir: str | None) -> None:
-    """Computes anew what files at hand allow, and writes it with what is kept of the rest."""
-    analysis = without_stale(read_analysis(path), models)
-    ranked = _with_file(models, "ranks.npz")
-    listed = _with_lists(models)
-    ranks = {run.name: load_ranks(run) for runs in ranked.values() for run in runs}
-    others = {model: FULL_MODEL for model in ranked if model != FULL_MODEL}
-    analysis["significance"].update(comparisons(others, ranked, ranks))
-    analysis["distillation"].update(comparisons(DISTILLED, ranked, ranks))
+def update_analysis(groups: list[Group], path: Path, data_dir: str | None) -> str | None:
+    """Computes what the files at hand allow, and keeps the rest of the file at `path`.
+
+    Returns:
+      Why nothing that needs the data set was computed, or None if it was, or was not needed.
+    """
+    analysis = without_stale(read_analysis(path), groups)
+    runs = [run for group in groups for run in group.runs]
+    ranked = [run for run in runs if user_statistics.has_array(run, "ranks.npz", run.result)]
+    listed = [run for run in runs if user_statistics.has_array(run, *_lists(run))]
+    ranks = {run.name: user_statistics.load_ranks(run) for run in ranked}
+    analysis["significance"] |= comparisons(reference_pairs(groups), ranks)
+    analysis["distillation"] |= comparisons(distillation_pairs(groups), ranks)
+    missing = None
     if ranked or listed:
-        some_run = next(iter((ranked or listed).values()))[0]
-        try:
-            histories = load_histories(some_run.config["dataset"], data_dir)
-        except UserError as error:
-            warnings.warn(
-                f"{dataset}: no breakdown computed, as its data are not at hand: {error}",
-                UserWarning,
-                stacklevel=2,
-            )
+        histories = _data_of((ranked or listed)[0], data_dir)
+        if isinstance(histories, Histories):
+            _update_by_data(analysis, runs[0].config["max_len"], ranks, listed, histories)
         else:
-            _check_same_data(_all(ranked) + _all(listed), histories)
-            _update_by_data(analysis, ranked, ranks, listed, histories)
-    for run in _all(ranked) + _all(listed):
+            missing = histories
+    for run in ranked + listed:
         analysis["runs"][run.name] = run.test["NDCG@20"]
     if analysis["runs"]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, _sorted(analysis))
     else:
         path.unlink(missing_ok=True)
+    return missing
 
 
-def _with_file(models: Models, file: str) -> Models:
-    found = {model: [run for run in runs if run.has(file)] for model, runs in models.items()}
-    return {model: runs for model, runs in found.items() if runs}
+def _lists(run: Run) -> tuple[str, str]:
+    """File and array of the recommended lists."""
+    return "recommendations.npz", f"{run.result}_top{LIST_LENGTH}"
 
 
-def _with_lists(models: Models) -> Models:
-    """Those whose best 20 items of the test are at hand; lists of other lengths are no use."""
-    found = _with_file(models, "recommendations.npz").items()
-    kept = {model: [run for run in runs if has_array(run, *LISTS)] for model, runs in found}
-    return {model: runs for model, runs in kept.items() if runs}
-
-
-def _all(models: Models) -> list[Run]:
-    return [run for runs in models.values() for run in runs]
+def _data_of(run: Run, data_dir: str | None) -> Histories | str:
+    """The data set of a run, or why it is not at hand."""
+    try:
+        histories = load_histories(run.config["dataset"], data_dir or run.config["data_dir"])
+    except UserError as error:
+        return str(error)
+    if histories.fingerprint() != run.fingerprint:
+        return f"{run.config['dataset']}: not the data that {run.folder} was tested on"
+    return histories
 
 
 def _sorted(value: Any) -> Any:
-    """The same with keys in order, so that the file does not hang on the order of computing."""
+    """The same with sorted keys, so that the file does not depend on the order of computing."""
     if not isinstance(value, dict):
         return value
     return {key: _sorted(value[key]) for key in sorted(value)}
 
 
-def _check_same_data(runs: Iterable[Run], histories: Histories) -> None:
-    fingerprint = histories.fingerprint()
-    for run in runs:
-        if run.test["data_fingerprint"] != fingerprint:
-            raise UserError(
-                f"{run.folder}: tested on other data than those at hand for {run.dataset} "
-                "(data_fingerprint differs); name their folder with --data-dir"
-            )
-
-
-Ranks = dict[str, tuple[np.ndarray, np.ndarray]]
+Ranks = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """[U] user ids and [U] ranks by name of the run."""
 
 
-def comparisons(other_of: Mapping[str, str], ranked: Models, ranks: Ranks) -> dict[str, Any]:
-    """Each model against its other, averaged over the seeds that both have."""
+def comparisons(pairs: Pairs, ranks: Ranks) -> dict[str, Any]:
+    """Compares pairs of configurations, averaged over the seeds that both have ranks of."""
     results = {}
-    for model, other_model in other_of.items():
-        others = {run.seed: run for run in ranked.get(other_model, [])}
-        pairs = _pairs(ranked.get(model, []), others)
-        if not pairs:
+    for key, (group, other) in pairs.items():
+        runs = seed_pairs(group, other, ranks)
+        if not runs:
             continue
-        own, other = ([ranks[run.name] for run in side] for side in zip(*pairs, strict=True))
-        if any(not np.array_equal(user_U, own[0][0]) for user_U, _ in own + other):
-            names = ", ".join(str(run.folder) for pair in pairs for run in pair)
+        own, others = ([ranks[run.name] for run in side] for side in zip(*runs, strict=True))
+        if any(not np.array_equal(user_U, own[0][0]) for user_U, _ in own + others):
+            names = ", ".join(str(run.folder) for pair in runs for run in pair)
             raise UserError(f"{names}: ranks of different users; test all on the same data")
-        values = [_seed_mean(side, value) for value in (ndcg, np.log2) for side in (own, other)]
-        results[model] = {
+        num_items = runs[0][0].test["items"]
+        values = [
+            _seed_mean(side, value)
+            for value in (
+                user_statistics.ndcg_at_20,
+                lambda rank_U, num=num_items: user_statistics.log_rank(rank_U, num),
+            )
+            for side in (own, others)
+        ]
+        results[key] = {
             **compare(*values),
+            "other": other.key,
             "users": len(values[0]),
-            "seeds": sorted(other.seed for _, other in pairs),
-            "runs": sorted({run.name for pair in pairs for run in pair}),
+            "seeds": sorted({(run if other.counted else base).seed for run, base in runs}),
+            "runs": sorted({run.name for pair in runs for run in pair}),
         }
     return results
 
 
-def _pairs(runs: list[Run], others: dict[int, Run]) -> list[tuple[Run, Run]]:
-    """Each run with the other model's of its seed; one that is not trained with all of them."""
-    if runs and not runs[0].epochs:
-        return [(runs[0], other) for other in others.values()]
-    return [(run, others[run.seed]) for run in runs if run.seed in others]
+def seed_pairs(group: Group, other: Group, names: Iterable[str]) -> list[tuple[Run, Run]]:
+    """Runs of the same seed; a counted model, which has none, with each run of the other.
+
+    Args:
+      group: a configuration.
+      other: the configuration that it is compared with.
+      names: of the runs that may take part.
+    """
+    names = set(names)
+    runs = [run for run in group.runs if run.name in names]
+    others = [run for run in other.runs if run.name in names]
+    if group.counted or other.counted:
+        single, many = (runs[:1], others) if group.counted else (runs, others[:1])
+        return [(run, base) for run in single for base in many]
+    of_seed = {run.seed: run for run in others}
+    return [(run, of_seed[run.seed]) for run in runs if run.seed in of_seed]
 
 
 def _seed_mean(
     ranks: list[tuple[np.ndarray, np.ndarray]], value: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """[U] mean over runs of a value of the rank."""
+    """[U] mean over runs of a function of the rank."""
     return np.mean([value(rank_U) for _, rank_U in ranks], axis=0)
 
 
 def _update_by_data(
-    analysis: Analysis, ranked: Models, ranks: Ranks, listed: Models, histories: Histories
+    analysis: Analysis, max_len: int, ranks: Ranks, listed: list[Run], histories: Histories
 ) -> None:
-    """Breakdown and list statistics, which need the data set."""
-    some_run = (_all(ranked) or _all(listed))[0]
-    max_len = default_config(some_run.config["dataset"], FULL_MODEL).model.max_len
+    """Computes the breakdown and the list statistics, which need the data set."""
     count_V = splits.item_counts(histories, max_len)
     target_U = histories.items[histories.offsets[1:] - 1]
+    seen_U = user_statistics.transition_counts(histories, max_len)
     groups = {
-        "transition": breakdown.transition_groups(breakdown.transition_counts(histories, max_len)),
-        "popularity": breakdown.popularity_groups(count_V[target_U]),
+        "transition": user_statistics.transition_groups(seen_U),
+        "popularity": user_statistics.popularity_groups(count_V[target_U]),
     }
-    for kind, (names, group_U) in groups.items() if ranked else ():
+    for kind, (names, group_U) in groups.items() if ranks else ():
         entry = analysis["breakdown"].setdefault(kind, {"ndcg": {}})
         entry["groups"] = names
         entry["users"] = np.bincount(group_U, minlength=len(names)).tolist()
         for name, (user_U, rank_U) in ranks.items():
             if not np.array_equal(user_U, histories.user_ids):
                 raise UserError(f"run {name}: ranks.npz is of other users than the data set's")
-            entry["ndcg"][name] = breakdown.group_means(ndcg(rank_U), group_U, len(names))
-    for run in _all(listed):
-        top_UK = load_array(run, *LISTS)
-        analysis["lists"][run.name] = list_statistics(top_UK, count_V)
+            ndcg_U = user_statistics.ndcg_at_20(rank_U)
+            entry["ndcg"][name] = user_statistics.group_means(ndcg_U, group_U, len(names))
+    for run in listed:
+        top_UK = user_statistics.load_array(run, *_lists(run))
+        analysis["lists"][run.name] = user_statistics.list_statistics(top_UK, count_V)

@@ -1,13 +1,16 @@
-"""Analyses what is at hand, then draws and writes the report."""
+"""Analyses the files at hand, then draws the figures and writes the page."""
 
+import warnings
 from pathlib import Path
 
 from mqsa_jax.errors import UserError
+from mqsa_jax.reporting import overview
 from mqsa_jax.reporting.analysis import update_analysis
+from mqsa_jax.reporting.configurations import group_runs
 from mqsa_jax.reporting.figures import draw_all, require_matplotlib
 from mqsa_jax.reporting.page import build_page
-from mqsa_jax.reporting.results import by_dataset, load_runs
-from mqsa_jax.reporting.study import Study, analysis_file, make_study
+from mqsa_jax.reporting.results import by_data, load_runs
+from mqsa_jax.reporting.study import analysis_file, read_study, slugs
 from mqsa_jax.reporting.sweeps import load_sweeps
 from mqsa_jax.runs.files import write_atomically
 
@@ -28,23 +31,25 @@ def make_report(results: Path, out: Path, data_dir: str | None) -> Path:
     """
     require_matplotlib()
     if data_dir is not None and not Path(data_dir).is_dir():
-        raise UserError(f"--data-dir {data_dir} is no directory; name one that holds data files")
-    runs = load_runs(results)
-    for dataset, models in by_dataset(runs).items():
-        path = analysis_file(out / "results" / "analysis", dataset)
-        update_analysis(dataset, models, path, data_dir)
+        raise UserError(f"data directory {data_dir} is not a directory")
+    runs, left_out = load_runs(results)
+    for sentence in left_out:
+        _warn(f"left out: {sentence}")
+    names = slugs(runs, load_sweeps(results.parent / "sweeps"))
+    for data, own in by_data(runs).items():
+        missing = update_analysis(group_runs(own), analysis_file(out, names[data]), data_dir)
+        if missing:
+            _warn(f"{data.name}: no breakdown and list statistics computed: {missing}")
     study = read_study(results, out)
+    text = build_page(study)
+    figures = out / "results" / "figures"
+    draw_all(study.charts, figures)
+    if study.overview is not None:
+        overview.draw_overview(study.overview, figures / f"{overview.NAME}.png")
     page = out / "results.md"
-    text = build_page(study, out / "results" / "parts")
-    draw_all(study.charts, out / "results" / "figures")
     write_atomically(page, text.encode())
     return page
 
 
-def read_study(results: Path, out: Path) -> Study:
-    """The study from files that are kept, without ranks and data.
-
-    Sweeps lie in the folder `sweeps` beside that of the runs.
-    """
-    sweeps = load_sweeps(results.parent / "sweeps")
-    return make_study(load_runs(results), sweeps, out / "results" / "analysis")
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=3)

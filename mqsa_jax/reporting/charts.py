@@ -1,39 +1,33 @@
-"""Which charts the page shows, and their values; drawn by figures.py."""
+"""Which charts the page shows, and their values; figures.py draws them."""
 
 import dataclasses
 import statistics
 from collections.abc import Sequence
 from typing import Literal
 
-from mqsa_jax.models.registry import PLUS
+from mqsa_jax.models.registry import MODELS, PLUS
 from mqsa_jax.reporting.analysis import Analysis
-from mqsa_jax.reporting.results import (
-    ABLATION,
-    FULL_MODEL,
-    MODELS,
-    NO_SETTING,
-    Models,
-    Run,
-    place,
-)
-from mqsa_jax.reporting.sweeps import SweptTrial
+from mqsa_jax.reporting.configurations import Group, reference_of
+from mqsa_jax.reporting.results import ABLATION, Run, model_title, rank_in
+from mqsa_jax.reporting.sweeps import Sensitivity
 
-SWEPT = {
+UNITS = {
     "window": "items",
-    "alpha": "share of the short branch",
+    "alpha": "weight of the short branch",
     "lambda_kd": "weight of the distillation",
     "tau": "temperature",
     "time_span": "items ahead",
     "multi_step": "powers of the counts",
-    "symmetric": "share of each count also backwards",
+    "symmetric": "weight of backward counts",
     "popularity": "exponent of the correction",
     "dim": "width of the vectors",
+    "batch_size": "users",
     "patience": "epochs",
+    "epochs": "at most",
 }
-"""Flags whose influence is shown, with what they count."""
-
-Sweeps = dict[str, dict[int | float, list[Run | SweptTrial]]]
-"""For each flag that was varied: its values, ascending, each with its runs."""
+"""What some flags count, for their axes."""
+MAX_LINES = 8
+"""Lines of a panel, beside the reference."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +36,11 @@ class Line:
 
     label: str
     style: int
-    """Number of its colour and dashes: 0 is the full model's."""
+    """Number of its colour and dashes: 0 is the reference's."""
     x: list[float]
     y: list[float]
     error: list[float] | None = None
     """Standard deviations."""
-    model: str = ""
-    """Whose it is, if that is what tells lines apart."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +53,7 @@ class Panel:
     """Names of x = 0, 1, 2, …; None: x is a number."""
     title: str = ""
     bottom: float | None = None
-    """Least y that is shown; None: all."""
+    """Smallest y that is shown; None: all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,92 +63,84 @@ class Chart:
     name: str
     """Of the file, without ending."""
     alt: str
-    """What it shows: its title, and what the page says in its place."""
+    """Title, and the text in place of the picture."""
     ylabel: str
     panels: list[Panel]
     same_y: bool | Literal["row"] = True
     """Whether the panels share one range of y; or those beside one another."""
+    columns: int = 2
+    """Panels side by side, at most."""
 
 
-def style_of(model: str) -> int:
-    """The same number for a model in every chart."""
-    return place(MODELS, model)[0]
+def _main_groups(groups: Sequence[Group]) -> list[Group]:
+    """For each model the configuration nearest to its defaults."""
+    main: dict[str, Group] = {}
+    for group in groups:
+        main.setdefault(group.model, group)
+    return list(main.values())
 
 
-def families(lines: list[Line]) -> dict[str, list[Line]]:
-    """Lines of models by panels that are not too full, the full model in each."""
-    own = [line for line in lines if line.model in (*ABLATION, PLUS)]
-    full = [line for line in own if line.model == FULL_MODEL]
-    others = [line for line in lines if line not in own]
-    found = {
-        "Parts of the full model, and the recipe": own,
-        "Other models": others and full + others,
+def styles(groups: Sequence[Group]) -> dict[str, int]:
+    """By key of the group: 0 for the reference, the same number for a model in every chart."""
+    reference, main = reference_of(groups[0], groups), _main_groups(groups)
+    numbers = {group.key: 1 + rank_in(tuple(MODELS), group.model)[0] for group in main}
+    others = [group.key for group in groups if group.key not in numbers]
+    numbers |= {key: 2 + len(MODELS) + index for index, key in enumerate(others)}
+    return numbers | {reference.key: 0}
+
+
+def families(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    """Configurations by panels that stay readable, the reference first in each."""
+    if len(groups) <= MAX_LINES:
+        return {"": list(groups)}
+    reference, main = reference_of(groups[0], groups), _main_groups(groups)
+    own = [g for g in main if g.model in (*ABLATION, PLUS)]
+    panels = {
+        "MQSA-TED, its parts and MQSA-TED+": own,
+        "Other models": [g for g in main if g not in own],
+        "Other settings": [g for g in groups if g not in main],
     }
-    return {title: group for title, group in found.items() if group}
+    found = {}
+    for title, members in panels.items():
+        members = [group for group in members if group is not reference]
+        for start in range(0, len(members), MAX_LINES):
+            number = f" ({start // MAX_LINES + 1})" if len(members) > MAX_LINES else ""
+            found[title + number] = [reference, *members[start : start + MAX_LINES]]
+    return found
 
 
-def learning_chart(dataset: str, models: Models) -> Chart | None:
-    """Validation NDCG@20 over epochs: mean over seeds, as far as all of them went.
+def learning_chart(slug: str, title: str, groups: Sequence[Group]) -> Chart | None:
+    """Validation NDCG@20 over epochs, mean over the seeds up to the shortest of them.
 
-    From half of the best on, where models differ.
+    The axis starts at half of the best value, so that the models can be told apart.
     """
-    lines = []
-    for model, runs in models.items():
-        curves = [[line["valid_NDCG@20"] for line in run.epochs] for run in runs if run.epochs]
-        if curves:
-            y = [statistics.mean(values) for values in zip(*curves, strict=False)]
-            x = [float(epoch) for epoch in range(1, len(y) + 1)]
-            label = model if len(curves) == 1 else f"{model} ({len(curves)} seeds)"
-            lines.append(Line(label, style_of(model), x, y, model=model))
-    if not lines:
+    trained = [g for g in groups if any(run.epochs for run in g.runs)]
+    # Protocols of a run share its validation.
+    trained = [g for g in trained if g.exclude_seen == trained[0].exclude_seen]
+    if not trained:
         return None
-    bottom = max(max(line.y) for line in lines) / 2
+    style, panels = styles(trained), []
+    for name, members in families(trained).items():
+        lines = []
+        for group in members:
+            curves = [[e["valid_NDCG@20"] for e in r.epochs] for r in group.runs if r.epochs]
+            y = [statistics.mean(values) for values in zip(*curves, strict=False)]
+            label = group.label if len(curves) == 1 else f"{group.label} ({len(curves)} seeds)"
+            lines.append(Line(label, style[group.key], [float(x + 1) for x in range(len(y))], y))
+        panels.append((name, lines))
+    bottom = max(max(line.y) for _, lines in panels for line in lines) / 2
     return Chart(
-        f"learning_{dataset}",
-        f"Validation NDCG@20 on {dataset} over epochs, a line a model",
+        f"learning_{slug}",
+        f"Validation NDCG@20 on {title} by epoch",
         "Validation NDCG@20",
-        [
-            Panel("Epoch (passes over the users)", group, title=title, bottom=bottom)
-            for title, group in families(lines).items()
-        ],
+        [Panel("Epoch", lines, title=name, bottom=bottom) for name, lines in panels],
     )
 
 
-def sweeps(runs: Sequence[Run | SweptTrial], models: Models, model: str = FULL_MODEL) -> Sweeps:
-    """For each flag of `SWEPT` that was varied: its values, each with its runs.
-
-    The runs are those of the model, and for the full one those of models that are it with a flag
-    fixed, that differ in this flag alone from the runs that stand for it; the latter, and trials
-    of sweeps that do not differ from them, give one of the values.
-    """
-    if model not in models:
-        return {}
-    base = models[model]
-    kin = ABLATION if model == FULL_MODEL else (model,)
-    alike, found = list(base), {}
-    for run in runs:
-        if run.dataset != base[0].dataset or run.model not in kin or run in base:
-            continue
-        names = run.config.keys() - NO_SETTING
-        changed = [name for name in names if run.config[name] != base[0].config.get(name)]
-        if not changed:
-            _add(alike, run)
-        elif len(changed) == 1 and changed[0] in SWEPT:
-            values = found.setdefault(changed[0], {base[0].config[changed[0]]: alike})
-            _add(values.setdefault(run.config[changed[0]], []), run)
-    return {flag: dict(sorted(found[flag].items())) for flag in SWEPT if flag in found}
-
-
-def _add(runs: list[Run | SweptTrial], run: Run | SweptTrial) -> None:
-    """Adds a run, unless its seed is there: a trial of a sweep is the run of its own."""
-    if all(run.config["seed"] != other.config["seed"] for other in runs):
-        runs.append(run)
-
-
-def sensitivity_chart(dataset: str, swept: Sweeps) -> Chart | None:
-    """NDCG@20 in validation and test over the values of each flag."""
+def sensitivity_chart(slug: str, title: str, found: Sensitivity) -> Chart:
+    """Validation and test NDCG@20 over the values of each flag."""
     panels = []
-    for flag, values in swept.items():
+    for flag, values in found.values.items():
         by_split = {
             "validation": [[run.valid for run in runs] for runs in values.values()],
             "test": [[run.test["NDCG@20"] for run in runs] for runs in values.values()],
@@ -171,26 +155,24 @@ def sensitivity_chart(dataset: str, swept: Sweeps) -> Chart | None:
             means = [statistics.mean(ys) for _, ys in known]
             errors = [statistics.stdev(ys) if len(ys) > 1 else 0.0 for _, ys in known]
             lines.append(Line(split, style, [x for x, _ in known], means, errors))
-        xlabel = f"--{flag.replace('_', '-')} ({SWEPT[flag]})"
-        panels.append(Panel(xlabel, lines, [f"{value:g}" for value in values]))
-    if not panels:
-        return None
+        unit = f" ({UNITS[flag]})" if flag in UNITS else ""
+        panels.append(Panel(f"--{flag.replace('_', '-')}{unit}", lines, [*map(str, values)]))
     return Chart(
-        f"sensitivity_{dataset}",
-        f"NDCG@20 of {FULL_MODEL} on {dataset} over one flag at a time",
+        f"sensitivity_{slug}_{found.model}",
+        f"NDCG@20 of {model_title(found.model)} on {title}, one flag varied at a time",
         "NDCG@20",
         panels,
     )
 
 
 BREAKDOWN_AXES = {
-    "transition": "Times training saw the test's transition",
+    "transition": "Occurrences of the test's transition in training",
     "popularity": "Occurrences of the target in training",
 }
 
 
 def breakdown_means(entry: dict, runs: Sequence[Run]) -> list[float | None] | None:
-    """[G] mean over the runs that took part; None where nobody is, or if no run took part."""
+    """[G] mean over the runs that took part, None for a group without users; None without runs."""
     rows = [entry["ndcg"][run.name] for run in runs if run.name in entry["ndcg"]]
     if not rows:
         return None
@@ -199,27 +181,30 @@ def breakdown_means(entry: dict, runs: Sequence[Run]) -> list[float | None] | No
     ]
 
 
-def breakdown_chart(dataset: str, models: Models, analysis: Analysis) -> Chart | None:
+def breakdown_chart(
+    slug: str, title: str, groups: Sequence[Group], analysis: Analysis
+) -> Chart | None:
     """Test NDCG@20 by what training saw of the test case."""
-    panels = []
+    panels, columns = [], 1
     for kind, entry in sorted(analysis["breakdown"].items(), reverse=True):
-        lines = []
-        for model, runs in models.items():
-            means = breakdown_means(entry, runs)
-            if means:
-                known = [(float(x), y) for x, y in enumerate(means) if y is not None]
-                x, y = (list(values) for values in zip(*known, strict=True))
-                lines.append(Line(model, style_of(model), x, y, model=model))
-        groups = families(lines).items()
-        panels += [
-            Panel(BREAKDOWN_AXES[kind], own, entry["groups"], title) for title, own in groups
-        ]
+        means = {group.key: breakdown_means(entry, group.runs) for group in groups}
+        known = [group for group in groups if means[group.key]]
+        style = styles(known)
+        for name, members in families(known).items():
+            lines = []
+            for group in members:
+                points = [(float(x), y) for x, y in enumerate(means[group.key]) if y is not None]
+                x, y = (list(values) for values in zip(*points, strict=True))
+                lines.append(Line(group.label, style[group.key], x, y))
+            panels.append(Panel(BREAKDOWN_AXES[kind], lines, entry["groups"], name))
+        columns = len(families(known))
     if not panels:
         return None
     return Chart(
-        f"breakdown_{dataset}",
-        f"Test NDCG@20 on {dataset} by frequency of the transition and of the target",
+        f"breakdown_{slug}",
+        f"Test NDCG@20 on {title} by frequency of the transition and of the target",
         "Test NDCG@20",
         panels,
-        same_y="row" if len(groups) > 1 else False,
+        same_y="row" if columns > 1 else False,
+        columns=columns if 1 < columns < 4 else 2,
     )

@@ -1,4 +1,4 @@
-"""Draws charts with matplotlib, which nothing else of the package needs."""
+"""Draws charts with matplotlib, which no other part of the package needs."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from mqsa_jax.errors import UserError
 from mqsa_jax.reporting.charts import Chart, Line, Panel
 
-# Okabe and Ito's colours, which the colour-blind tell apart: the full model has black to itself.
+# Okabe and Ito's colours, which colour-blind readers tell apart; black is the reference's alone.
 _BLACK = "#000000"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.3)), (0, (5, 1.5, 1, 1.5)))
@@ -20,7 +20,7 @@ def require_matplotlib() -> Any:
         import matplotlib
     except ImportError:
         raise UserError(
-            "the figures take matplotlib, which is not installed; "
+            "figures need matplotlib, which is not installed; "
             "pip install -r benchmarks/requirements.txt"
         ) from None
     matplotlib.use("Agg")
@@ -28,7 +28,7 @@ def require_matplotlib() -> Any:
 
 
 def draw_all(charts: Iterable[Chart], folder: Path) -> None:
-    """Draws all charts, and deletes pictures of former ones."""
+    """Draws all charts, and deletes pictures of earlier ones."""
     require_matplotlib()
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / f"{chart.name}.png": chart for chart in charts}
@@ -42,9 +42,9 @@ def draw(chart: Chart, path: Path) -> None:
     """Draws a chart as PNG of 150 dots an inch."""
     from matplotlib import pyplot
 
-    columns = min(len(chart.panels), 2)
+    columns = min(len(chart.panels), chart.columns)
     rows = -(-len(chart.panels) // columns)
-    width = 7.5 if columns == 1 else 10.5
+    width = {1: 7.5, 2: 10.5}.get(columns, 13.5)
     figure, axes = pyplot.subplots(
         rows,
         columns,
@@ -53,12 +53,12 @@ def draw(chart: Chart, path: Path) -> None:
         squeeze=False,
         sharey=chart.same_y,
     )
-    for place, axis in enumerate(axes.ravel()):
-        if place < len(chart.panels):
-            _draw_panel(axis, chart.panels[place])
+    for index, axis in enumerate(axes.ravel()):
+        if index < len(chart.panels):
+            _draw_panel(axis, chart.panels[index])
         else:
             axis.set_axis_off()
-    # Once all lines are drawn: it ends the axes' own choice of a range, which panels share.
+    # After all lines are drawn, as it ends automatic scaling of the range that panels share.
     for axis, panel in zip(axes.ravel(), chart.panels, strict=False):
         if panel.bottom is not None:
             axis.set_ylim(bottom=panel.bottom)
@@ -77,7 +77,7 @@ def draw(chart: Chart, path: Path) -> None:
         handlelength=4,
     )
     figure.suptitle(chart.alt, fontsize=10, x=0.01, horizontalalignment="left")
-    # No time of making in the file: the same values give the same bytes.
+    # No creation time in the file, so that equal values give equal bytes.
     figure.savefig(path, dpi=150, metadata={"Software": None})
     pyplot.close(figure)
 
@@ -96,19 +96,19 @@ def _draw_panel(axis: Any, panel: Panel) -> None:
 
 
 def _draw_line(axis: Any, line: Line, marked: bool) -> None:
-    """Each of the 7 colours comes back with other dashes, and with another marker."""
+    """Colours repeat after 7 lines, with other dashes and another marker."""
     turn, colour = divmod(line.style - 1, len(_COLOURS))
-    full = line.style == 0
+    reference = line.style == 0
     axis.errorbar(
         line.x,
         line.y,
         yerr=line.error,
         label=line.label,
-        color=_BLACK if full else _COLOURS[colour],
-        linestyle=_DASHES[0 if full else turn % len(_DASHES)],
-        linewidth=2.2 if full else 1.4,
-        zorder=3 if full else 2,
-        marker=("o" if full else _MARKERS[(line.style - 1) % len(_MARKERS)]) if marked else "",
+        color=_BLACK if reference else _COLOURS[colour],
+        linestyle=_DASHES[0 if reference else turn % len(_DASHES)],
+        linewidth=2.2 if reference else 1.4,
+        zorder=3 if reference else 2,
+        marker=("o" if reference else _MARKERS[(line.style - 1) % len(_MARKERS)]) if marked else "",
         markersize=4.5,
         capsize=3,
     )

@@ -1,13 +1,14 @@
-"""Published figures on the same data sets: full ranking, leave-one-out."""
+"""Published figures on the four benchmark sets: full ranking, leave-one-out, history excluded."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A row of a data set's table."""
+    """What a source reports on a data set."""
 
     dataset: str
+    """A built-in name."""
     model: str
     source: str
     figures: dict[str, float]
@@ -55,3 +56,14 @@ PUBLISHED = (
         _figures(0.0261, 0.0168, 0.0442, 0.0226, 0.0731, 0.0298),
     ),
 )
+
+
+def published_on(dataset: str, exclude_seen: str) -> list[Published]:
+    """The rows of a data set; none for the user's own files and for other protocols."""
+    return [row for row in PUBLISHED if row.dataset == dataset and exclude_seen == "history"]
+
+
+def best_published(dataset: str, metric: str = "NDCG@20") -> Published | None:
+    """The row with the highest value of a metric, if a source reports it."""
+    rows = [row for row in PUBLISHED if row.dataset == dataset and metric in row.figures]
+    return max(rows, key=lambda row: row.figures[metric], default=None)

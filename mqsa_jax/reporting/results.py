@@ -1,152 +1,179 @@
-"""Finished runs, read from their folders, and which of them stand for a model."""
+"""Test results of runs, read from their folders."""
 
 import dataclasses
 import json
 import statistics
-import typing
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mqsa_jax.config import Config, ModelName
-from mqsa_jax.data.sources import dataset_names
+from mqsa_jax.config import RUN_FLAGS
+from mqsa_jax.data.sources import SOURCES, SYNTHETIC, dataset_names
 from mqsa_jax.errors import UserError
+from mqsa_jax.models.registry import MODELS
 from mqsa_jax.presets import default_config
 from mqsa_jax.runs.files import read_json
-from mqsa_jax.runs.run_directory import RECIPE_ABLATION
+from mqsa_jax.runs.run_directory import RECIPE_ABLATION, RunDirectory
 
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
-"""What a run is judged by, in the order of the tables; the last one is what tests compare."""
+"""Metrics of the tables, in their order."""
 FULL_MODEL = "mqsa-ted"
-"""The model that others are compared with, and that of configurations which name none."""
+"""The reference of a data set's comparisons, if it has runs."""
 ABLATION = (FULL_MODEL, "mqsa", "sasrec-ted", "sasrec", "l-query")
-"""The full model and what is left when parts are taken away: it, with some flags fixed."""
-MODELS: tuple[str, ...] = typing.get_args(ModelName)
-"""Models in the order of tables and legends."""
-NO_SETTING = {"dataset", "model", "seed", "data_dir", "run_dir", "resume", "devices", "parallel"}
+"""The full model and those that are the full model with some flags fixed."""
+NO_SETTING = RUN_FLAGS | {"dataset", "model", "seed"}
 """Flags that do not make a configuration another one."""
+_ORDER = (*SOURCES, SYNTHETIC)
+
+
+class Data(NamedTuple):
+    """What identifies a data set."""
+
+    name: str
+    """A built-in name, or the path of a file without its folders."""
+    fingerprint: str
 
 
 class Configured:
-    """What has the configuration of a run."""
+    """What a run and a trial of a sweep have in common."""
 
     config: dict[str, Any]
-    """Every flag."""
+    """Every flag, and `exclude_seen` of the evaluation."""
+    differs: dict[str, Any]
+    """Settings that are not the default of the data set and model."""
+    fingerprint: str
+    """Of the data."""
 
     @property
-    def dataset(self) -> str:
-        """Name of the data set; of a file, its name without ending."""
-        return Path(self.config["dataset"]).stem.lower()
+    def data(self) -> Data:
+        """The data set."""
+        dataset = self.config["dataset"]
+        known = dataset.lower() in dataset_names()
+        return Data(dataset.lower() if known else Path(dataset).name, self.fingerprint)
 
     @property
     def model(self) -> str:
-        """Name of the model."""
+        """Key of `MODELS`."""
         return self.config["model"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run(Configured):
-    """A finished run."""
-
-    folder: Path
-    config: dict[str, Any]
-    """Every flag; those that the file lacks, being older than they, where they change nothing."""
-    differs: dict[str, Any]
-    """Settings that are not the default of the data set and model."""
-    epochs: list[dict[str, Any]]
-    """Lines of metrics.jsonl; none if the model is not trained. `seconds` is None if not known."""
-    test: dict[str, Any]
-    note: str
-    ablation: list[dict[str, Any]]
-    """Rows of ablation.json, the whole recipe first; none if there is no such file."""
-
-    @property
-    def name(self) -> str:
-        """Name of the folder."""
-        return self.folder.name
 
     @property
     def seed(self) -> int:
-        """The seed that the run started from."""
+        """The seed of training."""
         return self.config["seed"]
-
-    @property
-    def valid(self) -> float | None:
-        """Validation NDCG@20 of the epoch that was tested, if the run has epochs."""
-        best = [line for line in self.epochs if line["epoch"] == self.test["epoch"]]
-        return best[0]["valid_NDCG@20"] if best else None
 
     @property
     def settings(self) -> str:
         """The flags of `differs` as on a command line."""
-        return " ".join(f"--{k.replace('_', '-')} {v}" for k, v in self.differs.items())
+        return as_flags(self.differs)
 
-    def has(self, file: str) -> bool:
-        """Whether the folder holds a file."""
-        return (self.folder / file).is_file()
-
-
-Models = dict[str, list[Run]]
-"""Of one data set: for each model the runs that stand for it, one a seed."""
+    def changes(self, other: "Configured") -> list[str]:
+        """Settings in which two configurations differ."""
+        names = (self.config.keys() | other.config.keys()) - NO_SETTING
+        return sorted(n for n in names if self.config.get(n) != other.config.get(n))
 
 
-def load_runs(folder: Path, *, distinct: bool = True) -> list[Run]:
-    """All finished runs in the folders of `folder`, by data set, model, settings and seed.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run(Configured):
+    """A test result of a run; a run that was tested under two protocols has two."""
 
-    Args:
-      folder: where they lie side by side.
-      distinct: refuse two of one configuration and seed.
+    folder: Path
+    result: str
+    """`test`, or for example `test_none`: prefix of its files."""
+    config: dict[str, Any]
+    differs: dict[str, Any]
+    fingerprint: str
+    epochs: list[dict[str, Any]]
+    """Lines of metrics.jsonl; none if the model is counted. `seconds` is None if unknown."""
+    test: dict[str, Any]
+    """Contents of the result file."""
+    note: str
+    """Contents of note.txt."""
+    ablation: list[dict[str, Any]]
+    """Rows of ablation.json, the unchanged model first; none if there is no such file."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, and of the protocol if it is not `history`."""
+        protocol = self.config["exclude_seen"]
+        suffix = "" if protocol == "history" else f" ({protocol})"
+        return self.folder.absolute().name + suffix
+
+    @property
+    def valid(self) -> float | None:
+        """Validation NDCG@20 of the tested epoch, if the run has epochs."""
+        best = [line for line in self.epochs if line["epoch"] == self.test["epoch"]]
+        return best[0]["valid_NDCG@20"] if best else None
+
+
+def model_title(model: str) -> str:
+    """A model's name in tables and figures."""
+    return MODELS[model].title if model in MODELS else model
+
+
+def as_flags(values: dict[str, Any]) -> str:
+    """Flags and values as on a command line."""
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+
+
+def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """The test results of the runs in the folders of `folder`, or of `folder` itself.
+
+    Returns:
+      Results by data set, model, settings and seed; and a sentence for each folder or result that
+      is left out.
 
     Raises:
-      UserError: if there is none, a file of one is broken, or two are alike though they must not.
+      UserError: if there is no such folder, or a file of a run is broken.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name one that holds runs with --results")
+        raise UserError(f"{folder}: no such folder; name the one that holds the runs")
+    alone = (folder / "config.json").is_file()
+    runs, left_out = [], []
+    for path in [folder] if alone else sorted(p for p in folder.iterdir() if p.is_dir()):
+        found = load_run(path) if (path / "config.json").is_file() else []
+        runs += found
+        if not found:
+            held = "not finished, no test result yet" if (path / "config.json").is_file() else None
+            left_out.append(f"`{path.name}`: {held or 'no run in this folder'}")
+    runs.sort(key=_order)
+    first: dict[tuple, Run] = {}
+    for run in runs:
+        other = first.setdefault((run.data, run.model, run.settings, run.seed), run)
+        if other is not run:
+            left_out.append(f"`{run.name}`: same configuration and seed as `{other.name}`")
+    return list(first.values()), left_out
+
+
+def load_run(folder: Path) -> list[Run]:
+    """The test results of one run. Raises UserError naming the file that is broken."""
+    config = RunDirectory(folder).config().flat()
     runs = []
-    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if (path / "config.json").is_file() and (path / "test_metrics.json").is_file():
-            runs.append(load_run(path))
-        else:
-            warnings.warn(f"{path}: holds no finished run; left out", UserWarning, stacklevel=2)
-    if not runs:
-        raise UserError(
-            f"{folder}: no finished run in it; train one with train.py, or name another"
+    for path in sorted(folder.glob("test*_metrics.json")):
+        test = read_json(path)
+        _require(path, test, (*METRICS, "epoch", "exclude_seen", "provenance", "versions"))
+        _require(path, test, ("users", "items", "data_fingerprint"))
+        values = config | {"exclude_seen": test["exclude_seen"]}
+        note = folder / "note.txt"
+        runs.append(
+            Run(
+                folder=folder,
+                result=path.name.removesuffix("_metrics.json"),
+                config=values,
+                differs=differences(values),
+                fingerprint=test["data_fingerprint"],
+                epochs=_read_lines(folder / "metrics.jsonl"),
+                test=test,
+                note=note.read_text(encoding="utf-8").strip() if note.exists() else "",
+                ablation=_read_ablation(folder / RECIPE_ABLATION),
+            )
         )
-    if distinct:
-        _refuse_twins(runs)
-    return sorted(
-        runs,
-        key=lambda run: (
-            place(dataset_names(), run.dataset),
-            place(MODELS, run.model),
-            run.settings,
-            run.seed,
-        ),
-    )
-
-
-def load_run(folder: Path) -> Run:
-    """The run in a folder. Raises UserError naming the file that is broken."""
-    config, test = (read_json(folder / name) for name in ("config.json", "test_metrics.json"))
-    _require(folder / "config.json", config, ("dataset", "seed"))
-    _require(folder / "test_metrics.json", test, (*METRICS, "epoch", "provenance", "versions"))
-    config = Config.from_stored(config).flat()
-    note = folder / "note.txt"
-    return Run(
-        folder=folder,
-        config=config,
-        differs=differences(config),
-        epochs=_read_lines(folder / "metrics.jsonl"),
-        test=test,
-        note=note.read_text().strip() if note.exists() else "",
-        ablation=_read_ablation(folder / RECIPE_ABLATION),
-    )
+    return runs
 
 
 def differences(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a configuration that are not the default of its data set and model."""
-    default = default_config(config["dataset"], config["model"]).flat()
+    default = {"exclude_seen": "history"}
+    default |= default_config(config["dataset"], config["model"]).flat()
     return {
         name: value
         for name, value in config.items()
@@ -167,7 +194,7 @@ def _require(path: Path, value: Any, names: Sequence[str]) -> None:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     try:
         epochs = [json.loads(line) for line in lines]
     except ValueError as error:
@@ -177,43 +204,30 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     return epochs
 
 
-def _refuse_twins(runs: list[Run]) -> None:
-    seen: dict[tuple, Run] = {}
-    for run in runs:
-        other = seen.setdefault((run.dataset, run.model, run.settings, run.seed), run)
-        if other is not run:
-            raise UserError(
-                f"{other.folder} and {run.folder} are of one configuration and seed; keep one"
-            )
-
-
-def place(names: Sequence[str], name: str) -> tuple[int, str]:
-    """Sorts names: those in `names` in that order, then others by the alphabet."""
+def rank_in(names: Sequence[str], name: str) -> tuple[int, str]:
+    """Sort key: the order of `names`, then other names alphabetically."""
     return (names.index(name) if name in names else len(names), name)
 
 
-def by_dataset(runs: list[Run]) -> dict[str, Models]:
-    """For each data set and model the runs that stand for it.
+def _order(run: Run) -> tuple:
+    data, model = rank_in(_ORDER, run.data.name), rank_in(tuple(MODELS), run.model)
+    values = [
+        (name, value if isinstance(value, int | float) else 0, str(value))
+        for name, value in run.differs.items()
+    ]
+    return data, run.fingerprint, model, len(run.differs), values, run.seed
 
-    Of a model's configurations it is the one nearest to its default, counted in flags; of those,
-    the one with most seeds.
-    """
-    groups: dict[str, dict[str, dict[str, list[Run]]]] = {}
+
+def by_data(runs: Iterable[Run]) -> dict[Data, list[Run]]:
+    """The runs of each data set."""
+    found: dict[Data, list[Run]] = {}
     for run in runs:
-        models = groups.setdefault(run.dataset, {})
-        models.setdefault(run.model, {}).setdefault(run.settings, []).append(run)
-
-    def nearness(group: list[Run]):
-        return len(group[0].differs), -len(group), group[0].settings
-
-    return {
-        dataset: {model: min(found.values(), key=nearness) for model, found in models.items()}
-        for dataset, models in groups.items()
-    }
+        found.setdefault(run.data, []).append(run)
+    return found
 
 
 def spread(values: Sequence[float], form: str = ".4f") -> str:
-    """Mean ± standard deviation; one value alone has none.
+    """Mean ± standard deviation; a single value has none.
 
     >>> spread([0.1, 0.3]), spread([0.5])
     ('0.2000 ± 0.1414', '0.5000')

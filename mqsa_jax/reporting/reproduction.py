@@ -1,29 +1,29 @@
-"""How each run was made: command, commit, machine, versions, seconds an epoch."""
+"""How each result was made: command, commit, machine, versions, seconds an epoch."""
 
 import shlex
 import statistics
+from collections.abc import Sequence
 
 from mqsa_jax.reporting.results import Run
-from mqsa_jax.reporting.sweeps import Sweep, sweep_command
-from mqsa_jax.reporting.tables import table
+from mqsa_jax.reporting.sweeps import Sweep
+from mqsa_jax.reporting.tables import sweep_table, table
 
-RESULTS = ["epochs", "best epoch", "s an epoch", "validation NDCG@20", "test NDCG@20"]
-"""Columns of what a run came to."""
+_FOLDERS = ("--run-dir", "--data-dir")
 
 
 def command(run: Run) -> str:
     """The command without the folders of one machine.
 
-    With all settings that are not the defaults of today: the run may be older than they.
+    It names all settings that differ from today's defaults: the run may be older than they are.
     """
     words = list(run.test["provenance"]["command"])
-    for flag in ("--run-dir", "--data-dir"):
+    for flag in _FOLDERS:
         while flag in words:
-            place = words.index(flag)
-            del words[place : place + 2]
-    words = [word for word in words if not word.startswith(("--run-dir=", "--data-dir="))]
+            index = words.index(flag)
+            del words[index : index + 2]
+    words = [word for word in words if not word.startswith(tuple(f"{f}=" for f in _FOLDERS))]
     if words[0].endswith("eval.py"):
-        words += ["--run-dir", f"runs/{run.name}"]
+        words += ["--run-dir", f"runs/{run.folder.name}"]
     else:
         given = {word.partition("=")[0].replace("_", "-") for word in words}
         for name, value in run.differs.items():
@@ -33,37 +33,35 @@ def command(run: Run) -> str:
     return f"`{shlex.join(['python', *words])}`"
 
 
-def runs_section(runs: list[Run]) -> str:
-    """A line a run, then versions and notes."""
+def runs_table(runs: Sequence[Run]) -> str:
+    """A row a result, then versions and notes."""
     versions = [_versions(run) for run in runs]
-    letters = {text: _letter(place) for place, text in enumerate(dict.fromkeys(versions))}
+    letters = {text: _letter(index) for index, text in enumerate(dict.fromkeys(versions))}
     rows = []
     for run, text in zip(runs, versions, strict=True):
         made = run.test["provenance"]
         valid = "" if run.valid is None else f"{run.valid:.4f}"
         figures = [*_training(run), valid, f"{run.test['NDCG@20']:.4f}"]
-        rows.append(
-            [run.name, command(run), made["commit"], made["machine"], letters[text], *figures]
-        )
+        made_by = [run.name, command(run), made["commit"], made["machine"], letters[text]]
+        rows.append([*made_by, *figures])
     head = ["run", "command", "commit", "machine", "versions"]
+    head += ["epochs", "best epoch", "s an epoch", "validation NDCG@20", "test NDCG@20"]
     software = [f"- {letter}: {text}" for text, letter in letters.items()]
     notes = [f"- {run.name}: {run.note}" for run in runs if run.note]
-    paragraphs = [
-        table([*head, *RESULTS], rows),
-        "Versions:\n\n" + "\n".join(software),
-    ]
+    paragraphs = [table(head, rows), "Versions:\n\n" + "\n".join(software)]
     if notes:
         paragraphs.append("Notes:\n\n" + "\n".join(notes))
     return "\n\n".join(paragraphs)
 
 
-def sweeps_section(sweeps: list[Sweep]) -> str:
-    """A line a sweep; nothing where there is none."""
-    rows = [
-        [sweep_command(sweep), str(len(sweep)), ", ".join(sorted({m.commit for m in sweep}))]
-        for sweep in sweeps
-    ]
-    return "## Sweeps\n\n" + table(["command", "trials", "commit"], rows) if rows else ""
+def sweep_paragraphs(sweeps: Sequence[Sweep]) -> list[str]:
+    """For each sweep its command, commits and trials."""
+    paragraphs = []
+    for sweep in sweeps:
+        commits = ", ".join(sorted({trial.commit for trial in sweep.trials}))
+        paragraphs.append(f"{sweep.command}, {len(sweep.trials)} trials, commit {commits}:")
+        paragraphs.append(sweep_table(sweep))
+    return paragraphs
 
 
 def _training(run: Run) -> tuple[str, str, str]:
@@ -79,7 +77,7 @@ def _versions(run: Run) -> str:
     return ", ".join(f"{name} {version}" for name, version in run.test["versions"].items())
 
 
-def _letter(place: int) -> str:
+def _letter(index: int) -> str:
     """A, B, …, Z, then A1, B1, …"""
-    turn, letter = divmod(place, 26)
+    turn, letter = divmod(index, 26)
     return chr(ord("A") + letter) + (str(turn) if turn else "")
