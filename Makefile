@@ -20,7 +20,7 @@ lint: $(READY)
 # docs/results.md and its figures, from the runs kept in docs/results.
 report: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt pyproject.toml
-	$(VENV)/bin/python -m mqsa_jax report $(ARGS)
+	$(VENV)/bin/python -m mqsa_jax report --results docs/results/benchmarks --out docs $(ARGS)
 
 # The tables of docs/performance.md, as JSON in benchmarks/results; about 10 minutes on 2 quiet cores.
 bench: $(READY)

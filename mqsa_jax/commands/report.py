@@ -12,9 +12,9 @@ from mqsa_jax.commands.command_line import parse, run_command
 class ReportConfig:
     """What mqsa-jax report is asked for."""
 
-    results: str = "docs/results/benchmarks"
-    """Folder that holds the runs' folders."""
-    out: str = "docs"
+    results: str = "runs"
+    """Folder that holds the runs' folders; sweeps lie in the folder `sweeps` beside it."""
+    out: str = "report"
     """Folder that gets results.md, and results/figures and results/analysis."""
     data_dir: str | None = None
     """Folder of the data files; otherwise $MQSA_DATA_DIR, the user's cache, a download."""

@@ -218,9 +218,9 @@ def _order(run: Run) -> tuple:
     return data, run.fingerprint, model, len(run.differs), values, run.seed
 
 
-def by_data(runs: Iterable[Run]) -> dict[Data, list[Run]]:
-    """The runs of each data set."""
-    found: dict[Data, list[Run]] = {}
+def by_data(runs: Iterable[Configured]) -> dict[Data, list[Any]]:
+    """The runs, or trials, of each data set."""
+    found: dict[Data, list[Any]] = {}
     for run in runs:
         found.setdefault(run.data, []).append(run)
     return found
