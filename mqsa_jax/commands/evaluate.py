@@ -66,10 +66,12 @@ def _evaluate(arguments: Sequence[str]) -> None:
         best = partial(counted_top_items, experiment, protocol)
     else:
         state, epoch = restore_best(experiment, run_dir)
-        result = experiment.evaluate(state, epoch, protocol, run_dir)
-        best = partial(experiment.evaluator(protocol).top_items, state.eval_params, state.hparams)
+        relations = experiment.relations()
+        result = experiment.evaluate(state, epoch, protocol, run_dir, relations)
+        evaluator = experiment.evaluator(protocol, relations)
+        best = partial(evaluator.top_items, state.eval_params, state.hparams)
         if options.ablation:
-            run_dir.write_ablation(leave_out(experiment, state))
+            run_dir.write_ablation(leave_out(experiment, state, relations))
     if options.top:
         run_dir.write_recommendations(protocol.name, experiment.histories, best(options.top))
     print_result(config.dataset, result, run_dir.path)

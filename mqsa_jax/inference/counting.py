@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.inference.evaluation import ScoreFn, by_user, without_seen
 from mqsa_jax.inference.evaluation_set import Protocol, build_evaluation_set
@@ -43,7 +44,8 @@ def _map_user_scores(
     protocol: Protocol,
     score_fn: ScoreFn,
 ) -> np.ndarray:
-    score_UV = counting.scores(histories, protocol.split, max_len)
+    inputs = splits.recent(histories, protocol.split, max_len)
+    score_UV = counting.scores(histories.items, inputs)
     data = build_evaluation_set(histories, protocol, max_len, num_shards=1)
     map_chunk = jax.jit(
         lambda score_SBV, chunk, data: jax.vmap(score_fn)(

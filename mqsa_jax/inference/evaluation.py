@@ -1,5 +1,6 @@
 """Full-ranking, leave-one-out evaluation: ranks and lists, chunk of users by chunk."""
 
+import copy
 import functools
 from collections.abc import Callable
 from functools import partial
@@ -103,13 +104,24 @@ class Evaluator:
         relations: ItemRelations | None = None,
     ):
         data = build_evaluation_set(histories, protocol, recommender.max_len, layout.num_shards)
-        self._data = layout.shard(data, axis=1)
+        self._data, self._layout = layout.shard(data, axis=1), layout
+        self._set_model(recommender, relations)
+
+    def _set_model(self, recommender: Recommender, relations: ItemRelations | None) -> None:
         self._relations = relations
         self._program = jax.jit(
             partial(map_user_scores, recommender=recommender),
             static_argnames="score_fn",
-            out_shardings=layout.replicated,
+            out_shardings=self._layout.replicated,
         )
+
+    def of_model(
+        self, recommender: Recommender, relations: ItemRelations | None = None
+    ) -> "Evaluator":
+        """The same users and items left out, for another model that reads as many items."""
+        other = copy.copy(self)
+        other._set_model(recommender, relations)
+        return other
 
     def start(self, params: Params, hparams: HParams) -> Float[Array, " U"]:
         """Starts ranking and does not wait: an array for `finish`, on the devices."""

@@ -28,19 +28,21 @@ class CountedModel:
     prior: np.ndarray | None = None
     """[V] score of each item for everybody; None: 0."""
 
-    def scores(
-        self, histories: Histories, split: splits.Split, max_len: int
-    ) -> scipy.sparse.csr_array:
-        """[U, V] sparse scores without the prior."""
-        inputs = splits.recent(histories, split, max_len)
+    def scores(self, item_N: np.ndarray, inputs: splits.Slices) -> scipy.sparse.csr_array:
+        """[B, V] sparse scores without the prior.
+
+        Args:
+          item_N: [N] item indices of all histories.
+          inputs: [B] slices of them, oldest item first.
+        """
         users, items, weights = [], [], []
         for back in range(self.num_recent):
             source = inputs.end - 1 - back
             (user,) = np.nonzero(source >= inputs.begin)
             users.append(user)
-            items.append(histories.items[source[user]])
+            items.append(item_N[source[user]])
             weights.append(np.full(user.size, self.decay**back))
-        shape = (histories.num_users, histories.num_items)
+        shape = (len(inputs.end), self.matrix.shape[0])
         if not users:
             return scipy.sparse.csr_array(shape)
         index = (np.concatenate(users), np.concatenate(items))

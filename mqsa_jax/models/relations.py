@@ -29,10 +29,11 @@ def item_relations(histories: Histories, config: Config) -> ItemRelations:
     """The relations that the model of a configuration needs; on the host, not under jit."""
     counts = teacher_counts(histories, config)
     graph = None if MODELS[config.model.model].graph == "unused" else item_graph(counts)
-    return ItemRelations(counts, graph, _neighbours(histories, config))
+    return ItemRelations(counts, graph, term_neighbours(histories, config))
 
 
-def _neighbours(histories: Histories, config: Config) -> Neighbours | None:
+def term_neighbours(histories: Histories, config: Config) -> Neighbours | None:
+    """The neighbours that a configuration's transition term scores; None if it has no term."""
     term = config.term
     if not term.term_items:
         return None

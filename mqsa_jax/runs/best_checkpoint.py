@@ -42,6 +42,11 @@ class BestCheckpoint:
         with _opened(self.folder) as checkpoints:
             return checkpoints.restore(self.epoch, like)
 
+    def restore_plain(self) -> dict[str, Any]:
+        """The state as nested dicts of arrays on the first device; any optimiser's."""
+        with _opened(self.folder) as checkpoints:
+            return checkpoints.restore_plain(self.epoch)
+
 
 def best_checkpoint(run_dir: RunDirectory) -> BestCheckpoint:
     """Finds the best epoch's checkpoint and checks it against the run's files.

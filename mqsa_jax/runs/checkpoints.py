@@ -170,6 +170,17 @@ class Checkpoints:
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         return self._opened().restore(epoch, args=arguments)["state"]
 
+    def restore_plain(self, epoch: int) -> dict[str, Any]:
+        """The state of an epoch as nested dicts of arrays on the first device, of any shape."""
+        stored = self._opened().item_metadata(epoch)["state"]
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
+            getattr(stored, "tree", stored),
+        )
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        return self._opened().restore(epoch, args=arguments)["state"]
+
 
 def _vocabulary(histories: Histories) -> dict[str, np.ndarray]:
     return {"item_ids": histories.item_ids}

@@ -190,12 +190,16 @@ class RunDirectory:
         """Writes `ablation.json`: what validation comes to without each of them."""
         write_json(self.path / RECIPE_ABLATION, rows)
 
+    def write_arrays(self, file: str, arrays: dict[str, np.ndarray]) -> None:
+        """Writes a file of arrays, in place of one that is there."""
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        write_atomically(self.path / file, content.getvalue())
+
     def _add_arrays(self, file: str, arrays: dict[str, np.ndarray]) -> None:
         """Adds arrays to those of a file, or replaces them."""
         path, stored = self.path / file, {}
         if path.exists():
             with np.load(path, allow_pickle=False) as before:
                 stored = dict(before)
-        content = io.BytesIO()
-        np.savez_compressed(content, **(stored | arrays))
-        write_atomically(path, content.getvalue())
+        self.write_arrays(file, stored | arrays)

@@ -13,10 +13,21 @@ from mqsa_jax.inference.evaluation import Protocol, summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.registry import MODELS
+from mqsa_jax.models.relations import ItemRelations, term_neighbours
 from mqsa_jax.models.transition_term import term_init
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.state import TrainState
+
+RELATION_FLAGS = {
+    "term_items",
+    "term_span",
+    "term_span_decay",
+    "term_popularity",
+    "term_symmetric",
+    "term_neighbours",
+}
+"""Flags that the neighbours of the term depend on."""
 
 
 def check_ablation(config: Config) -> None:
@@ -55,19 +66,25 @@ def variants(config: Config) -> dict[str, dict[str, Any]]:
     }
 
 
-def leave_out(experiment: Experiment, state: TrainState) -> list[dict[str, Any]]:
+def leave_out(
+    experiment: Experiment, state: TrainState, relations: ItemRelations
+) -> list[dict[str, Any]]:
     """Validation metrics of each variant: its name, its flags, HR@K, NDCG@K and MRR.
 
     Args:
       experiment: of the whole recipe.
       state: of its best epoch.
+      relations: of the whole recipe; variants that change its term alone make their own neighbours.
     """
-    rows = []
+    evaluator, rows = experiment.evaluator(Protocol("valid"), relations), []
     for name, flags in variants(experiment.config).items():
         other = dataclasses.replace(experiment, config=with_flags(experiment.config, **flags))
-        ranks = other.evaluator(Protocol("valid")).ranks(
-            _params(other, state), HParams.of(other.config)
-        )
+        own = relations
+        if flags.keys() & RELATION_FLAGS:
+            neighbours = term_neighbours(other.histories, other.config)
+            own = relations.replace(neighbours=other.layout.replicate(neighbours))
+        variant = evaluator.of_model(other.recommender.in_float32(), own)
+        ranks = variant.ranks(_params(other, state), HParams.of(other.config))
         rows.append({"name": name, "flags": flags, **summarise(ranks)})
     return rows
 

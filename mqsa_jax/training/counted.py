@@ -7,6 +7,7 @@ import numpy as np
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.inference.counting import counting_ranks, counting_top_items
 from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.stored_model import write_counted_model
 from mqsa_jax.models.counted import CountedModel, count_model
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.experiment import Experiment
@@ -23,7 +24,9 @@ def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, A
 def evaluate_counted(
     experiment: Experiment, protocol: Protocol, run_dir: RunDirectory
 ) -> dict[str, Any]:
-    """Ranks all users and writes the result to the run's folder."""
+    """Ranks all users and writes result and model to the run's folder."""
+    model, histories, _ = _counted(experiment)
+    write_counted_model(run_dir, model, histories)
     return experiment.record(counted_ranks(experiment, protocol), 0, protocol, run_dir)
 
 

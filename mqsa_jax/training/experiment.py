@@ -14,6 +14,7 @@ from mqsa_jax.data.teacher_counts import teacher_counts
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
+from mqsa_jax.inference.stored_model import write_relations
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
@@ -89,13 +90,18 @@ class Experiment:
         )
 
     def evaluate(
-        self, state: TrainState, epoch: int, protocol: Protocol, run_dir: RunDirectory
+        self,
+        state: TrainState,
+        epoch: int,
+        protocol: Protocol,
+        run_dir: RunDirectory,
+        relations: ItemRelations | None = None,
     ) -> dict[str, Any]:
-        """Ranks all users and writes the result to the run's folder."""
-        evaluator = self.evaluator(protocol)
-        return self.record(
-            evaluator.ranks(state.eval_params, state.hparams), epoch, protocol, run_dir
-        )
+        """Ranks all users; writes the result, and what `load_run` needs, to the run's folder."""
+        relations = relations or self.relations()
+        write_relations(run_dir, relations, self.histories)
+        ranks_U = self.evaluator(protocol, relations).ranks(state.eval_params, state.hparams)
+        return self.record(ranks_U, epoch, protocol, run_dir)
 
     def record(
         self, ranks_U: np.ndarray, epoch: int, protocol: Protocol, run_dir: RunDirectory

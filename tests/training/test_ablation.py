@@ -43,7 +43,7 @@ def trained(tmp_path_factory):
 
 def test_the_recipe_is_what_training_validated(trained):
     experiment, state, line = trained
-    recipe, *others = leave_out(experiment, state)
+    recipe, *others = leave_out(experiment, state, experiment.relations())
     assert (recipe["name"], recipe["flags"]) == ("the recipe", {})
     for name in ("HR@20", "NDCG@20", "MRR"):
         assert recipe[name] == pytest.approx(line[f"valid_{name}"])
@@ -54,7 +54,9 @@ def test_the_recipe_is_what_training_validated(trained):
 @pytest.mark.parametrize(("name", "average"), [("without the term", True), ("without both", False)])
 def test_the_encoder_alone(trained, name, average):
     experiment, state, _ = trained
-    (row,) = (row for row in leave_out(experiment, state) if row["name"] == name)
+    (row,) = (
+        row for row in leave_out(experiment, state, experiment.relations()) if row["name"] == name
+    )
     alone = dataclasses.replace(experiment, config=with_flags(RECIPE, term_items=0))
     params = dict(state.ema_params if average else state.params)
     del params["transition_term"]
@@ -65,7 +67,11 @@ def test_the_encoder_alone(trained, name, average):
 def test_the_term_weighs_what_the_variant_says(trained):
     """Half of the weight, against parameters that were set by hand."""
     experiment, state, _ = trained
-    (row,) = (row for row in leave_out(experiment, state) if row["name"] == "half of the weight")
+    (row,) = (
+        row
+        for row in leave_out(experiment, state, experiment.relations())
+        if row["name"] == "half of the weight"
+    )
     term = state.ema_params["transition_term"]["log_weight"] + np.log(0.5)
     params = {**state.ema_params, "transition_term": {"log_weight": term}}
     ranks = experiment.evaluator(Protocol("valid")).ranks(params, state.hparams)

@@ -1,0 +1,148 @@
+"""Runs loaded without their data: the scores are those of evaluation, ids are those of the data."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import mqsa_jax
+from mqsa_jax.config import Config, ModelConfig, TrainingConfig
+from mqsa_jax.data.histories import make_histories
+from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.errors import UserError
+from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.inference.stored_model import COUNTED, RELATIONS
+from mqsa_jax.models.registry import MODELS, with_model
+from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.training.counted import count_and_test, counted_ranks, counted_top_items
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.loop import restore_best, train
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+USERS, MAX_LEN, FACTOR = 60, 6, 10
+NAMES = ("mqsa-ted", "mqsa-ted-plus", "gat", "gru4rec", "transition-paths", "popular")
+
+
+def sequences():
+    """Histories of 4 to 15 of 40 items, ids far apart; some longer than is read."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 16, USERS)
+    return [FACTOR * (rng.permutation(40)[:length] + 1) for length in lengths]
+
+
+HISTORIES = make_histories(range(1, USERS + 1), sequences())
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def trained(request, tmp_path_factory):
+    model = ModelConfig(model=request.param, dim=8, max_len=MAX_LEN)
+    config = Config(model=model, training=TrainingConfig(batch_size=16, epochs=2, lr=0.02))
+    experiment = Experiment(with_model(config, request.param), HISTORIES, DeviceLayout.of(1))
+    run_dir = RunDirectory(tmp_path_factory.mktemp("runs") / request.param)
+    if MODELS[request.param].counted:
+        count_and_test(experiment, run_dir)
+    else:
+        train(experiment, run_dir, resume=False)
+    return experiment, run_dir, mqsa_jax.load_run(run_dir.path)
+
+
+def test_lists_and_ranks_are_those_of_evaluation(trained):
+    experiment, run_dir, run = trained
+    protocol, k = Protocol("test"), 7
+    if experiment.spec.counted:
+        rank_U = counted_ranks(experiment, protocol)
+        best_UK = counted_top_items(experiment, protocol, k)
+    else:
+        state, epoch = restore_best(experiment, run_dir)
+        assert epoch == run.epoch
+        evaluator = experiment.evaluator(protocol)
+        rank_U = evaluator.ranks(state.eval_params, state.hparams)
+        best_UK = evaluator.top_items(state.eval_params, state.hparams, k)
+    known = [sequence[:-1].tolist() for sequence in sequences()]
+    score_UV = run.scores(known)
+    for user, sequence in enumerate(sequences()):
+        score_V = score_UV[user].copy()
+        score_V[run.indices(sequence[:-1])] = -np.inf
+        own = score_V[run.indices(sequence[-1:])[0]]
+        rank = 0.5 + (score_V > own + 1e-6).sum() + (abs(score_V - own) <= 1e-6).sum() / 2
+        assert rank == pytest.approx(rank_U[user], abs=1e-6 if rank < 5 else 2)
+    for listed, best_K in zip(run.top_items(known, k), best_UK, strict=True):
+        scored = [score for _, score in listed]
+        assert scored == sorted(scored, reverse=True)
+        expected = [FACTOR * (index + 1) for index in best_K.tolist() if index >= 0]
+        assert [item for item, _ in listed] == expected or np.ptp(scored) < 1e-6
+
+
+def test_user_and_item_vectors_make_the_scores(trained):
+    experiment, _, run = trained
+    if experiment.spec.counted or experiment.config.term.term_items:
+        return
+    known = [[10, 30, 20], [400], [50, 60, 70, 80, 90, 100, 110, 120]]
+    score_BV = run.user_vectors(known) @ np.asarray(run.item_vectors()).T
+    np.testing.assert_allclose(run.scores(known), score_BV, rtol=1e-4, atol=1e-6)
+
+
+def test_a_history_is_read_from_its_end(trained):
+    _, _, run = trained
+    long = [30, 50, 70, 90, 110, 130, 150, 170]
+    np.testing.assert_allclose(
+        run.scores([long])[0], run.scores([[20, 40, *long[-MAX_LEN:]]])[0], atol=1e-6
+    )
+    # However many are scored at a time.
+    alone = run.scores([[10, 20]])[0]
+    np.testing.assert_allclose(run.scores([[30], [10, 20], [40, 50, 60]])[1], alone, atol=1e-6)
+
+
+def test_seen_items_and_the_end_of_lists(trained):
+    _, _, run = trained
+    everything = (FACTOR * np.arange(1, 40)).tolist()
+    (listed,) = run.top_items([everything], 5)
+    assert [item for item, _ in listed] in ([400], [])
+    (again,) = run.top_items([everything], 50, exclude_seen=False)
+    assert len(again) <= 40 and len({item for item, _ in again}) == len(again)
+
+
+def test_unknown_items_are_named_or_skipped(trained):
+    _, _, run = trained
+    with pytest.raises(ValueError, match=r"items \[15, 999\] are not among the 40"):
+        run.scores([[10, 15, 999]])
+    skipped = run.scores([[10, 15, 20, 999]], unknown="skip")
+    np.testing.assert_array_equal(skipped, run.scores([[10, 20]]))
+    for history in ([], [15]):
+        with pytest.raises(ValueError, match="holds no item"):
+            run.scores([history], unknown="skip")
+    with pytest.raises(ValueError, match="must be integers, got float64"):
+        run.scores([np.array([10.0, 20.0])])
+    assert run.scores([]).shape == (0, 40) and run.top_items([], 3) == []
+
+
+def test_what_a_model_needs_beside_its_parameters_is_verified(trained, tmp_path):
+    experiment, run_dir, _ = trained
+    name = COUNTED if experiment.spec.counted else RELATIONS
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir.path, copy)
+    if not (copy / name).exists():
+        return
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}: damaged"):
+        mqsa_jax.load_run(copy)
+    (copy / name).unlink()
+    with pytest.raises(UserError, match=f"{name}: no such file"):
+        mqsa_jax.load_run(copy)
+
+
+def test_a_damaged_best_checkpoint_is_not_loaded(trained, tmp_path):
+    experiment, run_dir, run = trained
+    if experiment.spec.counted:
+        return
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir.path, copy)
+    files = [path for path in (copy / "checkpoints" / str(run.epoch)).rglob("*") if path.is_file()]
+    largest = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.raises(UserError, match="damaged"):
+        mqsa_jax.load_run(copy)

@@ -1,0 +1,42 @@
+"""What `import mqsa_jax` offers: to readers, to type checkers, and without waiting for JAX."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mqsa_jax
+
+SOURCE = Path(mqsa_jax.__file__)
+
+
+def test_type_checkers_see_what_is_public():
+    tree = ast.parse(SOURCE.read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {}
+    for line in block.body:
+        for alias in line.names:
+            # `import x as x` is what makes a name public to a type checker.
+            assert alias.name == alias.asname
+            seen[alias.name] = line.module.removeprefix("mqsa_jax.")
+    assert seen == mqsa_jax._HOMES
+    assert (SOURCE.parent / "py.typed").exists()
+
+
+@pytest.mark.parametrize("name", mqsa_jax.__all__)
+def test_public_names_are_there_and_documented(name):
+    value = getattr(mqsa_jax, name)
+    assert value.__name__ == name and value.__doc__
+    assert name in dir(mqsa_jax)
+
+
+def test_other_names_are_not_there():
+    with pytest.raises(AttributeError, match="no attribute 'train_step'"):
+        _ = mqsa_jax.train_step
+
+
+def test_importing_the_package_does_not_import_jax():
+    program = "import sys, mqsa_jax; mqsa_jax.Config; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=SOURCE.parents[1]).returncode == 0
