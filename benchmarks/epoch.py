@@ -17,6 +17,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import tyro
 
 from benchmarks.measure import (
@@ -38,7 +39,8 @@ from mqsa_jax.ops.precision import Precision
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
-from mqsa_jax.training.state import TrainState, adam, run_key
+from mqsa_jax.training.optimizer import TF_ADAM
+from mqsa_jax.training.state import TrainState, run_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +154,10 @@ def dense_epoch(experiment: Experiment, steps: int) -> dict[str, float]:
     @jax.jit
     def step(state: TrainState, key, teacher_VV):
         gradient = jax.grad(objective)(state.params, inputs, target, teacher_VV, key)
-        direction, opt_state = adam(state.step).update(gradient, state.opt_state)
-        params = jax.tree.map(lambda p, d: p - state.hparams.lr * d, state.params, direction)
+        update, opt_state = TF_ADAM.update(
+            gradient, state.opt_state, learning_rate=state.hparams.lr
+        )
+        params = optax.apply_updates(state.params, update)
         return state.replace(params=params, opt_state=opt_state, step=state.step + 1)
 
     def run_step():

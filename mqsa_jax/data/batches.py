@@ -6,31 +6,35 @@ from functools import reduce
 
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Float32, Int32
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
 from mqsa_jax.data.sequences import Sequences
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.pytree import pytree_dataclass
 
 CAPACITY_MARGIN = 1.1
 """Room for later epochs over what the first one needs, so that they share its compiled program."""
 
 
-@struct.dataclass
+@pytree_dataclass
 class Batch:
-    """Users of one step, or of many with one more leading axis. S shards, one a device."""
+    """Users of one step, or of many with one more leading axis; NumPy arrays on the host.
+
+    Shape legend: S shards, one a device; R rows; T positions; U distinct items.
+    """
 
     inputs: Sequences
     """[S, R, T] packed histories, each without its newest item."""
-    target: Leaf
-    """int32 [S, R, T] next item; 0 at padding."""
-    distinct_item: Leaf
-    """int32 [S, U] each input item of a shard once; 0 behind the last."""
-    distinct_count: Leaf
-    """float32 [S, U] how often it occurs there; 0 behind the last."""
-    num_positions: Leaf
-    """float32 [] real positions of all shards together."""
+    target: Int32[Array, "*steps S R T"]
+    """Next item; 0 at padding."""
+    distinct_item: Int32[Array, "*steps S U"]
+    """Each input item of a shard once; 0 behind the last."""
+    distinct_count: Float32[Array, "*steps S U"]
+    """How often it occurs there; 0 behind the last."""
+    num_positions: Float32[Array, "*steps"]
+    """Real positions of all shards together."""
     max_bumps: int = struct.field(pytree_node=False)
     """Bound on the teacher's entries in the rows of one shard's distinct items."""
 

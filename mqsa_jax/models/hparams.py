@@ -1,30 +1,30 @@
-"""The scalars that a run is steered by."""
+"""Hyper-parameters that compiled programs take as arguments."""
 
 import jax.numpy as jnp
-from flax import struct
+from jaxtyping import Array, Float32, Int32
 
 from mqsa_jax.config import Config
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.pytree import pytree_dataclass
 
 
-@struct.dataclass
+@pytree_dataclass
 class HParams:
-    """Scalars that are traced: runs that differ in them alone share a compiled program."""
+    """Traced scalars, as `Config` describes them: runs that differ in them share a program."""
 
-    window: Leaf
-    """int32 [] L, items averaged into the long branch's query."""
-    alpha: Leaf
-    """float32 [] share of the short branch; so are the following."""
-    dropout: Leaf
-    lambda_kd: Leaf
-    tau: Leaf
-    l2: Leaf
-    lr: Leaf
-    lambda_graph: Leaf
-    term_weight: Leaf
-    term_decay: Leaf
-    term_dropout: Leaf
-    ema_decay: Leaf
+    window: Int32[Array, ""]
+    """L, items averaged into the long branch's query."""
+    alpha: Float32[Array, ""]
+    """Weight of the short branch in the user vector."""
+    dropout: Float32[Array, ""]
+    lambda_kd: Float32[Array, ""]
+    tau: Float32[Array, ""]
+    l2: Float32[Array, ""]
+    lr: Float32[Array, ""]
+    lambda_graph: Float32[Array, ""]
+    term_weight: Float32[Array, ""]
+    term_decay: Float32[Array, ""]
+    term_dropout: Float32[Array, ""]
+    ema_decay: Float32[Array, ""]
 
     @classmethod
     def of(cls, config: Config) -> "HParams":

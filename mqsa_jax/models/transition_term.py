@@ -15,29 +15,28 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Float32, Int, Int32
 
 from mqsa_jax.data.sparse_rows import largest_of_rows
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.ops.sparse_logits import SparseLogits
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.pytree import pytree_dataclass
 
 
-@struct.dataclass
+@pytree_dataclass
 class Neighbours:
     """Rows of M: `M_ij = C_ij scale_from_i scale_to_j`, C weighted transition counts."""
 
-    item: Leaf
-    """int32 [V, W] item j; any behind the last of a row."""
-    weight: Leaf
-    """float32 [V, W] M_ij; 0 behind the last."""
-    scale_from: Leaf
-    """float32 [V] (sum of row i of C)^(-1/2); 0 where the row is empty."""
-    scale_to: Leaf
-    """float32 [V] (sum of column j of C)^(-popularity); 0 where the column is empty."""
-    step_weight: Leaf
-    """float32 [K, F] what one transition from the item k back to the one f ahead adds to C."""
+    item: Int32[Array, "V W"]
+    """Item j; any behind the last of a row."""
+    weight: Float32[Array, "V W"]
+    """M_ij; 0 behind the last."""
+    scale_from: Float32[Array, "V"]
+    """(sum of row i of C)^(-1/2); 0 where the row is empty."""
+    scale_to: Float32[Array, "V"]
+    """(sum of column j of C)^(-popularity); 0 where the column is empty."""
+    step_weight: Float32[Array, "K F"]
+    """What one transition from the item k back to the one f ahead adds to C."""
 
 
 def normalised(

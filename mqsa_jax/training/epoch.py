@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 import jax
+import optax
 from jaxtyping import Array, Key
 
 from mqsa_jax.data.batches import Batch
@@ -12,6 +13,7 @@ from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses, train_step
 
@@ -27,6 +29,7 @@ def run_steps(
     relations: ItemRelations,
     *,
     recommender: Recommender,
+    optimizer: optax.GradientTransformation = TF_ADAM,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Losses]:
     """Steps through stacked batches [steps, S, ...]; a pure function, a scan of `train_step`.
@@ -41,13 +44,17 @@ def run_steps(
         recommender=recommender,
         teacher=teacher,
         relations=relations,
+        optimizer=optimizer,
         axis_name=axis_name,
     )
     return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
 
 
 def compile_epoch(
-    recommender: Recommender, layout: DeviceLayout, parallel: Literal["jit", "pmap"] = "jit"
+    recommender: Recommender,
+    layout: DeviceLayout,
+    parallel: Literal["jit", "pmap"] = "jit",
+    optimizer: optax.GradientTransformation = TF_ADAM,
 ) -> EpochProgram:
     """`run_steps` compiled for the devices; compiled once for each shape of batches.
 
@@ -55,21 +62,20 @@ def compile_epoch(
     for the devices. The state passed in is kept, to be saved while the next epoch runs. State in
     and out is replicated over the mesh.
     """
+    steps = partial(run_steps, recommender=recommender, optimizer=optimizer)
     if parallel == "pmap":
-        return _pmapped_epoch(recommender, layout)
-    program = jax.jit(partial(run_steps, recommender=recommender), out_shardings=layout.replicated)
+        return _pmapped_epoch(steps, layout)
+    program = jax.jit(steps, out_shardings=layout.replicated)
     return lambda state, batches, key, relations: program(
         state, layout.shard(batches, axis=1), key, relations
     )
 
 
-def _pmapped_epoch(recommender: Recommender, layout: DeviceLayout) -> EpochProgram:
+def _pmapped_epoch(steps: Callable, layout: DeviceLayout) -> EpochProgram:
     def body(state: TrainState, batches: Batch, key, relations: ItemRelations):
         # pmap takes the shard axis away; the step expects one, here of length 1.
         batches = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim > 1 else leaf, batches)
-        return run_steps(
-            state, batches, key, relations, recommender=recommender, axis_name=DATA_AXIS
-        )
+        return steps(state, batches, key, relations, axis_name=DATA_AXIS)
 
     mapped = jax.pmap(
         body, axis_name=DATA_AXIS, in_axes=(None, 1, None, None), devices=layout.devices

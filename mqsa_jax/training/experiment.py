@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
@@ -22,6 +23,7 @@ from mqsa_jax.models.relations import ItemRelations, item_relations
 from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.compilation_cache import enable_compilation_cache
+from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, init_state
 
 
@@ -32,6 +34,8 @@ class Experiment:
     config: Config
     histories: Histories
     layout: DeviceLayout
+    optimizer: optax.GradientTransformation = TF_ADAM
+    """Makes updates of gradients; one that is not `tf_adam` has a learning rate of its own."""
 
     @classmethod
     def load(cls, config: Config) -> "Experiment":
@@ -47,10 +51,10 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """State before the first step, on all devices."""
-        make = jax.jit(init_state, static_argnums=(0, 3), out_shardings=self.layout.replicated)
+        make = jax.jit(init_state, static_argnums=(0, 3, 4), out_shardings=self.layout.replicated)
         # A seed of 2**31 or more is no int32, which jit would take a Python int for.
         seed = np.uint32(self.config.training.seed)
-        return make(self.recommender, HParams.of(self.config), seed, self.with_ema)
+        return make(self.recommender, HParams.of(self.config), seed, self.with_ema, self.optimizer)
 
     @property
     def with_ema(self) -> bool:

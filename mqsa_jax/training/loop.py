@@ -174,7 +174,8 @@ def _epoch_runner(
     settings, layout = experiment.config.training, experiment.layout
     source = experiment.batch_source(relations.counts)
     stacks = prefetched(_stacks(source, epochs_done, settings.epochs))
-    program = compile_epoch(experiment.recommender, layout, experiment.config.run.parallel)
+    parallel = experiment.config.run.parallel
+    program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
     key = layout.replicate(run_key(settings.seed))
 
     def run_epoch(state: TrainState) -> _RunningEpoch:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
+import optax
 from jax.sharding import PartitionSpec
 
 from mqsa_jax.config import Config
@@ -21,19 +21,20 @@ from mqsa_jax.data.batches import Batch, BatchSource, Capacity, alike_batches
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.inference.evaluation import map_user_scores
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import Recommender
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.models.recommender import Params, Recommender
+from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.training.epoch import run_steps
+from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, init_state, run_key
 
 
-@struct.dataclass
+@pytree_dataclass
 class Population:
     """The trials of a program, [P, ...] each, P a multiple of the devices."""
 
     state: TrainState
-    best: Leaf
-    """`Params` of each trial's best epoch so far, as evaluated."""
+    best: Params
+    """Parameters of each trial's best epoch so far, as evaluated."""
 
     def kept_where(self, better_P: np.ndarray) -> "Population":
         """With the present parameters as the best of those trials [P] that are better now."""
@@ -62,11 +63,14 @@ class Programs:
 
 @lru_cache(maxsize=4)
 def compile_population(
-    recommender: Recommender, layout: DeviceLayout, with_ema: bool = False
+    recommender: Recommender,
+    layout: DeviceLayout,
+    with_ema: bool = False,
+    optimizer: optax.GradientTransformation = TF_ADAM,
 ) -> Programs:
     """The programs of a population; relations and evaluation sets are the same for all trials.
 
-    `with_ema` as in `init_state`.
+    `with_ema` and `optimizer` as in `init_state`.
     """
 
     def over_trials(function: Callable, stacked: int, shared: int = 0) -> Callable:
@@ -84,8 +88,10 @@ def compile_population(
     # Evaluate in float32 even if training is bfloat16.
     exact = recommender.in_float32()
     return Programs(
-        initial=over_trials(partial(init_state, recommender, with_ema=with_ema), 2),
-        epoch=over_trials(partial(run_steps, recommender=recommender), 3, 1),
+        initial=over_trials(
+            partial(init_state, recommender, with_ema=with_ema, optimizer=optimizer), 2
+        ),
+        epoch=over_trials(partial(run_steps, recommender=recommender, optimizer=optimizer), 3, 1),
         ranks=over_trials(partial(map_user_scores, recommender=exact), 2, 2),
     )
 

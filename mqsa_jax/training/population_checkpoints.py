@@ -1,7 +1,6 @@
 """A population's checkpoints: the same ones as of a run, with trials in place of one history."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import jax
 import numpy as np
@@ -56,15 +55,20 @@ def restore_population(
     snapshot = checkpoints.snapshot(epoch)
     if snapshot.data_fingerprint != experiment.histories.fingerprint():
         raise UserError("the sweep was begun on other data (fingerprints differ)")
-    hparams = HParams.of(experiment.config)
-    init = partial(init_state, experiment.recommender, with_ema=experiment.with_ema)
-    one = jax.eval_shape(init, hparams, np.uint32(0))
+    num_trials = len(snapshot.places)
+
+    def first_population(hparams: HParams, seed: jax.Array) -> Population:
+        state = init_state(
+            experiment.recommender, hparams, seed, experiment.with_ema, experiment.optimizer
+        )
+        return Population(state, state.eval_params)
 
     def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        shape = (len(snapshot.places), *leaf.shape)
+        shape = (num_trials, *leaf.shape)
         return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=experiment.layout.replicated)
 
-    like = jax.tree.map(stacked, Population(one, one.eval_params))
+    one = jax.eval_shape(first_population, HParams.of(experiment.config), np.uint32(0))
+    like = jax.tree.map(stacked, one)
     population = checkpoints.restore(epoch, like, experiment.histories)
     return population, trials_of(snapshot), snapshot.places
 

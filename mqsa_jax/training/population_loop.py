@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from flax import struct
+from jaxtyping import Array, Float
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.inference.evaluation import checked_ranks, summarise
 from mqsa_jax.inference.evaluation_set import EvaluationSet, Protocol, build_evaluation_set
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
 from mqsa_jax.training.experiment import Experiment
@@ -68,15 +68,15 @@ def train_population(
     return group.trials
 
 
-@struct.dataclass
+@pytree_dataclass
 class _RunningEpoch:
     """An epoch that the devices work at, or have done: nothing of it has been waited for yet."""
 
     state: TrainState
-    losses: list[Leaf]
-    """`Losses` [P, steps], one a program."""
-    ranks: Leaf
-    """[P, U] of the validation targets."""
+    losses: list[Losses]
+    """[P, steps] each, one a program."""
+    ranks: Float[Array, "P U"]
+    """Of the validation targets."""
 
 
 class _Group:
@@ -86,7 +86,7 @@ class _Group:
         self._experiment, self._checkpoints = experiment, checkpoints
         self._layout, self._relations = experiment.layout, experiment.relations()
         self._programs = compile_population(
-            experiment.recommender, experiment.layout, experiment.with_ema
+            experiment.recommender, experiment.layout, experiment.with_ema, experiment.optimizer
         )
         self.trials = [Trial(config) for config in configs]
         self._at = self._padded(range(len(configs)))

@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Float32, Key
 
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.data.sequences import position_units
@@ -25,20 +24,21 @@ from mqsa_jax.models.recommender import (
 )
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.ops.sparse_logits import SparseLogits
-from mqsa_jax.pytree import Leaf
-from mqsa_jax.training.state import TrainState, adam, moving_average
+from mqsa_jax.pytree import pytree_dataclass
+from mqsa_jax.training.optimizer import TF_ADAM
+from mqsa_jax.training.state import TrainState, moving_average
 
 
-@struct.dataclass
+@pytree_dataclass
 class Losses:
-    """What a step reports; nats per position. An epoch holds one more leading axis."""
+    """What a step reports, in nats per position; with one more leading axis, many steps."""
 
-    loss: Leaf
-    """float32 [] `loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`, and what graphs add."""
-    loss_rec: Leaf
-    """float32 [] ranking loss."""
-    loss_kd: Leaf
-    """float32 [] distillation loss; 0 where `lambda_kd` is, for it is not formed then."""
+    loss: Float32[Array, "*steps"]
+    """`loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`, and what a graph adds."""
+    loss_rec: Float32[Array, "*steps"]
+    """Ranking loss."""
+    loss_kd: Float32[Array, "*steps"]
+    """Distillation loss; 0 where `lambda_kd` is 0, as it is not computed then."""
 
 
 def objective(
@@ -153,9 +153,10 @@ def train_step(
     recommender: Recommender,
     teacher: Teacher,
     relations: ItemRelations | None = None,
+    optimizer: optax.GradientTransformation = TF_ADAM,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Losses]:
-    """One step of Adam on the combined objective.
+    """One step of the optimiser on the combined objective.
 
     Args:
       state: state before the step; its `hparams` may be traced.
@@ -164,6 +165,8 @@ def train_step(
       recommender: the model.
       teacher: soft labels at temperature `state.hparams.tau`.
       relations: what the model needs to know of item transitions; None: nothing.
+      optimizer: what makes updates of gradients; `state.opt_state` is of it. If it takes the extra
+        argument `learning_rate`, as `tf_adam` does, that is `state.hparams.lr`.
       axis_name: mapped axis over which gradients are averaged; None: the batch is whole.
 
     Returns:
@@ -181,8 +184,9 @@ def train_step(
     )
     if axis_name is not None:
         gradient, losses = jax.lax.pmean((gradient, losses), axis_name)
-    direction, opt_state = adam(state.step).update(gradient, state.opt_state)
-    update = jax.tree.map(lambda leaf: -state.hparams.lr * leaf, direction)
+    update, opt_state = optax.with_extra_args_support(optimizer).update(
+        gradient, state.opt_state, state.params, learning_rate=state.hparams.lr
+    )
     params, ema_params = optax.apply_updates(state.params, update), None
     if state.ema_params is not None:
         ema_params = moving_average(state.ema_params, params, state.hparams.ema_decay, state.step)
