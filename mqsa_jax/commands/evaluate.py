@@ -7,6 +7,7 @@ from functools import partial
 from typing import Literal
 
 from mqsa_jax.commands.command_line import parse, run_command
+from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.errors import UserError
 
 
@@ -18,8 +19,9 @@ class EvalConfig:
     """Folder of a run of train.py."""
     split: Literal["test", "valid"] = "test"
     """Held-out item to look for: the last of each history, or the one before it."""
-    exclude_seen: Literal["history", "window", "none"] = "history"
-    """Left out of the ranking, target too: all items consumed before, the last max_len, or none."""
+    exclude_seen: ExcludeSeen | None = None
+    """Left out of the ranking: all items consumed before, those in the last max_len, or none
+    (default: as in training)."""
     top: int = 0
     """Also writes this many best items of each user to recommendations.npz; 0: none."""
     ablation: bool = False
@@ -40,6 +42,7 @@ def _evaluate(arguments: Sequence[str]) -> None:
     options = parse("eval.py", EvalConfig, arguments, _evaluate.__doc__)
 
     from mqsa_jax.commands.result_table import print_result
+    from mqsa_jax.data.coverage import warn_of_consumed_targets
     from mqsa_jax.inference.evaluation import Protocol
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.ablation import check_ablation, leave_out
@@ -58,7 +61,9 @@ def _evaluate(arguments: Sequence[str]) -> None:
     if options.ablation:
         check_ablation(config)
     experiment = Experiment.load(config)
-    protocol = Protocol(options.split, options.exclude_seen)
+    own = experiment.protocol(options.split)
+    protocol = Protocol(options.split, options.exclude_seen or own.exclude_seen)
+    warn_of_consumed_targets(experiment.histories, protocol.exclude_seen, config.model.max_len)
     if options.top > experiment.histories.num_items:
         raise UserError(f"--top {options.top} is more than {experiment.histories.num_items} items")
     if experiment.spec.counted:
@@ -73,5 +78,6 @@ def _evaluate(arguments: Sequence[str]) -> None:
         if options.ablation:
             run_dir.write_ablation(leave_out(experiment, state, relations))
     if options.top:
-        run_dir.write_recommendations(protocol.name, experiment.histories, best(options.top))
+        name = protocol.result_name(own.exclude_seen)
+        run_dir.write_recommendations(name, experiment.histories, best(options.top))
     print_result(config.dataset, result, run_dir.path)

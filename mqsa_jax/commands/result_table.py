@@ -19,5 +19,10 @@ def print_result(dataset: str, result: dict[str, Any], folder: Path) -> None:
         f"{dataset}, {result['split']} split, epoch {result['epoch']}: {result['users']} users, "
         f"all {result['items']} items ranked, items seen excluded: {result['exclude_seen']}"
     )
+    if result["untrained_targets"]:
+        print(
+            f"Of {result['users']} targets {result['untrained_targets']} never occur in training: "
+            "no model can have learned them"
+        )
     Console().print(table)
     print(f"Results in {folder}")

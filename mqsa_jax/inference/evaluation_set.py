@@ -31,11 +31,13 @@ class Protocol:
     split: Literal["valid", "test"] = "test"
     exclude_seen: splits.ExcludeSeen = "history"
 
-    @property
-    def name(self) -> str:
-        """`test`, or for example `test_window`: names the protocol's result files."""
-        suffix = "" if self.exclude_seen == "history" else f"_{self.exclude_seen}"
-        return self.split + suffix
+    def result_name(self, own: splits.ExcludeSeen) -> str:
+        """Names its result files: `test` for the run's own policy, else for example `test_window`.
+
+        Args:
+          own: `exclude_seen` of the run.
+        """
+        return self.split if self.exclude_seen == own else f"{self.split}_{self.exclude_seen}"
 
 
 @struct.dataclass

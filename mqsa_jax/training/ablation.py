@@ -9,7 +9,7 @@ from typing import Any
 
 from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import Protocol, summarise
+from mqsa_jax.inference.evaluation import summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.registry import MODELS
@@ -76,7 +76,7 @@ def leave_out(
       state: of its best epoch.
       relations: of the whole recipe; variants that change its term alone make their own neighbours.
     """
-    evaluator, rows = experiment.evaluator(Protocol("valid"), relations), []
+    evaluator, rows = experiment.evaluator(experiment.protocol("valid"), relations), []
     for name, flags in variants(experiment.config).items():
         other = dataclasses.replace(experiment, config=with_flags(experiment.config, **flags))
         own = relations

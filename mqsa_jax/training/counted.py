@@ -15,10 +15,11 @@ from mqsa_jax.training.experiment import Experiment
 
 def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, Any]:
     """Evaluates on both splits; returns the test result, as written to `test_metrics.json`."""
+    experiment.check_data()
     run_dir.start(experiment.config)
     run_dir.write_history([])
-    evaluate_counted(experiment, Protocol("valid"), run_dir)
-    return evaluate_counted(experiment, Protocol("test"), run_dir)
+    evaluate_counted(experiment, experiment.protocol("valid"), run_dir)
+    return evaluate_counted(experiment, experiment.protocol("test"), run_dir)
 
 
 def evaluate_counted(

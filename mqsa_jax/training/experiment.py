@@ -1,7 +1,7 @@
 """What a configuration and its data come to: everything that training and evaluation share."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -9,6 +9,12 @@ import optax
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
+from mqsa_jax.data.coverage import (
+    check_trainable,
+    consumed_targets,
+    untrained_targets,
+    warn_of_consumed_targets,
+)
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.load import load_histories
 from mqsa_jax.data.teacher_counts import teacher_counts
@@ -61,6 +67,17 @@ class Experiment:
         """Whether a moving average of the parameters is what is evaluated."""
         return self.config.training.ema_decay > 0
 
+    def check_data(self) -> None:
+        """Warns of what limits every model's result; raises UserError if none can be trained."""
+        if self.config.model.model != "popular":
+            check_trainable(self.histories)
+        policy, max_len = self.config.evaluation.exclude_seen, self.config.model.max_len
+        warn_of_consumed_targets(self.histories, policy, max_len)
+
+    def protocol(self, split: Literal["valid", "test"]) -> Protocol:
+        """How the run itself ranks a split."""
+        return Protocol(split, self.config.evaluation.exclude_seen)
+
     @property
     def spec(self) -> ModelSpec:
         """What the model is built of."""
@@ -111,6 +128,8 @@ class Experiment:
         self, ranks_U: np.ndarray, epoch: int, protocol: Protocol, run_dir: RunDirectory
     ) -> dict[str, Any]:
         """Writes what the ranks [U] of all users come to, to the run's folder; returns it."""
+        data = (self.histories, protocol.split)
+        policy, max_len = protocol.exclude_seen, self.config.model.max_len
         result = {
             **summarise(ranks_U),
             "split": protocol.split,
@@ -118,10 +137,13 @@ class Experiment:
             "ranking": "full",
             "users": self.histories.num_users,
             "items": self.histories.num_items,
+            "consumed_targets": consumed_targets(*data, policy, max_len),
+            "untrained_targets": untrained_targets(*data, max_len),
             "epoch": epoch,
             "data_fingerprint": self.histories.fingerprint(),
             "versions": versions(),
             "provenance": provenance(self.layout.devices),
         }
-        run_dir.write_result(protocol.name, result, self.histories.user_ids, ranks_U)
+        name = protocol.result_name(self.config.evaluation.exclude_seen)
+        run_dir.write_result(name, result, self.histories.user_ids, ranks_U)
         return result

@@ -11,7 +11,7 @@ import numpy as np
 from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import Evaluator, Protocol
+from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
@@ -54,8 +54,10 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
       The test result, as written to `test_metrics.json`.
 
     Raises:
-      UserError: if a loss or score is not a number, or a checkpoint does not fit.
+      UserError: if there is nothing to train on, if a loss or score is not a number, or if a
+        checkpoint does not fit.
     """
+    experiment.check_data()
     checkpoints = Checkpoints(run_dir.checkpoints)
     try:
         start = _start(experiment, run_dir, checkpoints, resume)
@@ -64,7 +66,7 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
         best = best_epoch(history)
         if best != len(history):
             state = checkpoints.restore(best, state, experiment.histories)
-        return experiment.evaluate(state, best, Protocol("test"), run_dir)
+        return experiment.evaluate(state, best, experiment.protocol("test"), run_dir)
     finally:
         checkpoints.close()
 
@@ -144,7 +146,7 @@ def _run_epochs(
         return state, history
     run_dir.delete_results()
     relations = experiment.relations()
-    validation = experiment.evaluator(Protocol("valid"), relations)
+    validation = experiment.evaluator(experiment.protocol("valid"), relations)
     run_epoch = _epoch_runner(experiment, relations, validation, len(history))
     running, ended = run_epoch(state), 0.0
     with Progress(run_dir.events, len(history), settings.epochs) as progress:

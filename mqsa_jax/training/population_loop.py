@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from mqsa_jax.config import Config
 from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.inference.evaluation import checked_ranks, summarise
-from mqsa_jax.inference.evaluation_set import EvaluationSet, Protocol, build_evaluation_set
+from mqsa_jax.inference.evaluation_set import EvaluationSet, build_evaluation_set
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
@@ -57,6 +57,7 @@ def train_population(
       ValueError: if trials differ in what is not traced.
       UserError: if a checkpoint does not fit.
     """
+    experiment.check_data()
     first = configs[0].flat()
     for config in configs:
         odd = {name for name, value in config.flat().items() if value != first[name]}
@@ -154,9 +155,8 @@ class _Group:
         """On all devices, each of which ranks all users for its trials."""
         at_once = len(self._at) // self._layout.num_shards
         max_len = self._experiment.recommender.max_len
-        data = build_evaluation_set(
-            self._experiment.histories, Protocol(split), max_len, 1, at_once
-        )
+        protocol = self._experiment.protocol(split)
+        data = build_evaluation_set(self._experiment.histories, protocol, max_len, 1, at_once)
         return self._layout.replicate(data)
 
     def _read(self, running: _RunningEpoch) -> None:

@@ -249,6 +249,8 @@ def test_summary_of_an_example():
 
 
 def test_names_of_protocols():
-    assert Protocol("test").name == "test"
-    assert Protocol("valid", "window").name == "valid_window"
-    assert Protocol("test", "none").name == "test_none"
+    assert Protocol("test").result_name("history") == "test"
+    assert Protocol("valid", "window").result_name("history") == "valid_window"
+    assert Protocol("test", "none").result_name("history") == "test_none"
+    assert Protocol("test", "none").result_name("none") == "test"
+    assert Protocol("test", "history").result_name("none") == "test_history"

@@ -1,0 +1,76 @@
+"""How much of a data set can be trained on and ranked: positions, targets consumed before.
+
+What is counted here limits every model's result. It is said in warnings and in result files.
+"""
+
+import warnings
+from typing import Literal
+
+import numpy as np
+
+from mqsa_jax.config import ExcludeSeen
+from mqsa_jax.data import splits
+from mqsa_jax.data.histories import MIN_ITEMS, Histories
+from mqsa_jax.errors import UserError
+
+_MIN_TRAINED = MIN_ITEMS + 1
+"""Fewest items in a history that has a training position: an input and its target more."""
+
+
+def num_training_positions(histories: Histories, max_len: int) -> int:
+    """Positions of an epoch: pairs of an item and the next one, among the training items."""
+    return int(splits.training_inputs(histories, max_len).lengths.sum())
+
+
+def check_trainable(histories: Histories) -> None:
+    """Refuse data without any training position; warn of users without one.
+
+    Raises:
+        UserError: every history has exactly three items, which are all needed as inputs and
+            targets of the evaluation.
+    """
+    untrained = int((histories.lengths < _MIN_TRAINED).sum())
+    if untrained == histories.num_users:
+        raise UserError(
+            f"nothing to train on: each of the {untrained} histories has {MIN_ITEMS} items, of "
+            f"which two are held out; give histories of {_MIN_TRAINED} items or more. If the lines "
+            "of the file are single interactions (user item rating timestamp), put the items of "
+            "each user on one line, oldest first"
+        )
+    if untrained:
+        warnings.warn(
+            f"{untrained} of {histories.num_users} users have no training position (histories of "
+            f"{MIN_ITEMS} items); they are evaluated all the same",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def consumed_targets(
+    histories: Histories, split: Literal["valid", "test"], policy: ExcludeSeen, max_len: int
+) -> int:
+    """Users whose target is among the items that `policy` excludes: misses for every model."""
+    owner_N, source_N = splits.seen(histories, split, policy, max_len).flat_index()
+    target_U = splits.targets(histories, split)
+    return np.unique(owner_N[histories.items[source_N] == target_U[owner_N]]).size
+
+
+def untrained_targets(histories: Histories, split: Literal["valid", "test"], max_len: int) -> int:
+    """Users whose target never occurs among the training items that the model reads."""
+    count_V = splits.item_counts(histories, max_len)
+    return int((count_V[splits.targets(histories, split)] == 0).sum())
+
+
+def warn_of_consumed_targets(histories: Histories, policy: ExcludeSeen, max_len: int) -> None:
+    """Warn, with the numbers, if `policy` excludes some targets from the ranking."""
+    valid, test = (
+        consumed_targets(histories, split, policy, max_len) for split in ("valid", "test")
+    )
+    if valid or test:
+        users = histories.num_users
+        warnings.warn(
+            f"{valid} of {users} validation targets and {test} of {users} test targets were "
+            f"consumed before and count as misses (exclude_seen={policy})",
+            UserWarning,
+            stacklevel=2,
+        )
