@@ -1,13 +1,12 @@
-"""Paths of several transitions, as sparse counts: computed once, on the host."""
+"""Transition counts extended by paths of several transitions; on the host."""
 
 import numpy as np
 import scipy.sparse
 
-from mqsa_jax.data.sparse_rows import largest_of_rows
-from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.data.transitions import TransitionCounts, largest_of_rows
 
 BLOCK = 256
-"""Rows whose products are formed before they are pruned."""
+"""Rows whose products are formed at a time, before their smaller entries are dropped."""
 
 
 def multi_step(
@@ -19,20 +18,23 @@ def multi_step(
         P_ij = C_ij / sum_j C_ij
 
     C^(k)_ij is how often item j is expected k transitions after item i, if each transition depends
-    on the item before it alone. So a term weighs the same against the transitions in every row.
-    A path ends where it comes back to its first item. No transition is dropped; of each further
-    term only the largest entries of each row are kept, before the next is formed from it.
+    only on the item before it. So a term has the same weight relative to C in every row. A path
+    ends where it returns to its first item. All transitions are kept; of each further term only the
+    largest entries of each row are, before the next term is formed from it.
 
-    Not under jit: how many items lie within reach is known only once they are found.
+    Not under jit: the number of entries depends on the counts.
 
     Args:
       counts: transition counts, [V, V].
       steps: transitions of the longest path, at least 1; 1 returns `counts` unchanged.
       decay: weight of one more transition, above 0 and at most 1.
-      keep: entries of each term that a row keeps at most, at least 1; of equal ones, the smaller j.
+      keep: most entries of each term in a row, at least 1; of equal ones, those of smaller j.
 
     Returns:
       Counts with at most `(steps - 1) * keep` more entries in a row.
+
+    Raises:
+      ValueError: if an argument is outside its range, or counts are NaN.
 
     Example:
       >>> import jax.numpy as jnp
@@ -42,6 +44,10 @@ def multi_step(
       >>> multi_step(counts, 2, decay=0.5).to_scipy().todense().tolist()
       [[0.0, 2.0, 1.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]
     """
+    if steps < 1 or keep < 1:
+        raise ValueError(f"steps and keep must be at least 1, but are {steps} and {keep}")
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay must be above 0 and at most 1, but is {decay}")
     if steps == 1:
         return counts
     term = total = counts.to_scipy().astype(np.float64)
@@ -62,7 +68,7 @@ def _largest(rows: scipy.sparse.csr_array, begin: int, keep: int) -> scipy.spars
     """The `keep` largest entries of each row off the diagonal; row 0 is row `begin` of all."""
     row_M, column_M = rows.tocoo().coords
     value_M = np.where(row_M + begin == column_M, 0, rows.data)
-    # Finding each row's least kept value takes linear time, and leaves little to sort.
+    # Finding the smallest kept value of each row takes linear time, and leaves few to sort.
     least_R = np.array(
         [
             np.partition(value, -keep)[-keep] if len(value) > keep else 0

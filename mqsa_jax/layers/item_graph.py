@@ -11,7 +11,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Float
 
 from mqsa_jax.data.transitions import TransitionCounts
-from mqsa_jax.losses.reduction import Reduction, reduction_weights
+from mqsa_jax.losses.reduction import Reduction, reduced
+from mqsa_jax.ops.row_products import row_dot
 from mqsa_jax.pytree import Leaf
 
 
@@ -124,8 +125,8 @@ def regularisation(
     graph: ItemGraph,
     *,
     where: Bool[Array, " V"] | None = None,
-    reduce_fn: Reduction = jnp.mean,
-) -> Float[Array, ""]:
+    reduce_fn: Reduction | None = jnp.mean,
+) -> Float[Array, "..."]:
     r"""Laplacian regularisation: how much item vectors differ from those of their neighbours.
 
         l_i = 1/2 sum_j w_ij / sqrt(d_i d_j) |e_i - e_j|^2
@@ -136,29 +137,35 @@ def regularisation(
     where lengths follow degrees.) By default the mean over items, like the ranking loss a number
     that does not grow with the catalogue.
 
-    Computed as e^T (diag(A 1) - A) e, with the weights A off the diagonal: at a third of the cost
-    of the differences, from which it departs by rounding, about 1e-6 |e_i|^2.
+    Computed from |e_i|^2 + |e_j|^2 - 2 e_i . e_j: at a third of the cost of the differences, from
+    which it departs by rounding, about 1e-6 |e_i|^2.
 
     Args:
       item_VD: [V, D] item vectors e.
       graph: as `item_graph` returns it.
-      where: [V] which items i count; None: all.
-      reduce_fn: linear reduction taking `where=`, such as `jnp.mean` or `jnp.sum`.
+      where: [V] which items i count; None: all. Vectors of the others are read where they are
+        neighbours of an item that counts; else they may hold anything.
+      reduce_fn: reduction of all axes taking `where=`; None gives the penalty of each item. See
+        `mqsa_jax.losses.reduction`.
 
     Returns:
-      The reduced penalty; 0 where nothing counts and where nothing has neighbours.
+      The reduced penalty [], or the penalties [V]; 0 where nothing counts and where nothing has
+      neighbours.
 
     Reference:
       Belkin and Niyogi, NIPS 2001, "Laplacian Eigenmaps"; Zhu et al., WSDM 2024, arXiv 2311.01056,
       compare it with distillation.
     """
-    where_V = jnp.ones(item_VD.shape[0], bool) if where is None else where
-    share_V = reduction_weights(reduce_fn, where_V)
-    # l_i weighed by share_i is the pair weighed by the mean of both shares, which is symmetric.
-    pair_M = graph.weight * (share_V[graph.target] + share_V[graph.source]) / 2
-    pair_M = jnp.where(graph.target == graph.source, 0, pair_M)
-    pair_sum_V = jax.ops.segment_sum(
-        pair_M, graph.target, item_VD.shape[0], indices_are_sorted=True
-    )
-    difference_VD = pair_sum_V[:, None] * item_VD - weighted_sum(pair_M, item_VD, graph)
-    return (item_VD * difference_VD).sum()
+    if where is not None:
+        read_V = where.at[graph.source].max(where[graph.target])
+        item_VD = jnp.where(read_V[:, None], item_VD, 0)
+    pair_M = jnp.where(graph.target == graph.source, 0, graph.weight)
+
+    def sum_over_neighbours(value_M):
+        return jax.ops.segment_sum(value_M, graph.target, item_VD.shape[0], indices_are_sorted=True)
+
+    square_V = row_dot(item_VD, item_VD)
+    squares_V = square_V * sum_over_neighbours(pair_M)
+    squares_V += sum_over_neighbours(pair_M * square_V[graph.source])
+    products_V = row_dot(item_VD, weighted_sum(pair_M, item_VD, graph))
+    return reduced(squares_V / 2 - products_V, where, reduce_fn)

@@ -1,15 +1,20 @@
 """The distillation loss: item embeddings must predict the transition teacher's soft labels."""
 
-from functools import partial
-
 import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
-from mqsa_jax.losses.reduction import Reduction, reduction_weights
-from mqsa_jax.losses.teacher import Teacher
+from mqsa_jax.losses.cross_entropy import (
+    LinearCrossEntropy,
+    combine,
+    is_index,
+    linear_weights,
+    one_shard,
+)
+from mqsa_jax.losses.reduction import Reduction, reduced
+from mqsa_jax.losses.teacher import Teacher, checked_temperature
+from mqsa_jax.ops.linear_logsumexp import row_logsumexps
 from mqsa_jax.ops.row_products import row_dot
 from mqsa_jax.ops.sparse_bilinear import sparse_bilinear
 
@@ -23,14 +28,14 @@ def distillation_loss(
     *,
     where: Bool[Array, "*B N"] | None = None,
     max_bumps: int | None = None,
-    reduce_fn: Reduction = jnp.mean,
-) -> Float[Array, ""]:
-    r"""Cross-entropy of the student against the transition teacher (their KL plus a constant).
+    reduce_fn: Reduction | None = jnp.mean,
+) -> Float[Array, "..."]:
+    r"""Cross-entropy of the student against the transition teacher: their KL plus a constant.
 
         l_n = - sum_j p(j | i_n) log softmax_j( h_n . E_j / tau )
             = logsumexp_j(h_n . E_j / tau) - ( base h_n . sum_j E_j + sum_j bump_j h_n . E_j ) / tau
 
-    Nothing V wide is kept: the teacher is a constant plus few bumps a row.
+    Nothing [N, V] is held whole: a teacher row is a constant plus a sparse row of bumps.
 
     Args:
       student_ND: [..., N, D] student's vectors h, `dropout(sqrt(D) E_i)` in the paper.
@@ -38,18 +43,22 @@ def distillation_loss(
       item_N: [..., N] int32 item i of each row, 0..V-1.
       teacher: soft labels.
       tau: student's temperature, above 0; may be traced.
-      where: [..., N] which rows count; None: all.
-      max_bumps: static bound on the teacher's entries in the rows that count so
-        that only those are visited; one too small gives NaN, gradients included. None: all of the
-        teacher's entries are visited.
-      reduce_fn: linear reduction taking `where=`, such as `jnp.mean`, `jnp.sum`, or a weighted
-        mean: equal items of a batch need one row, weighted by their count.
+      where: [..., N] which rows count; None: all. The others may hold anything.
+      max_bumps: static bound on the number of the teacher's bumps in the rows that count; the cost
+        is proportional to it. If it is too small, the loss and its gradients are NaN. None: the
+        cost is proportional to all bumps of the teacher.
+      reduce_fn: reduction of all axes taking `where=`; None gives the loss of each row. See
+        `mqsa_jax.losses.reduction`. With `jnp.mean` and `jnp.sum` the gradients are formed in the
+        same pass as the loss; other functions need a second pass.
 
     Returns:
-      The reduced loss, in nats; 0 where nothing counts.
+      The reduced loss [], or the losses [..., N], in nats; 0 where nothing counts. NaN, as are its
+      gradients, where the item of a row that counts is outside 0..V-1, or a traced `tau` is not
+      above 0.
 
     Raises:
       AssertionError: naming the shapes that do not agree.
+      ValueError: if `tau` is not above 0.
 
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
@@ -57,16 +66,18 @@ def distillation_loss(
     chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
     chex.assert_equal_shape([where_N, item_N])
-    loss = distillation_cross_entropy(
-        student_ND.reshape(1, -1, student_ND.shape[-1]),
-        item_VD,
-        item_N.reshape(1, -1),
-        reduction_weights(reduce_fn, where_N).reshape(1, -1),
-        teacher,
-        tau,
-        max_bumps=max_bumps,
+    student_1ND, item_1N = one_shard(where_N, (student_ND, item_N))
+    weight_N = linear_weights(reduce_fn, where_N)
+    if weight_N is not None:
+        weight_1N = weight_N.reshape(1, -1)
+        loss = distillation_cross_entropy(
+            student_1ND, item_VD, item_1N, weight_1N, teacher, tau, max_bumps=max_bumps
+        )
+        return combine([loss], item_VD, [1.0])[0]
+    loss_1N = _row_losses(
+        student_1ND, item_VD, item_1N, where_N.reshape(1, -1), teacher, tau, max_bumps
     )
-    return combine([loss], item_VD, [1.0])[0]
+    return reduced(loss_1N.reshape(where_N.shape), where_N, reduce_fn)
 
 
 def distillation_cross_entropy(
@@ -82,48 +93,107 @@ def distillation_cross_entropy(
     """The distillation loss as a weighted sum over the rows of S shards, to be combined.
 
     Args:
-      student_SND: [S, N, D] student's vectors h; S shards, one a device.
+      student_SND: [S, N, D] student's vectors h; S shards, one a device. Finite where the weight
+        is 0.
       item_VD: [V, D] item vectors E.
       item_SN: [S, N] int32 item i of each row, 0..V-1.
       weight_SN: [S, N] weight of each row in the sum; 0 leaves a row out.
       teacher: soft labels.
       tau: student's temperature, above 0; may be traced.
-      max_bumps: static bound on the teacher's entries in the rows of one shard; as above.
+      max_bumps: as of `distillation_loss`, for the rows of one shard.
     """
     chex.assert_shape(teacher.base, item_VD.shape[:1])
-    student_SND = student_SND / tau
+    valid_SN = is_index(item_SN, item_VD.shape[0])
+    weight_SN = jnp.where((weight_SN == 0) | valid_SN, weight_SN, jnp.nan)
+    item_SN = jnp.where(valid_SN, item_SN, 0)
+    student_SND = student_SND / checked_temperature(tau)
     base_SN = weight_SN * teacher.base[item_SN]
-    base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0))
-    bumps = partial(_bounded_bumps, max_bumps=max_bumps) if max_bumps is not None else _all_bumps
-    bump_logit_S = jax.vmap(bumps, in_axes=(0, None, 0, 0, None))(
-        student_SND, item_VD, item_SN, weight_SN, teacher
-    )
-    expected_logit = base_logit + bump_logit_S.sum()
+    # In full precision, like all terms of the difference of large numbers that the loss is.
+    base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0), precision="highest")
+    if max_bumps is None:
+        bump_logit_SN = _all_bumps(student_SND, item_VD, item_SN, teacher)
+        expected_logit = base_logit + (weight_SN * bump_logit_SN).sum()
+    else:
+        bump_logit_S = jax.vmap(_bounded_bumps, in_axes=(0, None, 0, 0, None, None))(
+            student_SND, item_VD, item_SN, weight_SN, teacher, max_bumps
+        )
+        expected_logit = base_logit + bump_logit_S.sum()
     return LinearCrossEntropy(student_SND, weight_SN, expected_logit, pad_logit=False)
 
 
-def _all_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher):
-    """sum_n w_n sum_j bump_nj h_n . E_j, by visiting every entry of the teacher once."""
-    sum_VD = jnp.zeros_like(item_VD).at[item_N].add(weight_N[:, None] * student_ND)
-    place_M = jnp.arange(teacher.bump.shape[0])
-    row_M = jnp.searchsorted(teacher.row_start, place_M, side="right") - 1
+def _row_losses(
+    student_1ND: Array,
+    item_VD: Array,
+    item_1N: Array,
+    where_1N: Array,
+    teacher: Teacher,
+    tau: Array | float,
+    max_bumps: int | None,
+) -> Array:
+    """[1, N] the loss of each row; anything where it does not count."""
+    chex.assert_shape(teacher.base, item_VD.shape[:1])
+    valid_1N = is_index(item_1N, item_VD.shape[0])
+    item_1N = jnp.where(valid_1N, item_1N, 0)
+    student_1ND = student_1ND / checked_temperature(tau)
+    sum_1ND = jnp.broadcast_to(item_VD.sum(0), student_1ND.shape)
+    expected_1N = teacher.base[item_1N] * row_dot(student_1ND, sum_1ND)
+    if max_bumps is None:
+        expected_1N += _all_bumps(student_1ND, item_VD, item_1N, teacher)
+    else:
+        row_M, successor_M, bump_M, enough = _bumps_of(item_1N[0], where_1N[0], teacher, max_bumps)
+        sum_ND = jax.ops.segment_sum(
+            bump_M[:, None] * item_VD[successor_M], row_M, item_1N.size, indices_are_sorted=True
+        )
+        expected_1N += enough * row_dot(student_1ND, sum_ND[None])
+    lse_1N = row_logsumexps(student_1ND, item_VD, where_1N)
+    # A factor, so that the gradients are NaN too.
+    return (lse_1N - expected_1N) * jnp.where(valid_1N, 1, jnp.nan)
+
+
+def _all_bumps(student_SND: Array, item_VD: Array, item_SN: Array, teacher: Teacher) -> Array:
+    """[S, N] sum_j bump_nj h_n . E_j, by way of sum_j bump_ij E_j of every item i."""
+    entry_M = jnp.arange(teacher.bump.shape[0])
+    row_M = jnp.searchsorted(teacher.row_start, entry_M, side="right") - 1
     row_M = jnp.minimum(row_M, item_VD.shape[0] - 1)
-    return (teacher.bump * row_dot(sum_VD[row_M], item_VD[teacher.successor])).sum()
+    sum_VD = jax.ops.segment_sum(
+        teacher.bump[:, None] * item_VD[teacher.successor],
+        row_M,
+        item_VD.shape[0],
+        indices_are_sorted=True,
+    )
+    return row_dot(student_SND, sum_VD[item_SN])
 
 
-def _bounded_bumps(student_ND, item_VD, item_N, weight_N, teacher: Teacher, *, max_bumps: int):
-    """The same, by visiting the entries of the given rows only, over a flat list of them."""
+def _bounded_bumps(
+    student_ND: Array,
+    item_VD: Array,
+    item_N: Array,
+    weight_N: Array,
+    teacher: Teacher,
+    max_bumps: int,
+) -> Array:
+    """sum_n w_n sum_j bump_nj h_n . E_j, from the bumps of the rows that count alone."""
+    row_M, successor_M, bump_M, enough = _bumps_of(item_N, weight_N != 0, teacher, max_bumps)
+    weight_M = bump_M * weight_N[row_M]
+    return enough * sparse_bilinear(student_ND, item_VD, row_M, successor_M, weight_M)
+
+
+def _bumps_of(
+    item_N: Array, where_N: Array, teacher: Teacher, max_bumps: int
+) -> tuple[Array, Array, Array, Array]:
+    """The bumps of the rows that count, one after the other.
+
+    Returns:
+      [max_bumps] row, ascending, successor and bump of each, bump 0 behind the last; and a factor
+      for what is computed from them, 1, or NaN if `max_bumps` is too small.
+    """
     begin_N = teacher.row_start[item_N]
-    length_N = jnp.where(weight_N != 0, teacher.row_start[item_N + 1] - begin_N, 0)
+    length_N = jnp.where(where_N, teacher.row_start[item_N + 1] - begin_N, 0)
     end_N = jnp.cumsum(length_N)
-    place_M = jnp.arange(max_bumps)
-    row_M = jnp.minimum(jnp.searchsorted(end_N, place_M, side="right"), item_N.shape[0] - 1)
-    entry_M = begin_N[row_M] + place_M - (end_N - length_N)[row_M]
-    entry_M = jnp.where(place_M < end_N[-1], entry_M, teacher.bump.shape[0])
+    slot_M = jnp.arange(max_bumps)
+    row_M = jnp.minimum(jnp.searchsorted(end_N, slot_M, side="right"), item_N.shape[0] - 1)
+    entry_M = begin_N[row_M] + slot_M - (end_N - length_N)[row_M]
+    entry_M = jnp.where(slot_M < end_N[-1], entry_M, teacher.bump.shape[0])
     bump_M = teacher.bump.at[entry_M].get(mode="fill", fill_value=0)
     successor_M = teacher.successor.at[entry_M].get(mode="fill", fill_value=0)
-    # Weights go with the entries, so that those of rows that do not count are skipped.
-    weight_M = bump_M * weight_N[row_M]
-    total = sparse_bilinear(student_ND, item_VD, row_M, successor_M, weight_M)
-    # A factor, so that the gradients are NaN too.
-    return total * jnp.where(end_N[-1] <= max_bumps, 1.0, jnp.nan)
+    return row_M, successor_M, bump_M, jnp.where(end_N[-1] <= max_bumps, 1.0, jnp.nan)

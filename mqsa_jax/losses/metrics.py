@@ -1,93 +1,98 @@
-"""Ranking metrics of one relevant item a user, from its rank (1 is best; ties give halves).
+"""Ranking metrics of one relevant item a user, from its rank: 1 is best, ties give halves.
 
-Of JAX arrays they are pure functions like all others here. Of NumPy arrays they are NumPy's: what
-has been read from the devices is summed up on the host, not behind the work that devices have got
-since.
+They follow the contract of `mqsa_jax.losses.reduction`. For JAX arrays they are pure functions.
+For NumPy arrays they are computed by NumPy in the precision of the array, and JAX is not imported.
 """
 
-import numpy as np
-from jaxtyping import Array, Bool, Float
+from typing import Any
 
-from mqsa_jax.losses.reduction import Reduction, mean
+from jaxtyping import Bool, Float
 
-AnyArray = Array | np.ndarray
-"""Of the devices or of the host; results are of the same kind."""
+from mqsa_jax.losses.reduction import Reduction, mean, reduced
 
 
-def _reduce(value_U: AnyArray, where: AnyArray | None, reduce_fn: Reduction | None):
-    xp = value_U.__array_namespace__()
-    where_U = xp.ones(value_U.shape, bool) if where is None else where
-    value_U = xp.where(where_U, value_U, 0.0)
-    if reduce_fn is None:
-        return value_U
-    # A mean over nothing is 0, not 0 / 0.
-    return xp.where(where_U.any(), reduce_fn(value_U, where=where_U | ~where_U.any()), 0.0)
-
-
-def _nan_where_rank_is(rank_U: AnyArray, value_U: AnyArray) -> AnyArray:
-    """A rank that is not a number is an error to see, no miss."""
+def _checked(rank_U: Float[Any, "*U"], where: Bool[Any, "*U"] | None) -> Float[Any, "*U"]:
+    """The ranks; 1 for users who do not count, NaN for ranks below 1."""
     xp = rank_U.__array_namespace__()
-    return xp.where(xp.isnan(rank_U), xp.nan, value_U)
+    rank_U = rank_U if where is None else xp.where(where, rank_U, 1)
+    # A product, so that gradients are NaN too.
+    return rank_U * xp.where(rank_U >= 1, 1, xp.nan).astype(rank_U.dtype)
+
+
+def _checked_cutoff(k: int) -> int:
+    if k < 1:
+        raise ValueError(f"the cutoff k must be at least 1, but is {k}")
+    return k
 
 
 def hit_rate(
-    rank_U: Float[AnyArray, "*U"],
+    rank_U: Float[Any, "*U"],
     k: int,
     *,
-    where: Bool[AnyArray, "*U"] | None = None,
+    where: Bool[Any, "*U"] | None = None,
     reduce_fn: Reduction | None = mean,
-) -> Float[AnyArray, "..."]:
+) -> Float[Any, "..."]:
     """HR@K: whether the target is among the first K; `[rank <= K]`.
 
     Args:
-      rank_U: [...] rank of each user's target.
+      rank_U: [...] rank of each user's target, at least 1; infinite if it is never recommended.
       k: K, at least 1.
       where: [...] which users count; None: all.
       reduce_fn: reduction of all axes taking `where=`; None keeps a value for each user.
 
     Returns:
-      The reduced value, 0 to 1 for a mean; 0 where nothing counts; NaN where a rank that counts is.
+      The reduced value, 0 to 1 for a mean; 0 where nothing counts; NaN where a rank that counts is
+      NaN or below 1.
+
+    Raises:
+      ValueError: if `k` is below 1.
 
     Example:
+      >>> import numpy as np
       >>> float(hit_rate(np.array([1.0, 5.5, 6.0, 2.0]), 5))
       0.5
     """
-    hit_U = (rank_U <= k).astype(rank_U.dtype)
-    return _reduce(_nan_where_rank_is(rank_U, hit_U), where, reduce_fn)
+    xp, rank_U = rank_U.__array_namespace__(), _checked(rank_U, where)
+    missed_U = rank_U > _checked_cutoff(k)
+    # A comparison with NaN is False, which would be a hit.
+    hit_U = xp.where(xp.isnan(rank_U), rank_U, (~missed_U).astype(rank_U.dtype))
+    return reduced(hit_U, where, reduce_fn)
 
 
 def ndcg(
-    rank_U: Float[AnyArray, "*U"],
+    rank_U: Float[Any, "*U"],
     k: int,
     *,
-    where: Bool[AnyArray, "*U"] | None = None,
+    where: Bool[Any, "*U"] | None = None,
     reduce_fn: Reduction | None = mean,
-) -> Float[AnyArray, "..."]:
+) -> Float[Any, "..."]:
     """NDCG@K of one relevant item: `[rank <= K] / log2(1 + rank)` (Järvelin and Kekäläinen 2002).
 
-    Arguments and result as of `hit_rate`.
+    Arguments, result and errors as of `hit_rate`.
 
     Example:
+      >>> import numpy as np
       >>> float(ndcg(np.array([1.0, 3.0]), 5))  # (1 + 1/2) / 2
       0.75
     """
-    xp = rank_U.__array_namespace__()
-    gain_U = xp.where(rank_U <= k, 1 / xp.log2(1 + rank_U), 0.0)
-    return _reduce(_nan_where_rank_is(rank_U, gain_U), where, reduce_fn)
+    xp, rank_U = rank_U.__array_namespace__(), _checked(rank_U, where)
+    gain_U = xp.where(rank_U > _checked_cutoff(k), 0, 1 / xp.log2(1 + rank_U))
+    return reduced(gain_U, where, reduce_fn)
 
 
 def reciprocal_rank(
-    rank_U: Float[AnyArray, "*U"],
+    rank_U: Float[Any, "*U"],
     *,
-    where: Bool[AnyArray, "*U"] | None = None,
+    where: Bool[Any, "*U"] | None = None,
     reduce_fn: Reduction | None = mean,
-) -> Float[AnyArray, "..."]:
+) -> Float[Any, "..."]:
     """1 / rank; its mean is the MRR (Voorhees 1999).
 
     Arguments and result as of `hit_rate`.
 
     Example:
+      >>> import numpy as np
       >>> float(reciprocal_rank(np.array([1.0, 2.0, 4.0, 4.0])))
       0.5
     """
-    return _reduce(1 / rank_U, where, reduce_fn)
+    return reduced(1 / _checked(rank_U, where), where, reduce_fn)

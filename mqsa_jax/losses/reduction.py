@@ -1,36 +1,65 @@
-"""`where=` and `reduce_fn=`: the contract that all losses share.
+"""`where=` and `reduce_fn=`: the contract of every loss and metric here, which is that of rax.
 
-A reduction is a function `reduce_fn(values_N, where=where_N)` linear in the values, such as
-`jnp.mean` or `jnp.sum`. Linear, so that it is known by its weights before the values are: gradients
-can be formed in the same pass as the losses.
+    fn(..., where=None, reduce_fn=jnp.mean)
+
+`where` says which rows count; None: all. A row that does not count may hold anything: NaN, infinite
+numbers, indices out of range. It does not change the value, and gradients by it are exactly 0.
+
+`reduce_fn(value, where=where)` reduces the values of all rows to one number. It may be any
+function, linear or not: `jnp.mean`, `jnp.sum`, `functools.partial(jnp.max, initial=0)`. With None,
+the result is the value of each row, 0 where it does not count. Both are differentiable.
+
+If no row counts, the value and its gradients are 0. A row that counts and holds NaN, or an index
+outside its range, gives NaN.
+
+This module does not import JAX, so that metrics of NumPy arrays need none.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 
-Reduction = Callable[..., Float[Array, ""]]
-
-
-def mean(values_N: Array | np.ndarray, where: Array | np.ndarray) -> Array | np.floating:
-    """The mean of the values [N] that count, `where` [N]; of JAX or NumPy arrays as they come."""
-    return values_N.mean(where=where)
+Reduction = Callable[..., Any]
+"""A function `reduce_fn(value, where=where)` that reduces all axes."""
 
 
-def reduction_weights(
-    reduce_fn: Reduction, where_N: Bool[Array, "*N"], dtype=jnp.float32
-) -> Float[Array, "*N"]:
-    """The weight that `reduce_fn` gives each value: its gradient; 0 where `where` is False.
+def mean(value: Float[Any, "*N"], where: Bool[Any, "*N"]) -> Float[Any, ""]:
+    """Mean of the values [...] of the rows that count; `jnp.mean`, and NumPy's for its arrays."""
+    return value.mean(where=where)
+
+
+def reduced(
+    value: Float[Any, "*N"], where: Bool[Any, "*N"] | None, reduce_fn: Reduction | None
+) -> Float[Any, "..."]:
+    """Applies the contract to the values of all rows.
+
+    Args:
+      value: [...] value of each row, a JAX or NumPy array; anything where a row does not count.
+        Gradients by it are 0 there, but what it was computed from must be finite there.
+      where: [...] which rows count; None: all.
+      reduce_fn: reduces all axes; None keeps a value for each row.
+
+    Returns:
+      The reduced value [], or the values [...], 0 where a row does not count.
+
+    Raises:
+      ValueError: if `reduce_fn` does not reduce all axes.
 
     Example:
-      >>> weight_N = reduction_weights(jnp.mean, jnp.array([True, True, False, False]))
-      >>> weight_N.tolist()
-      [0.5, 0.5, 0.0, 0.0]
+      >>> value, where = np.array([1.0, 5.0, np.nan]), np.array([True, True, False])
+      >>> float(reduced(value, where, mean)), reduced(value, where, None).tolist()
+      (3.0, [1.0, 5.0, 0.0])
     """
-    zeros_N = jnp.zeros(where_N.shape, dtype)
-    weight_N = jax.grad(lambda values_N: reduce_fn(values_N, where=where_N))(zeros_N)
-    # The mean over nothing has weights 0 / 0; nothing real must give 0, never NaN.
-    return jnp.where(where_N, weight_N, 0)
+    xp = value.__array_namespace__()
+    where = xp.ones(value.shape, bool) if where is None else where
+    value = xp.where(where, value, 0)
+    if reduce_fn is None:
+        return value
+    any_counts = where.any()
+    # Where nothing counts, zeros are reduced instead: a mean over nothing is 0 / 0.
+    result = reduce_fn(value, where=where | ~any_counts)
+    if np.shape(result) != ():
+        raise ValueError(f"reduce_fn must reduce all axes, but returned shape {np.shape(result)}")
+    return xp.where(any_counts, result, 0)

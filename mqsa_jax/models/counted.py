@@ -11,7 +11,7 @@ import scipy.sparse
 from mqsa_jax.config import Config
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.teacher_counts import teacher_counts, term_counts
+from mqsa_jax.models.relations import teacher_counts, term_counts
 from mqsa_jax.models.transition_term import normalised
 
 

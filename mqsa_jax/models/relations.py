@@ -5,8 +5,8 @@ They come from the training items alone, never from validation or test targets.
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.teacher_counts import teacher_counts, term_counts
-from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.data.multi_step import multi_step
+from mqsa_jax.data.transitions import TransitionCounts, training_transitions
 from mqsa_jax.layers.item_graph import ItemGraph, item_graph
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.models.transition_term import Neighbours, neighbours
@@ -44,4 +44,30 @@ def term_neighbours(histories: Histories, config: Config) -> Neighbours | None:
         num_recent=term.term_items,
         time_span=min(term.term_span, config.model.max_len - 1),
         decay=term.term_span_decay,
+    )
+
+
+def teacher_counts(histories: Histories, config: Config) -> TransitionCounts:
+    """Transitions that the teacher learns from; not under jit."""
+    objective = config.objective
+    counts = training_transitions(
+        histories,
+        config.model.max_len,
+        time_span=objective.time_span,
+        decay=objective.span_decay,
+        symmetric=objective.symmetric,
+        popularity=objective.popularity,
+    )
+    return multi_step(counts, objective.multi_step, objective.span_decay)
+
+
+def term_counts(histories: Histories, config: Config) -> TransitionCounts:
+    """Transitions that the transition term of the scores uses; not under jit."""
+    term = config.term
+    return training_transitions(
+        histories,
+        config.model.max_len,
+        time_span=term.term_span,
+        decay=term.term_span_decay,
+        symmetric=term.term_symmetric,
     )

@@ -17,8 +17,7 @@ import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Float32, Int, Int32
 
-from mqsa_jax.data.sparse_rows import largest_of_rows
-from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.data.transitions import TransitionCounts, largest_of_rows
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
 

@@ -1,9 +1,9 @@
-"""The V-wide work of both losses, in one place: a log-sum-exp over all items, never kept whole.
+"""Log-sum-exps of linear logits over all items: the V-wide work of both losses.
 
-Logits x E^T are [N, V]. They are formed for a chunk of rows at a time, and the gradients of a chunk
-are formed right there in the forward pass: by a kernel in C++ on a CPU that has a compiler, else by
-a loop of XLA's. Rows that do not count are moved out of the way first, so that they cost nothing
-wherever they stand.
+The logits x E^T, [N, V], are never held whole. They are formed for one chunk of rows at a time, and
+the gradients of the chunk are formed with them, in the forward pass: by a kernel in C++ where one
+applies, else by a loop of XLA's. Rows of weight 0 are sorted behind the others first, so that they
+cost nothing.
 """
 
 from functools import partial
@@ -23,10 +23,10 @@ from mqsa_jax.ops.sparse_logits import SparseLogits
 
 @jax.custom_batching.custom_vmap
 def _common_bound(count: Array) -> Array:
-    """The count itself; under `vmap` the greatest of all trials, the same for each.
+    """The count itself; under `vmap` the maximum over the mapped axis, the same for all.
 
-    A loop whose number of turns differs from trial to trial would become one that, in every turn,
-    selects between old and new values of all that it carries, a gradient of the table among them.
+    If the number of turns of a loop differs along a mapped axis, JAX makes every turn select
+    between the old and new values of all that it carries, which includes gradients of the table.
     """
     return count
 
@@ -38,19 +38,19 @@ def _(axis_size: int, in_batched: list[bool], count_P: Array) -> tuple[Array, bo
 
 
 def _counting_first(where_SN: Array, length: int) -> tuple[Array, Array]:
-    """The order in which rows that count come first.
+    """A permutation that puts the rows that count first.
 
     Returns:
-      [S, N] the place of each row, `length` where it does not count; [S, length] the row at each
-      place, N behind the last that counts.
+      [S, N] the slot of each row, `length` where it does not count; [S, length] the row of each
+      slot, N behind the last row that counts.
     """
     rows = where_SN.shape[1]
-    place_SN = jnp.where(where_SN, jnp.cumsum(where_SN, axis=1) - 1, length)
+    slot_SN = jnp.where(where_SN, jnp.cumsum(where_SN, axis=1) - 1, length)
 
-    def inverse(place_N):
-        return jnp.full(length, rows).at[place_N].set(jnp.arange(rows), mode="drop")
+    def inverse(slot_N):
+        return jnp.full(length, rows).at[slot_N].set(jnp.arange(rows), mode="drop")
 
-    return place_SN, jax.vmap(inverse)(place_SN)
+    return slot_SN, jax.vmap(inverse)(slot_SN)
 
 
 def _gathered(array_SN: Array, index_SM: Array) -> Array:
@@ -74,18 +74,17 @@ def linear_logsumexp(
 ) -> tuple[Float[Array, ""], Float[Array, "S N"]]:
     r"""Weighted sum of log-sum-exps of linear logits.
 
-        sum_n w_n log( [zero_class_n] + sum_j exp(x_n . E_j + sparse_nj) )
+        sum_n w_n log( [pad_logit_n] + sum_j exp(x_n . E_j + sparse_nj) )
 
-    Rows of weight 0 are not visited: how many chunks are is decided at run time, by the fullest
-    shard. The sum over shards S comes last, so that all that sharded S needs before it is
-    that one maximum.
+    Rows of weight 0 are skipped: the number of chunks is decided at run time, by the shard with the
+    most rows that count. Shards are summed last, so that devices exchange only that number before.
 
     Args:
       x_SND: [S, N, D] rows.
       table_VD: [V, D] E, one row a class.
       weight_SN: [S, N] w.
       pad_logit: whether one more class takes part whose logit is always 0; for all rows or each.
-      sparse: [S, N, K] what is added to few logits of each row; None: nothing.
+      sparse: [S, N, K] what is added to K logits of each row; None: nothing.
       chunk: rows at a time; None chooses by backend.
       precision: of the matrix products.
 
@@ -104,7 +103,7 @@ def linear_logsumexp(
     where_SN = weight_SN != 0
     chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])
     # Room for a whole tail chunk behind the last row, wherever the tail begins.
-    place_SN, source_SM = _counting_first(where_SN, x_SND.shape[1] + tail_rows(chunk))
+    slot_SN, source_SM = _counting_first(where_SN, x_SND.shape[1] + tail_rows(chunk))
     total, lse_SM = _weighted_sum(
         chunk,
         precision,
@@ -115,12 +114,72 @@ def linear_logsumexp(
         jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
         _common_bound(where_SN.sum(1).max()),
     )
-    return total, jax.lax.stop_gradient(_gathered(lse_SM, place_SN))
+    return total, jax.lax.stop_gradient(_gathered(lse_SM, slot_SN))
+
+
+def row_logsumexps(
+    x_SND: Float[Array, "S N D"],
+    table_VD: Float[Array, "V D"],
+    where_SN: Bool[Array, "S N"],
+    *,
+    pad_logit: Bool[Array, "S N"] | bool = False,
+    sparse: SparseLogits | None = None,
+    chunk: int | None = None,
+    precision: Precision = "float32",
+) -> Float[Array, "S N"]:
+    r"""Log-sum-exps of linear logits, one a row, in two passes: gradients repeat the logits.
+
+    For reductions that are not known to be linear: what a row counts in the gradients is known only
+    after all log-sum-exps are. Where it is known before, `linear_logsumexp` needs one pass.
+    Temporaries are one chunk of logits in either pass.
+
+    Args:
+      where_SN: [S, N] the rows to form.
+      x_SND, table_VD, pad_logit, sparse, chunk, precision: as of `linear_logsumexp`.
+
+    Returns:
+      [S, N] `log( [pad_logit_n] + sum_j exp(x_n . E_j + sparse_nj) )`, 0 where `where_SN` is False;
+      differentiable once, by reverse mode, in rows, table and sparse values.
+    """
+    pad_SN = jnp.broadcast_to(jnp.asarray(pad_logit), where_SN.shape)
+    item, value = (None, None) if sparse is None else (sparse.item, sparse.value)
+    return _row_logsumexps(chunk, precision, x_SND, table_VD, where_SN, pad_SN, item, value)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _row_logsumexps(chunk, precision, x_SND, table_VD, where_SN, pad_SN, item_SNK, value_SNK):
+    weight_SN = where_SN.astype(accumulator(x_SND, table_VD))
+    sparse = None if item_SNK is None else SparseLogits(item_SNK, value_SNK)
+    options = dict(pad_logit=pad_SN, sparse=sparse, chunk=chunk, precision=precision)
+    return linear_logsumexp(x_SND, table_VD, weight_SN, **options)[1]
+
+
+def _row_logsumexps_forward(chunk, precision, *inputs):
+    return _row_logsumexps(chunk, precision, *inputs), inputs
+
+
+def _row_logsumexps_backward(chunk, precision, inputs, cotangent_SN):
+    """The gradients of the sum weighted by the cotangents, all formed in one pass."""
+    x_SND, table_VD, where_SN, pad_SN, item_SNK, value_SNK = inputs
+
+    def weighted_sum(x_SND, table_VD, value_SNK):
+        sparse = None if item_SNK is None else SparseLogits(item_SNK, value_SNK)
+        weight_SN = jnp.where(where_SN, cotangent_SN, 0)
+        options = dict(pad_logit=pad_SN, sparse=sparse, chunk=chunk, precision=precision)
+        return linear_logsumexp(x_SND, table_VD, weight_SN, **options)[0]
+
+    dx_SND, dtable_VD, dvalue_SNK = jax.grad(weighted_sum, argnums=(0, 1, 2))(
+        x_SND, table_VD, value_SNK
+    )
+    return dx_SND, dtable_VD, None, None, None, dvalue_SNK
+
+
+_row_logsumexps.defvjp(_row_logsumexps_forward, _row_logsumexps_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
-    """The sum and the log-sum-exps [S, M], of which only the first `used` are formed."""
+    """The sum, and the log-sum-exps [S, M]; only the first `used` of each shard are formed."""
     lse_SM = chunk_loop.logsumexps(
         x_SMD, table_VD, pad_SM, sparse, used, chunk=chunk, precision=precision
     )
@@ -143,7 +202,7 @@ def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, pad_SM, 
 
 def _weighted_sum_backward(chunk, precision, gradients, cotangents):
     del chunk, precision
-    # The log-sum-exps are for reading alone: their cotangent is 0.
+    # The caller stops gradients through the log-sum-exps: their cotangent is 0.
     total, _ = cotangents
     *dense, dvalue_SMK = jax.tree.map(
         lambda gradient: (total * gradient).astype(gradient.dtype), gradients

@@ -17,7 +17,6 @@ from mqsa_jax.data.coverage import (
 )
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.load import load_histories
-from mqsa_jax.data.teacher_counts import teacher_counts
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
@@ -25,7 +24,7 @@ from mqsa_jax.inference.stored_model import write_relations
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
-from mqsa_jax.models.relations import ItemRelations, item_relations
+from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
 from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.compilation_cache import enable_compilation_cache

@@ -112,3 +112,23 @@ def test_the_teacher_learns_from_paths(rng):
     teacher = transition_teacher(multi_step(sparse(counts_VV), 3, 0.6), 0.2)
     expected = oracle.teacher_probabilities(oracle.multi_step(counts_VV, 3, 0.6), tau=0.2)
     np.testing.assert_allclose(teacher_probabilities(teacher), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keep"), [((0,), 64), ((-1,), 64), ((2,), 0), ((2,), -3), ((1,), 0)]
+)
+def test_sizes_below_1_are_refused(rng, arguments, keep):
+    with pytest.raises(ValueError, match="at least 1"):
+        multi_step(sparse(random_counts(rng)), *arguments, keep=keep)
+
+
+@pytest.mark.parametrize("decay", [0.0, -0.5, 1.5, float("nan")])
+def test_a_decay_outside_its_range_is_refused(rng, decay):
+    with pytest.raises(ValueError, match="decay must be above 0"):
+        multi_step(sparse(random_counts(rng)), 2, decay)
+
+
+def test_counts_that_are_nan_are_refused():
+    counts = TransitionCounts(jnp.array([0, 1, 1]), jnp.array([1]), jnp.array([jnp.nan]))
+    with pytest.raises(ValueError, match="NaN"):
+        multi_step(counts, 2)

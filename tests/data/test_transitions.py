@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.data.transitions import TransitionCounts, count_transitions
+from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from tests import oracle
 
 N, V = 24, 6
@@ -171,11 +172,10 @@ def test_what_weighs_nothing_is_no_transition():
 
 
 def test_scipy_and_back():
-    for counts in (count(*EXAMPLE, 5), count(*EXAMPLE, 5, capacity=0), count(*EXAMPLE, 9)):
+    for counts in (count(*EXAMPLE, 5), count(*EXAMPLE, 5, capacity=6), count(*EXAMPLE, 9)):
         back = TransitionCounts.from_scipy(counts.to_scipy())
         assert back.num_items == counts.num_items
-        if counts.count.size:
-            chex.assert_trees_all_equal(back, counts.trimmed())
+        chex.assert_trees_all_equal(back, counts.trimmed())
 
 
 def test_agrees_with_scipy(rng):
@@ -201,11 +201,107 @@ def test_an_exact_capacity_is_enough():
     chex.assert_trees_all_equal(count(*EXAMPLE, 5, capacity=6), count(*EXAMPLE, 5).trimmed())
 
 
-def test_a_small_capacity_drops_the_last_pairs():
-    counts = count(*EXAMPLE, 5, capacity=4)
-    assert counts.row_start.tolist() == [0, 1, 3, 4, 4, 4]
-    assert counts.successor.tolist() == [1, 0, 2, 0]
-    assert counts.count.tolist() == [2, 1, 1, 1]
+@pytest.mark.parametrize("capacity", [1, 4, 5])
+@pytest.mark.parametrize("popularity", [0.0, 0.5])
+def test_a_capacity_too_small_gives_nan(capacity, popularity):
+    counts = count(*EXAMPLE, 5, capacity=capacity, popularity=popularity)
+    assert np.isnan(counts.count).all()
+    assert np.isnan(teacher_probabilities(transition_teacher(counts, 0.5))).all()
+    for read in (counts.trimmed, counts.to_scipy):
+        with pytest.raises(ValueError, match="NaN.*capacity"):
+            read()
+
+
+def wrong_item(wrong, at=4):
+    item, segment = (array.copy() for array in EXAMPLE)
+    item[at] = wrong
+    return item, segment
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+@pytest.mark.parametrize("wrong", [5, 999, -1])
+@pytest.mark.parametrize("options", [{}, dict(time_span=3, popularity=0.5, symmetric=0.5)], ids=str)
+def test_an_item_that_is_none_gives_nan_where_traced(wrong, at, options):
+    counts = count(*wrong_item(wrong, at), 5, **options)
+    assert np.isnan(counts.count).all()
+    assert np.isnan(teacher_probabilities(transition_teacher(counts, 0.5))).all()
+    with pytest.raises(ValueError, match="NaN"):
+        counts.trimmed()
+
+
+@pytest.mark.parametrize("wrong", [5, 999, -1])
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+def test_an_item_that_is_none_is_refused_where_it_is_known(wrong, kind):
+    item, segment = map(kind, wrong_item(wrong))
+    with pytest.raises(ValueError, match=f"items must be 0 to 4, but are .*{wrong}"):
+        count_transitions(item, segment, 5)
+
+
+def test_items_counted_from_1_are_refused():
+    item, segment = EXAMPLE
+    with pytest.raises(ValueError, match="items must be 0 to 3, but are 1 to 4"):
+        count_transitions(item + 1, segment, 4)
+
+
+def test_a_history_of_one_wrong_item_is_refused_too():
+    item, segment = jnp.array([0, 1, 7], jnp.int32), jnp.array([0, 0, 1], jnp.int32)
+    with pytest.raises(ValueError, match="items must be"):
+        count_transitions(item, segment, 3)
+    assert np.isnan(count(item, segment, 3).count).all()
+
+
+def test_padding_may_hold_anything():
+    item, segment = np.array([0, 1, -9, 999, 1], np.int32), np.array([0, 0, -1, -1, 1], np.int32)
+    for counter in (count, count_transitions):
+        assert counter(item, segment, 2).to_scipy().toarray().tolist() == [[0, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_items_and_segments_must_be_integers_of_one_length(which):
+    arrays = list(EXAMPLE)
+    arrays[which] = arrays[which] + 0.5
+    for counter in (count, count_transitions):
+        with pytest.raises((ValueError, TypeError)):
+            counter(*arrays, 5)
+    arrays[which] = EXAMPLE[which][:-1]
+    with pytest.raises((ValueError, TypeError)):
+        count(*arrays, 5)
+
+
+@pytest.mark.parametrize("wrong", [2**31, 2**32, -(2**31) - 1])
+def test_segment_ids_beyond_32_bits_are_refused(wrong):
+    item, segment = EXAMPLE[0], EXAMPLE[1].astype(np.int64)
+    segment[5:] = wrong
+    with pytest.raises(ValueError, match="32 bits"):
+        count_transitions(item, segment, 5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(time_span=0), dict(time_span=-1), dict(capacity=0), dict(decay=-0.5), dict(decay=1.5)]
+    + [dict(symmetric=-0.1), dict(symmetric=2.0), dict(popularity=-1.0)]
+    + [dict(decay=float("nan")), dict(num_items=0)],
+    ids=str,
+)
+def test_options_outside_their_range_are_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+        count_transitions(*map(jnp.asarray, EXAMPLE), **{"num_items": 5, **options})
+
+
+@pytest.mark.parametrize(
+    "option", [dict(decay=-0.5), dict(symmetric=2.0), dict(popularity=-1.0), dict(decay=np.nan)]
+)
+def test_traced_options_outside_their_range_give_nan(option):
+    assert np.isnan(count(*EXAMPLE, 5, time_span=2, **option).count).all()
+
+
+def test_a_matrix_of_counts_must_be_square_and_is_made_canonical():
+    with pytest.raises(ValueError, match=r"\[V, V\]"):
+        TransitionCounts.from_scipy(scipy.sparse.csr_array(np.ones((2, 3))))
+    parts = np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), np.array([0, 3, 3])
+    counts = TransitionCounts.from_scipy(scipy.sparse.csr_array(parts, shape=(2, 2)))
+    assert counts.successor.tolist() == [0, 1]
+    assert counts.count.tolist() == [2, 5]
 
 
 @pytest.mark.parametrize("length", [0, 1, 4])

@@ -185,10 +185,87 @@ def test_a_bound_too_small_gives_nan(loss, max_bumps, enough):
         assert np.isnan(gradients[0]).any()
 
 
-def test_without_a_bound_all_entries_are_visited():
+def test_without_a_bound_all_entries_are_read():
     student, item_vectors, item, where = arrays(5)
     value = loss_and_gradient(student, item_vectors, item, TEACHER, TAU, where=where)
     assert_close(value, dense_loss(student, item_vectors, item, where / where.sum()))
+
+
+@pytest.mark.parametrize("max_bumps", [None, M])
+@pytest.mark.parametrize("wrong", [V, 999, -1])
+def test_an_item_that_is_none_gives_nan(wrong, max_bumps):
+    student, item_vectors, item, _ = arrays(7)
+    item[1, 2] = wrong
+    inputs = student, item_vectors, item, TEACHER, TAU
+    value, (dstudent, ditem) = loss_and_gradient(*inputs, max_bumps=max_bumps)
+    assert np.isnan(value)
+    assert np.isnan(dstudent[1, 2]).all()
+    assert np.isnan(ditem).all()
+    without = np.ones((B, N), bool)
+    without[1, 2] = False
+    rest = loss_and_gradient(*inputs, max_bumps=max_bumps, where=without)
+    item[1, 2] = 0
+    assert_close(rest, dense_loss(student, item_vectors, item, without / without.sum()))
+
+
+@pytest.mark.parametrize("max_bumps", [None, M])
+@pytest.mark.parametrize("wrong", [V, 999, -1])
+def test_of_losses_of_rows_those_of_wrong_items_alone_are_nan(wrong, max_bumps):
+    student, item_vectors, item, _ = arrays(8)
+
+    @jax.jit
+    def losses(student, item):
+        return distillation_loss(
+            student,
+            jnp.asarray(item_vectors),
+            item,
+            TEACHER,
+            TAU,
+            max_bumps=max_bumps,
+            reduce_fn=None,
+        )
+
+    right = losses(student, item)
+    item[0, 4] = wrong
+    at = np.zeros((B, N), bool)
+    at[0, 4] = True
+    value, pull = jax.vjp(lambda student: losses(student, item), student)
+    np.testing.assert_array_equal(np.isnan(value), at)
+    np.testing.assert_allclose(value[~at], right[~at], rtol=1e-5)
+    np.testing.assert_array_equal(np.isnan(pull(jnp.ones((B, N)))[0]).any(-1), at)
+
+
+def test_a_bound_too_small_gives_nan_for_losses_of_rows():
+    student, item_vectors, item, where = arrays(9)
+    needed = int(LENGTH[item][where].sum())
+    for max_bumps in (needed, needed - 1):
+        losses = jax.jit(distillation_loss, static_argnames=("reduce_fn", "max_bumps"))(
+            student,
+            item_vectors,
+            item,
+            TEACHER,
+            TAU,
+            where=where,
+            max_bumps=max_bumps,
+            reduce_fn=None,
+        )
+        assert np.isnan(losses).any() == (max_bumps < needed)
+
+
+@pytest.mark.parametrize("reduce_fn", [jnp.mean, None])
+@pytest.mark.parametrize("tau", [0.0, -0.1, float("nan")])
+def test_a_temperature_that_is_not_above_0(tau, reduce_fn):
+    student, item_vectors, item, _ = map(jnp.asarray, arrays(0))
+
+    def loss(student, tau):
+        inputs = student, item_vectors, item, TEACHER, tau
+        return distillation_loss(*inputs, reduce_fn=reduce_fn).sum()
+
+    with pytest.raises(ValueError, match="tau must be above 0"):
+        loss(student, tau)
+    value, slope = jax.jit(jax.value_and_grad(loss))(student, tau)
+    assert np.isnan(value)
+    assert np.isnan(slope).all()
 
 
 @pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float32])

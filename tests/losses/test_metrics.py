@@ -1,5 +1,8 @@
 """HR@K, NDCG@K and reciprocal rank of one relevant item a user."""
 
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -124,3 +127,60 @@ def test_a_cut_off_is_inclusive():
         assert hit_rate(jnp.array([k + 0.5]), k) == 0
         np.testing.assert_allclose(ndcg(jnp.array([float(k)]), k), 1 / np.log2(1 + k), rtol=1e-6)
         assert ndcg(jnp.array([k + 0.5]), k) == 0
+
+
+@every_metric
+@pytest.mark.parametrize("wrong", [0.0, -1.0, 0.5, np.nan, -np.inf])
+@pytest.mark.parametrize("on_host", [False, True])
+def test_a_rank_below_1_gives_nan(name, wrong, on_host):
+    metric = METRICS[name] if on_host else JITTED[name]
+    rank = RANK.copy()
+    rank[2] = wrong
+    for reduce_fn in (np.mean, np.sum) if on_host else (jnp.mean, jnp.sum):
+        assert np.isnan(metric(rank, reduce_fn=reduce_fn))
+    each = np.asarray(metric(rank, reduce_fn=None))
+    np.testing.assert_array_equal(np.isnan(each), np.isin(np.arange(8), 2))
+    others = np.arange(8) != 2
+    np.testing.assert_allclose(metric(rank, where=others), np.mean(each[others]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ndcg", "reciprocal_rank"])
+def test_gradients_are_nan_where_a_rank_is_below_1(name):
+    rank = RANK.copy()
+    rank[2] = 0
+    slope = jax.grad(JITTED[name])(rank)
+    np.testing.assert_array_equal(np.isnan(slope), np.isin(np.arange(8), 2))
+
+
+@every_metric
+@pytest.mark.parametrize("on_host", [False, True])
+def test_an_infinite_rank_is_a_miss(name, on_host):
+    metric = METRICS[name] if on_host else JITTED[name]
+    rank = np.array([1.0, np.inf], np.float32)
+    np.testing.assert_array_equal(metric(rank, reduce_fn=None), [1, 0])
+    assert np.isfinite(jax.grad(JITTED[name])(rank)).all()
+
+
+@pytest.mark.parametrize("k", [0, -1])
+@pytest.mark.parametrize("metric", [hit_rate, ndcg])
+def test_a_cut_off_below_1_is_refused(metric, k):
+    with pytest.raises(ValueError, match="at least 1"):
+        metric(RANK, k)
+    with pytest.raises(ValueError, match="at least 1"):
+        jax.jit(metric, static_argnums=1)(RANK, k)
+
+
+def test_the_host_needs_no_jax():
+    code = (
+        "import sys, numpy as np; from mqsa_jax.losses import metrics; "
+        "assert metrics.ndcg(np.array([3.0]), 5) == 0.5; assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@every_metric
+def test_the_host_keeps_the_precision(name):
+    rank = np.array([3.0, 4.0, 7.0])
+    value = METRICS[name](rank)
+    assert value.dtype == np.float64
+    np.testing.assert_allclose(value, ORACLE[name](rank), rtol=1e-14)

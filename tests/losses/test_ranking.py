@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mqsa_jax.losses.cross_entropy import linear_weights
 from mqsa_jax.losses.ranking import ranking_loss
-from mqsa_jax.losses.reduction import reduction_weights
+from mqsa_jax.losses.reduction import mean
+from mqsa_jax.ops.sparse_logits import SparseLogits
 from tests import oracle
 
 B, N, D, V = 2, 5, 4, 9
@@ -96,18 +98,86 @@ def test_nothing_that_counts_gives_zero(reduce_fn):
     assert not any(gradient.any() for gradient in gradients)
 
 
-def test_weights_of_a_reduction_are_zero_where_nothing_counts():
-    assert reduction_weights(plain_mean, jnp.array([True, False])).tolist() == [1, 0]
-    assert reduction_weights(plain_mean, jnp.array([False, False])).tolist() == [0, 0]
+def test_weights_of_known_reductions():
+    where = jnp.array([True, False, True])
+    assert linear_weights(jnp.sum, where).tolist() == [1, 0, 1]
+    for known in (jnp.mean, mean):
+        assert linear_weights(known, where).tolist() == [0.5, 0, 0.5]
+        assert linear_weights(known, ~where & where).tolist() == [0, 0, 0]
+    assert linear_weights(plain_mean, where) is None
+    assert linear_weights(None, where) is None
 
 
-def test_rows_that_do_not_count_may_hold_anything_finite():
+def root_mean_square(values, where):
+    return (values**2).mean(where=where) ** 0.5
+
+
+@pytest.mark.parametrize("reduce_fn", [jnp.mean, jnp.sum, root_mean_square])
+@pytest.mark.parametrize("wrong", [V, 999, -1, -V])
+def test_a_target_that_is_no_item_gives_nan(wrong, reduce_fn):
+    user, item, target, _ = arrays(4)
+    target[1, 2] = wrong
+    value, (duser, ditem) = loss_and_gradient(user, item, target, reduce_fn=reduce_fn)
+    assert np.isnan(value)
+    assert np.isnan(duser[1, 2]).all()
+    assert np.isnan(ditem).all()
+    without = np.ones((B, N), bool)
+    without[1, 2] = False
+    rest = loss_and_gradient(user, item, target, where=without, reduce_fn=reduce_fn)
+    chex.assert_tree_all_finite(rest)
+
+
+@pytest.mark.parametrize("wrong", [V, 999, -1])
+@pytest.mark.parametrize("name", ["target", "class"])
+def test_of_losses_of_rows_those_of_wrong_indices_alone_are_nan(name, wrong):
+    user, item, target, _ = arrays(5)
+    classes = np.random.default_rng(0).integers(0, V, (B, N, 2))
+    arguments = {"target": target, "class": classes}
+
+    @jax.jit
+    def losses(user, target, classes):
+        sparse = SparseLogits(classes, jnp.full(classes.shape, 0.5))
+        return ranking_loss(user, jnp.asarray(item), target, sparse=sparse, reduce_fn=None)
+
+    right = losses(user, *arguments.values())
+    arguments[name][1, 2] = wrong
+    value, pull = jax.vjp(losses, user, *arguments.values())
+    at = np.zeros((B, N), bool)
+    at[1, 2] = True
+    np.testing.assert_array_equal(np.isnan(value), at)
+    np.testing.assert_allclose(value[~at], right[~at], rtol=1e-6)
+    duser = pull(jnp.ones((B, N)))[0]
+    np.testing.assert_array_equal(np.isnan(duser).any(-1), at)
+
+
+def test_a_sparse_class_that_is_no_item_gives_nan():
+    user, item, target, _ = map(jnp.asarray, arrays(6))
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(value, classes, where):
+        sparse = SparseLogits(classes, value)
+        return ranking_loss(user, item, target, sparse=sparse, where=where)
+
+    classes, value = np.zeros((B, N, 2), np.int32), np.ones((B, N, 2), np.float32)
+    for wrong in (V, 999, -1):
+        classes[0, 3, 1] = wrong
+        everywhere, but_there = np.ones((B, N), bool), np.ones((B, N), bool)
+        but_there[0, 3] = False
+        total, slope = loss(value, classes, everywhere)
+        assert np.isnan(total)
+        assert np.isnan(slope[0, 3]).any()
+        chex.assert_tree_all_finite(loss(value, classes, but_there))
+
+
+def test_a_mask_over_anything_at_all():
     user, item, target, where = arrays(2)
     assert not where.all()
-    changed = np.where(where[..., None], user, np.float32(1e30))
     one = loss_and_gradient(user, item, target, where=where)
-    other = loss_and_gradient(changed, item, np.where(where, target, 0), where=where)
-    chex.assert_trees_all_close(one, other, rtol=1e-6)
+    for wrong in (np.nan, np.inf, np.float32(1e30)):
+        changed = np.where(where[..., None], user, wrong)
+        other = loss_and_gradient(changed, item, np.where(where, target, 999), where=where)
+        chex.assert_trees_all_equal(one, other)
     assert not one[1][0][~where].any()
 
 

@@ -120,3 +120,48 @@ def test_vmap_and_pmap_agree(rng):
     mapped = jax.jit(jax.vmap(probabilities, in_axes=(None, 0)))(counts, tau)
     on_devices = jax.pmap(probabilities, in_axes=(None, 0))(counts, tau)
     chex.assert_trees_all_close(mapped, on_devices, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("tau", [0.0, -0.1, float("nan")])
+def test_a_temperature_that_is_not_above_0(rng, tau):
+    _, counts = random_counts(rng)
+    with pytest.raises(ValueError, match="tau must be above 0"):
+        transition_teacher(counts, tau)
+    assert np.isnan(probabilities(counts, tau)).all()
+    slope = jax.jit(jax.grad(lambda tau: probabilities(counts, tau)[0, 0]))(jnp.float32(tau))
+    assert np.isnan(slope)
+
+
+WRONG = {
+    "count that is NaN": dict(count=[1.0, np.nan]),
+    "negative count": dict(count=[1.0, -1.0]),
+    "infinite count": dict(count=[1.0, np.inf]),
+    "successor beyond the last item": dict(successor=[1, 3]),
+    "negative successor": dict(successor=[-1, 2]),
+    "rows that end behind the last entry": dict(row_start=[0, 1, 2, 5]),
+    "rows that begin behind the first entry": dict(row_start=[1, 1, 2, 2]),
+    "rows that end before they begin": dict(row_start=[0, 2, 1, 2]),
+    "transition behind the last row": dict(row_start=[0, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_rows_sum_to_1_or_are_nan(wrong):
+    parts = dict(row_start=[0, 1, 2, 2], successor=[1, 2], count=[1.0, 3.0])
+    kinds = dict(row_start=jnp.int32, successor=jnp.int32, count=jnp.float32)
+
+    def counts(parts):
+        return TransitionCounts(**{name: jnp.array(parts[name], kinds[name]) for name in parts})
+
+    np.testing.assert_allclose(probabilities(counts(parts), 0.5).sum(-1), 1, rtol=1e-6)
+    sums_V = np.asarray(probabilities(counts({**parts, **WRONG[wrong]}), 0.5).sum(-1))
+    assert np.isnan(sums_V).any()
+    np.testing.assert_allclose(sums_V[~np.isnan(sums_V)], 1, rtol=1e-6)
+
+
+def test_rows_of_items_that_there_are_not_are_nan(rng):
+    _, counts = random_counts(rng)
+    teacher = jax.jit(transition_teacher)(counts, 0.1)
+    rows = teacher_probabilities(teacher, jnp.array([V, 0, -1, 999, V - 1]))
+    assert np.isnan(rows[jnp.array([0, 2, 3])]).all()
+    np.testing.assert_allclose(rows[jnp.array([1, 4])].sum(-1), 1, rtol=1e-5)
