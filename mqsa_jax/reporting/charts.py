@@ -97,7 +97,8 @@ def families(groups: Sequence[Group]) -> dict[str, list[Group]]:
     own = [g for g in main if g.model in (*ABLATION, PLUS)]
     panels = {
         "MQSA-TED, its parts and MQSA-TED+": own,
-        "Other models": [g for g in main if g not in own],
+        "Other models": [g for g in main if g not in own and not g.counted],
+        "Counted models": [g for g in main if g.counted],
         "Other settings": [g for g in groups if g not in main],
     }
     found = {}

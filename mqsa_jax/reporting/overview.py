@@ -9,7 +9,7 @@ from typing import Any
 from mqsa_jax.data.sources import SOURCES, dataset_title
 from mqsa_jax.models.registry import PLUS
 from mqsa_jax.reporting.configurations import Group
-from mqsa_jax.reporting.published import best_published
+from mqsa_jax.reporting.published import UNVERIFIED, best_published
 from mqsa_jax.reporting.results import FULL_MODEL, model_title
 
 NAME = "overview"
@@ -17,6 +17,12 @@ NAME = "overview"
 METRIC = "NDCG@20"
 # Okabe and Ito's colours, told apart by colour-blind readers; grey for others' work.
 _OTHERS, _FULL, _PLUS, _INK = "#A6A6A6", "#56B4E9", "#0072B2", "#24292F"
+_LIBRARIES = {
+    "mqsa_jax": "mqsa_jax\n(MQSA-TED)",
+    "recbole": "RecBole\n(SASRec)",
+    "rectools": "RecTools\n(SASRec)",
+}
+"""Libraries of the benchmark, and the model that each trains."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Overview:
     """By title of the model: mean NDCG@20 on each data set."""
     seconds: list[tuple[str, float]]
     """Library, and seconds of a training epoch; this one first."""
+    machine: str
+    """That the seconds were measured on."""
 
     @property
     def alt(self) -> str:
@@ -39,14 +47,14 @@ class Overview:
         return (
             f"Left: test NDCG@20 of {names} beside the best published figure on "
             f"{', '.join(self.datasets)}. Right: seconds of a training epoch on Toys, "
-            + ", ".join(f"{name} {seconds:.3g}" for name, seconds in self.seconds)
+            + ", ".join(f"{' '.join(n.split())} {seconds:.3g}" for n, seconds in self.seconds)
         )
 
 
 def make_overview(
-    groups_of: Mapping[str, Sequence[Group]], peers: Sequence[Mapping[str, Any]]
+    groups_of: Mapping[str, Sequence[Group]], peers: Mapping[str, Any]
 ) -> Overview | None:
-    """Values from the runs with default settings, and from the rows of the peers' benchmark.
+    """Values from the runs with default settings, and from the result of the peers' benchmark.
 
     None unless both models have runs on each of the four data sets.
     """
@@ -64,10 +72,16 @@ def make_overview(
         ]
         for model in wanted
     }
-    titles = {"mqsa_jax": "mqsa_jax", "recbole": "RecBole", "rectools": "RecTools"}
-    seconds = [(titles[row["library"].split()[0]], float(row["epoch s"])) for row in peers]
-    published = [(rows[n].model.partition(",")[0], rows[n].figures[METRIC]) for n in SOURCES]
-    return Overview([dataset_title(n) for n in SOURCES], published, models, seconds)
+    seconds = [
+        (_LIBRARIES[row["library"].split()[0]], float(row["epoch s"])) for row in peers["rows"]
+    ]
+    # "1 × cpu, 2 cores of …, 24 GiB"
+    machine = peers["provenance"]["machine"].split(", ")[1]
+    published = []
+    for row in rows.values():
+        doubt = f", {row.source}" if row.source == UNVERIFIED else ""
+        published.append((row.model.partition(",")[0] + doubt, row.figures[METRIC]))
+    return Overview([dataset_title(n) for n in SOURCES], published, models, seconds, machine)
 
 
 def draw_overview(overview: Overview, path: Path) -> None:
@@ -89,7 +103,7 @@ def draw_overview(overview: Overview, path: Path) -> None:
 
 def _draw_quality(axis: Any, overview: Overview) -> None:
     bars = {"best published": [value for _, value in overview.published], **overview.models}
-    width = 0.27
+    width = 0.29
     for offset, (colour, (label, values)) in enumerate(
         zip((_OTHERS, _FULL, _PLUS), bars.items(), strict=True), start=-1
     ):
@@ -97,16 +111,16 @@ def _draw_quality(axis: Any, overview: Overview) -> None:
         drawn = axis.bar(x, values, width * 0.94, color=colour, label=label)
         weight = "bold" if colour == _PLUS else "normal"
         axis.bar_label(
-            drawn, [f"{v:.3f}"[1:] for v in values], padding=2, fontsize=10, fontweight=weight
+            drawn, [f"{v:.4f}"[1:] for v in values], padding=2, fontsize=9.5, fontweight=weight
         )
     names = [f"{d}\n({m})" for d, (m, _) in zip(overview.datasets, overview.published, strict=True)]
     axis.set_xticks(range(len(names)), names, linespacing=1.4)
     axis.tick_params(length=0)
     axis.set_yticks([])
-    axis.set_ylim(0, 1.2 * max(max(values) for values in bars.values()))
+    axis.set_ylim(0, 1.24 * max(max(values) for values in bars.values()))
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.legend(loc="upper right", frameon=False, ncols=3, fontsize=10, handlelength=1.2)
-    axis.set_title("Test NDCG@20 (below: who published the best)", loc="left", fontsize=12)
+    axis.set_title("Test NDCG@20 (source of the best published below)", loc="left", fontsize=12)
 
 
 def _draw_speed(axis: Any, overview: Overview) -> None:
@@ -114,7 +128,7 @@ def _draw_speed(axis: Any, overview: Overview) -> None:
     colours = [_PLUS, *[_OTHERS] * (len(names) - 1)]
     drawn = axis.barh(range(len(names)), seconds, 0.6, color=colours)
     labels = [
-        f"{s:.3g} s" + (f" (×{s / seconds[0]:.0f})" if i else "") for i, s in enumerate(seconds)
+        f"{s:.3g} s" + (f" (× {s / seconds[0]:.0f})" if i else "") for i, s in enumerate(seconds)
     ]
     for label, bar in zip(
         axis.bar_label(drawn, labels, padding=4, fontsize=10), range(9), strict=False
@@ -126,4 +140,5 @@ def _draw_speed(axis: Any, overview: Overview) -> None:
     axis.set_xticks([])
     axis.set_xlim(0, 1.45 * max(seconds))
     axis.spines[["top", "right", "bottom"]].set_visible(False)
-    axis.set_title("Seconds an epoch, Toys, 2 CPU cores", loc="left", fontsize=12)
+    axis.set_xlabel(f"on {overview.machine}", fontsize=9.5, loc="left")
+    axis.set_title("Training time of an epoch, Toys", loc="center", fontsize=12)

@@ -15,6 +15,8 @@ class Published:
     """By metric; those that the source gives."""
 
 
+UNVERIFIED = "unverified"
+"""Source of figures that others quote and that no log or paper was found for."""
 _MQSA_TED = "[paper](https://arxiv.org/abs/2311.01056)"
 _WEAREC = "AAAI 2026, [the authors' log](https://github.com/xhy963319431/WEARec)"
 _ALL = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "HR@20", "NDCG@20")
@@ -46,7 +48,7 @@ PUBLISHED = (
         _figures(0.0788, 0.0571, 0.1055, 0.0657, 0.1368, 0.0736),
     ),
     Published(
-        "toys", "BSARec", "unverified", _figures(0.0805, 0.0589, 0.1081, 0.0679, 0.1435, 0.0768)
+        "toys", "BSARec", UNVERIFIED, _figures(0.0805, 0.0589, 0.1081, 0.0679, 0.1435, 0.0768)
     ),
     Published("yelp", "MQSA-TED, history excluded", _MQSA_TED, {"NDCG@5": 0.0205}),
     Published(

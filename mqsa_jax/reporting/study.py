@@ -1,7 +1,6 @@
 """All that the page and the figures show, read from files alone."""
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from mqsa_jax.reporting.configurations import Group, common_settings, group_runs
 from mqsa_jax.reporting.overview import Overview, make_overview
 from mqsa_jax.reporting.results import Run, as_flags, by_data, load_runs
 from mqsa_jax.reporting.sweeps import Sensitivity, Sweep, load_sweeps, sensitivities
+from mqsa_jax.runs.files import read_json
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,8 +70,10 @@ class DatasetStudy:
                 run.name for run in self.runs if lists and run.name not in lists
             ],
         }
+        whole = [run.name for run in self.runs]
         return [
-            f"{self.title}, {what}: {', '.join(f'`{name}`' for name in names)}"
+            f"{self.title}, {what}: "
+            + ("all runs" if names == whole else ", ".join(f"`{name}`" for name in names))
             for what, names in missing.items()
             if names
         ]
@@ -143,8 +145,8 @@ def read_study(results: Path, out: Path) -> Study:
     peers = out / "performance" / "peers_toys.json"
     overview = None
     if peers.exists():
-        speeds = json.loads(peers.read_text(encoding="utf-8"))["rows"]
-        overview = make_overview({d.name: d.groups for d in datasets if d.groups}, speeds)
+        groups_of = {d.name: d.groups for d in datasets if d.groups}
+        overview = make_overview(groups_of, read_json(peers))
     notes = read_notes(results / "notes.md")
     return Study(results, out, runs, left_out, sweeps, datasets, notes, overview)
 
