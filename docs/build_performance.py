@@ -1,15 +1,14 @@
-"""Writes docs/performance.md from what benchmarks left in docs/performance.
+"""Writes docs/performance.md from the files that benchmarks wrote into docs/performance.
 
     make bench && make bench-peers
     cp benchmarks/results/*.json benchmarks/results/*.png docs/performance/
     python docs/build_performance.py
 
-`epoch_toys_xla.json` was made with `MQSA_CPU_KERNELS=0`, other `epoch_toys_NAME.json` on other
-machines. `figures/` holds the test_metrics.json of `train.py --dataset toys`, with the kernels and
-with `--precision bfloat16`; what XLA alone gave is among the runs of `results/benchmarks`.
-`commits.json` names commits by machine, each with what changed and the gain that was predicted for
-it; `commits/FOLDER/COMMIT.jsonl` is the metrics.jsonl that `train.py --dataset toys --epochs 3`
-wrote at that commit, of three runs.
+`epoch_toys_xla.json` is of `MQSA_CPU_KERNELS=0`, other `epoch_toys_NAME.json` are of other
+machines. `figures/` holds test_metrics.json of `train.py --dataset toys`, with the kernels and with
+`--precision bfloat16`; the runs without kernels are in `results/benchmarks`. `commits.json` lists
+commits by machine, each with its change and predicted gain; `commits/FOLDER/COMMIT.jsonl` is the
+metrics.jsonl of `train.py --dataset toys --epochs 3` at that commit, of three runs.
 """
 
 import json
@@ -21,18 +20,40 @@ from typing import Any
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "performance"
 SEEDS = (1, 2, 3)
+TITLES = {
+    "seconds_least": "fewest seconds",
+    "positions_per_second": "positions a second",
+    "peak_mib": "peak MiB",
+    "gflops": "GFLOP/s",
+    "times_floor": "times the floor",
+    "times_mqsa_jax": "times mqsa_jax",
+    "users_per_s": "users a second",
+    "p50_ms": "median ms",
+    "p99_ms": "99th percentile ms",
+    "step_ms": "ms a step",
+    "temp_mib": "temporary MiB",
+    "state_mib": "state MiB",
+    "seconds_a_trial": "seconds a trial",
+    "seconds_a_member": "seconds a trial",
+    "times_separate": "times a separate run",
+    "first_call": "seconds of the first call",
+    "epoch s": "seconds an epoch",
+    "evaluation s": "seconds of evaluation",
+}
+"""Heads of columns, for the names in the benchmarks' files."""
+LIBRARIES = {"recbole": "RecBole", "rectools": "RecTools"}
 
 
 def load(name: str) -> Any:
-    """What a benchmark wrote."""
+    """Result of a benchmark."""
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """A Markdown table; columns in the order in which rows name them."""
-    head = list(dict.fromkeys(key for row in rows for key in row))
-    body = [[_cell(row.get(key)) for key in head] for row in rows]
-    lines = [head, ["---"] * len(head), *body]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    body = [[_cell(row.get(key)) for key in keys] for row in rows]
+    lines = [[TITLES.get(key, key) for key in keys], ["---"] * len(keys), *body]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
@@ -56,17 +77,17 @@ def _kernels(made: dict[str, Any]) -> str:
 
 
 def _public(arguments: list[str]) -> list[str]:
-    """Without what are paths of one machine."""
+    """Arguments without paths of one machine."""
     kept = list(arguments)
     for flag in ("--recbole-python", "--rectools-python", "--data-dir", "--run-dir"):
         if flag in kept:
-            place = kept.index(flag)
-            del kept[place : place + 2]
+            index = kept.index(flag)
+            del kept[index : index + 2]
     return kept
 
 
 def epoch() -> str:
-    """An epoch beside the dense baseline and the floor, on each machine that was measured."""
+    """An epoch beside the dense baseline and the floor, on each machine."""
     names = sorted(path.stem for path in FOLDER.glob("epoch_toys*.json"))
     return "\n\n".join(
         ["## An epoch of Toys", *(_epoch_on_a_machine(load(name)) for name in names)]
@@ -80,39 +101,39 @@ def _epoch_on_a_machine(result: dict[str, Any]) -> str:
     at_best = own["times_floor"] * higher / mean
     own_shapes = ""
     if "own_shapes_gflops" in result:
-        share = own["seconds"] / result["own_shapes_seconds"]
+        ratio = own["seconds"] / result["own_shapes_seconds"]
         own_shapes = (
-            f"For products in the shapes of a chunk NumPy reaches {result['own_shapes_gflops']:.0f}"
-            f" GFLOP/s, at which they take {result['own_shapes_seconds']:.2f} s: an epoch takes "
-            f"{share:.2f} times that. "
+            f"In the shapes of a chunk NumPy reaches {result['own_shapes_gflops']:.0f} GFLOP/s, at "
+            f"which the products take {result['own_shapes_seconds']:.2f} s; an epoch takes "
+            f"{ratio:.2f} times that. "
         )
     return "\n\n".join(
         [
             ("" if result["provenance"]["cpu_kernels"] else "With `MQSA_CPU_KERNELS=0`: ")
             + made_by(result),
             table(result["rows"]),
-            f"Median of {result['epochs']} epochs, the baseline from {result['dense_steps']} "
-            f"steps. NumPy's rate before and after: {rates} GFLOP/s; at their mean the floor of "
-            f"the matrix products is {result['floor_seconds']:.2f} s, and an epoch "
-            f"{own['times_floor']:.2f} times that; at the higher of the two {at_best:.2f} times. "
-            f"{own_shapes}Packing an epoch on the host takes "
-            f"{result['packing_seconds']:.3f} s "
-            f"({100 * result['packing_seconds'] / own['seconds']:.1f}% of it, beside the compute), "
-            f"validation {result['validation_seconds']:.2f} s.",
+            f"Median of {result['epochs']} epochs; the baseline is timed on "
+            f"{result['dense_steps']} steps. NumPy's rate for 2048³ before and after: {rates} "
+            f"GFLOP/s. At their mean the matrix products take {result['floor_seconds']:.2f} s (the "
+            f"floor) and an epoch {own['times_floor']:.2f} times that; at the higher rate "
+            f"{at_best:.2f} times. {own_shapes}Packing an epoch on the host takes "
+            f"{result['packing_seconds']:.3f} s, in parallel "
+            f"({100 * result['packing_seconds'] / own['seconds']:.1f}% of the epoch), validation "
+            f"{result['validation_seconds']:.2f} s.",
         ]
     )
 
 
 def commits() -> str:
-    """What each change gained, by machine."""
+    """Gain of each change, by machine."""
     machines = load("commits")
     return "\n\n".join(
         [
-            "## What each change gained",
+            "## Gain of each change",
             "`python train.py --dataset toys --epochs 3` at each commit, three times in turn; "
-            "medians of `seconds` in its metrics.jsonl. From run to run such medians differ by up "
-            "to a tenth, so that small gains drown. Predictions come from timing the part alone, "
-            "unless they are called a guess.",
+            "medians of `seconds` in metrics.jsonl. Medians vary by up to a tenth between runs, "
+            "so small gains are within the noise. Predictions come from timing the part alone, "
+            "unless marked as a guess.",
             *(
                 f"{machine['machine']}:\n\n{table(_gains(machine['folder'], machine['changes']))}"
                 for machine in machines
@@ -141,7 +162,7 @@ def _gains(folder: str, changes: list[dict[str, str]]) -> list[dict[str, Any]]:
 
 
 def simple(name: str, title: str) -> str:
-    """A benchmark whose rows say all."""
+    """A benchmark that is shown as its rows."""
     result = load(name)
     return "\n\n".join([f"## {title}", made_by(result), table(result["rows"])])
 
@@ -162,8 +183,9 @@ def scaling() -> str:
         [
             "## Scaling",
             made_by(result),
-            f"One size varies at a time, the others stay at {base}. `ratio` is the temporary "
-            "memory of a step, the new state among it, over parameters and optimiser state.",
+            f"One size varies at a time, the others stay at {base}. Ratio: temporary memory of a "
+            "step, including the new state, divided by the memory of parameters and optimiser "
+            "state.",
             "![Step time and temporary memory against every size](performance/scaling.png)",
             table(exponents),
             table(result["rows"]),
@@ -172,22 +194,22 @@ def scaling() -> str:
 
 
 def population() -> str:
-    """What many runs in one program gain over separate ones."""
+    """Many runs in one program beside separate runs."""
     result = load("population_synthetic")
     return "\n\n".join(
         [
             "## Populations",
             made_by(result),
-            "Seconds of an epoch and its validation a trial, on the embedded data; the first call "
-            "compiles. Where one run fills the cores, many in one program share its start-up, and "
-            "take as long otherwise, or longer.",
+            "Seconds of an epoch and its validation for each trial, on the embedded data; the "
+            "first call compiles. One run already fills the cores here, so that a population saves "
+            "start-up and compilation only.",
             table(result["rows"]),
         ]
     )
 
 
 def figures() -> str:
-    """What kernels and coarser factors of matrix products do to the test figures."""
+    """Test figures with kernels and with bfloat16 factors of matrix products."""
     runs, own = DOCS / "results" / "benchmarks", FOLDER / "figures"
     by_xla = [runs / f"toys-{seed}" / "test_metrics.json" for seed in SEEDS]
     by_kernels = [own / f"kernels-{seed}.json" for seed in SEEDS]
@@ -211,8 +233,8 @@ def figures() -> str:
         )
     return "\n\n".join(
         [
-            "## Test figures, by kernels and by precision",
-            f"Of Toys, {made['machine']}. Mean NDCG@20 of the seeds: {before:.5f} by XLA alone, "
+            "## Test figures by kernels and precision",
+            f"Toys, {made['machine']}. Mean NDCG@20 over seeds: {before:.5f} by XLA alone, "
             f"{after:.5f} with the kernels.",
             table(rows),
         ]
@@ -222,15 +244,22 @@ def figures() -> str:
 def peers() -> str:
     """RecBole's and RecTools' SASRec on the same machine."""
     result = load("peers_toys")
+    rows = [{**row, "library": _library(row["library"])} for row in result["rows"]]
     return "\n\n".join(
         [
             "## Beside RecBole and RecTools",
             made_by(result),
-            table(result["rows"]),
-            "Each trains in its own way, as the notes say. The peers' evaluation is one cold call, "
-            "ours a warm one.",
+            table(rows),
+            "The notes say how each of them trains. The evaluation of RecBole and RecTools is "
+            "their first call, that of mqsa_jax a later one.",
         ]
     )
+
+
+def _library(text: str) -> str:
+    """`recbole 1.2.1` with the name as its authors write it."""
+    name, *version = text.split(" ")
+    return " ".join([LIBRARIES.get(name, name), *version])
 
 
 def build() -> str:
