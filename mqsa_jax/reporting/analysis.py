@@ -55,11 +55,11 @@ def reference_pairs(groups: Iterable[Group]) -> Pairs:
 
 def distillation_pairs(groups: Iterable[Group]) -> Pairs:
     """Each configuration with distillation, and that of the same settings without it."""
-    of = {(group.model, group.runs[0].settings): group for group in groups}
+    of = {(group.model, group.runs[0].settings, group.protocol): group for group in groups}
     return {
-        group.key: (group, of[DISTILLED[model], settings])
-        for (model, settings), group in of.items()
-        if (DISTILLED.get(model), settings) in of
+        group.key: (group, of[DISTILLED[model], *rest])
+        for (model, *rest), group in of.items()
+        if (DISTILLED.get(model), *rest) in of
     }
 
 

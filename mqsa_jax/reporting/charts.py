@@ -115,9 +115,8 @@ def learning_chart(slug: str, title: str, groups: Sequence[Group]) -> Chart | No
 
     The axis starts at half of the best value, so that the models can be told apart.
     """
-    trained = [g for g in groups if any(run.epochs for run in g.runs)]
-    # Protocols of a run share its validation.
-    trained = [g for g in trained if g.exclude_seen == trained[0].exclude_seen]
+    # Further tests of a run share its validation.
+    trained = [g for g in groups if any(run.epochs for run in g.runs) and not g.tested]
     if not trained:
         return None
     style, panels = styles(trained), []

@@ -15,6 +15,8 @@ class Group:
     runs: list[Run]
     flags: str
     """Flags that tell it from other configurations of its model."""
+    tested: str = ""
+    """The protocol of the test, if it is not that of training."""
 
     @property
     def model(self) -> str:
@@ -32,19 +34,24 @@ class Group:
         return self.runs[0].name
 
     @property
-    def exclude_seen(self) -> str:
-        """Which items the evaluation left out."""
-        return self.runs[0].config["exclude_seen"]
+    def protocol(self) -> str:
+        """Which items the test left out as seen."""
+        return self.runs[0].protocol
 
     @property
     def label(self) -> str:
         """Title of the model and flags, as plain text."""
-        return f"{model_title(self.model)} {self.flags}".strip()
+        return " ".join(part for part in (model_title(self.model), self.flags, self._test) if part)
 
     @property
     def cell(self) -> str:
         """The label as Markdown."""
-        return f"{model_title(self.model)} `{self.flags}`" if self.flags else self.label
+        flags = self.flags and f"`{self.flags}`"
+        return " ".join(part for part in (model_title(self.model), flags, self._test) if part)
+
+    @property
+    def _test(self) -> str:
+        return self.tested and f"(tested with {self.tested})"
 
     @property
     def seeds(self) -> str:
@@ -60,23 +67,22 @@ def common_settings(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         name: value
         for name, value in shared.items()
-        if all(run.differs.get(name) == value for run in trained) and name != "exclude_seen"
+        if all(run.differs.get(name) == value for run in trained)
     }
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """The configurations of a data set, in the order of the tables."""
     common = common_settings(runs)
-    found: dict[tuple[str, str], list[Run]] = {}
+    found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        found.setdefault((run.model, run.settings), []).append(run)
-    # With one protocol for all, the caption states it.
-    if len({run.config["exclude_seen"] for run in runs}) == 1:
-        common["exclude_seen"] = runs[0].config["exclude_seen"]
+        found.setdefault((run.model, run.settings, run.protocol), []).append(run)
     groups = []
     for members in found.values():
-        own = {n: v for n, v in members[0].differs.items() if common.get(n) != v}
-        groups.append(Group(members, as_flags(own)))
+        first = members[0]
+        own = {n: v for n, v in first.differs.items() if n not in common or common[n] != v}
+        tested = "" if first.protocol == first.config["exclude_seen"] else first.protocol
+        groups.append(Group(members, as_flags(own), tested))
     return groups
 
 
@@ -85,7 +91,7 @@ def reference_of(group: Group, groups: Sequence[Group]) -> Group:
 
     Of several, the one with the fewest settings that are not defaults, then with most seeds.
     """
-    alike = [other for other in groups if other.exclude_seen == group.exclude_seen]
+    alike = [other for other in groups if other.protocol == group.protocol]
     full = [other for other in alike if other.model == FULL_MODEL]
     trained = [other for other in alike if not other.counted]
     return min(

@@ -59,7 +59,7 @@ def make_overview(
     None unless both models have runs on each of the four data sets.
     """
     main = {
-        name: {g.model: g for g in reversed(groups) if g.exclude_seen == "history"}
+        name: {g.model: g for g in reversed(groups) if g.protocol == "history"}
         for name, groups in groups_of.items()
     }
     rows = {name: best_published(name) for name in SOURCES}

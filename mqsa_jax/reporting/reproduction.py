@@ -4,7 +4,7 @@ import shlex
 import statistics
 from collections.abc import Sequence
 
-from mqsa_jax.reporting.results import Run
+from mqsa_jax.reporting.results import Run, as_flags
 from mqsa_jax.reporting.sweeps import Sweep
 from mqsa_jax.reporting.tables import sweep_table, table
 
@@ -29,7 +29,7 @@ def command(run: Run) -> str:
         for name, value in run.differs.items():
             flag = f"--{name.replace('_', '-')}"
             if flag not in given:
-                words += [flag, str(value)]
+                words += as_flags({name: value}).split(" ", 1)
     return f"`{shlex.join(['python', *words])}`"
 
 

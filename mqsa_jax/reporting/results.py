@@ -38,11 +38,16 @@ class Configured:
     """What a run and a trial of a sweep have in common."""
 
     config: dict[str, Any]
-    """Every flag, and `exclude_seen` of the evaluation."""
+    """Every flag."""
     differs: dict[str, Any]
     """Settings that are not the default of the data set and model."""
     fingerprint: str
     """Of the data."""
+
+    @property
+    def protocol(self) -> str:
+        """Which items the test left out as seen."""
+        return self.config["exclude_seen"]
 
     @property
     def data(self) -> Data:
@@ -93,10 +98,14 @@ class Run(Configured):
 
     @property
     def name(self) -> str:
-        """Name of the folder, and of the protocol if it is not `history`."""
-        protocol = self.config["exclude_seen"]
-        suffix = "" if protocol == "history" else f" ({protocol})"
-        return self.folder.absolute().name + suffix
+        """Name of the folder, and the protocol if it is not that of the run."""
+        own = self.protocol == self.config["exclude_seen"]
+        return self.folder.absolute().name + ("" if own else f" ({self.protocol})")
+
+    @property
+    def protocol(self) -> str:
+        """Which items the test left out as seen; eval.py may choose another than training did."""
+        return self.test["exclude_seen"]
 
     @property
     def valid(self) -> float | None:
@@ -112,7 +121,12 @@ def model_title(model: str) -> str:
 
 def as_flags(values: dict[str, Any]) -> str:
     """Flags and values as on a command line."""
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in values.items())
+    words = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        switch = f"--{flag}" if value else f"--no-{flag}"
+        words.append(switch if isinstance(value, bool) else f"--{flag} {value}")
+    return " ".join(words)
 
 
 def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
@@ -138,7 +152,8 @@ def load_runs(folder: Path) -> tuple[list[Run], list[str]]:
     runs.sort(key=_order)
     first: dict[tuple, Run] = {}
     for run in runs:
-        other = first.setdefault((run.data, run.model, run.settings, run.seed), run)
+        key = run.data, run.model, run.settings, run.protocol, run.seed
+        other = first.setdefault(key, run)
         if other is not run:
             left_out.append(f"`{run.name}`: same configuration and seed as `{other.name}`")
     return list(first.values()), left_out
@@ -152,14 +167,13 @@ def load_run(folder: Path) -> list[Run]:
         test = read_json(path)
         _require(path, test, (*METRICS, "epoch", "exclude_seen", "provenance", "versions"))
         _require(path, test, ("users", "items", "data_fingerprint"))
-        values = config | {"exclude_seen": test["exclude_seen"]}
         note = folder / "note.txt"
         runs.append(
             Run(
                 folder=folder,
                 result=path.name.removesuffix("_metrics.json"),
-                config=values,
-                differs=differences(values),
+                config=config,
+                differs=differences(config),
                 fingerprint=test["data_fingerprint"],
                 epochs=_read_lines(folder / "metrics.jsonl"),
                 test=test,
@@ -172,12 +186,11 @@ def load_run(folder: Path) -> list[Run]:
 
 def differences(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a configuration that are not the default of its data set and model."""
-    default = {"exclude_seen": "history"}
-    default |= default_config(config["dataset"], config["model"]).flat()
+    default = default_config(config["dataset"], config["model"]).flat()
     return {
         name: value
         for name, value in config.items()
-        if name not in NO_SETTING and value != default.get(name)
+        if name not in NO_SETTING and value != default[name]
     }
 
 
@@ -215,7 +228,8 @@ def _order(run: Run) -> tuple:
         (name, value if isinstance(value, int | float) else 0, str(value))
         for name, value in run.differs.items()
     ]
-    return data, run.fingerprint, model, len(run.differs), values, run.seed
+    other = run.protocol != run.config["exclude_seen"]
+    return data, run.fingerprint, model, len(run.differs), values, other, run.protocol, run.seed
 
 
 def by_data(runs: Iterable[Configured]) -> dict[Data, list[Any]]:

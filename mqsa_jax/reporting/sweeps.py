@@ -17,6 +17,7 @@ from mqsa_jax.reporting.results import (
     NO_SETTING,
     Configured,
     Run,
+    as_flags,
     differences,
 )
 from mqsa_jax.training.grid import VARYING
@@ -69,7 +70,7 @@ class Sweep:
             if name in self.varied:
                 words += [f"--{name.replace('_', '-')}", self.values(name)]
             elif name in first.differs:
-                words += [f"--{name.replace('_', '-')}", str(first.config[name])]
+                words += as_flags({name: first.config[name]}).split(" ", 1)
         return f"`{shlex.join(words)}`"
 
 
@@ -97,8 +98,8 @@ def _load(path: Path) -> Sweep:
 def _trial(row: dict[str, str]) -> SweptTrial:
     general = Config().flat()
     # Flags without influence on results have no column, and flags newer than the table have none.
-    flags = {name: type(general[name])(row[name]) for name in general.keys() & row.keys()}
-    config = {"exclude_seen": "history", **general, **WITHOUT_FLAG, **flags}
+    flags = {name: _value(row[name], general[name]) for name in general.keys() & row.keys()}
+    config = {**general, **WITHOUT_FLAG, **flags}
     failed = bool(row["problem"])
     return SweptTrial(
         config=config,
@@ -109,6 +110,13 @@ def _trial(row: dict[str, str]) -> SweptTrial:
         commit=row["commit"],
         problem=row["problem"],
     )
+
+
+def _value(text: str, default: Any) -> Any:
+    """The value of a cell, of the type of the flag's default."""
+    if isinstance(default, bool):
+        return {"True": True, "False": False}[text]
+    return type(default)(text)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,7 +144,7 @@ def sensitivities(groups: Sequence[Group], trials: Iterable[SweptTrial]) -> list
         alike = [entry for entry in entries if entry.model in kin]
         own = [entry for entry in alike if entry.model == model]
         base = own[0] if own[0] in entries[:known] else max(own, key=lambda e: _ways(e, own))
-        values = _one_flag_apart(base, alike)
+        values = _one_flag_apart(base, [e for e in alike if e.protocol == base.protocol])
         if values:
             found.append(Sensitivity(model, values))
     return found
@@ -149,16 +157,13 @@ def _ways(base: Configured, entries: Sequence[Configured]) -> int:
 def _one_flag_apart(
     base: Run | SweptTrial, entries: Sequence[Run | SweptTrial]
 ) -> dict[str, dict[Any, list[Run | SweptTrial]]]:
-    """For each flag in which a configuration alone differs from the base: its values' runs.
-
-    Results of other protocols are not comparable, and left out.
-    """
+    """For each flag in which a configuration alone differs from the base: its values' runs."""
     same, found = [], {}
     for entry in entries:
         changed = base.changes(entry)
         if not changed:
             _add(same, entry)
-        elif len(changed) == 1 and changed != ["exclude_seen"]:
+        elif len(changed) == 1:
             values = found.setdefault(changed[0], {base.config[changed[0]]: same})
             _add(values.setdefault(entry.config[changed[0]], []), entry)
     order = [name for name in base.config if name not in NO_SETTING]

@@ -46,7 +46,7 @@ def main_table(dataset: str, groups: Sequence[Group]) -> str:
         [g.cell, g.seeds, *(spread([run.test[name] for run in g.runs]) for name in METRICS)]
         for g in groups
     ]
-    for row in published_on(dataset, reference_of(groups[0], groups).exclude_seen):
+    for row in published_on(dataset, reference_of(groups[0], groups).protocol):
         figures = [row.figures.get(name) for name in METRICS]
         cells = ["" if value is None else f"{value:.4f}" for value in figures]
         rows.append([f"*{row.model}*", row.source, *cells])
@@ -57,7 +57,7 @@ def published_rows(dataset: str, groups: Sequence[Group]) -> list[list[str]]:
     """MQSA-TED beside the paper's figures, and MQSA-TED+ beside the best published NDCG@20."""
     main: dict[str, Group] = {}
     for group in groups:
-        if group.exclude_seen == "history":
+        if group.protocol == "history":
             main.setdefault(group.model, group)
     beside = [
         (FULL_MODEL, name, row)

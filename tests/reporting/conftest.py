@@ -40,7 +40,7 @@ def add_run(tmp_path, log):
         *,
         ranks=True,
         epochs=3,
-        exclude_seen="history",
+        protocol="history",
         dataset=log,
         **flags,
     ):
@@ -53,12 +53,12 @@ def add_run(tmp_path, log):
         test = {f"HR@{k}": float((rank_U <= k).mean()) for k in (5, 10, 20)}
         of_k = {k: np.where(rank_U <= k, ndcg_at_20(rank_U), 0.0) for k in (5, 10, 20)}
         test |= {f"NDCG@{k}": float(value_U.mean()) for k, value_U in of_k.items()}
-        test |= {"users": USERS, "items": 4, "exclude_seen": exclude_seen, "epoch": epochs}
+        test |= {"users": USERS, "items": 4, "exclude_seen": protocol, "epoch": epochs}
         command = ["train.py", "--model", model, "--seed", str(seed), "--run-dir", "/secret/folder"]
         made_by = {"command": command, "commit": "abc1234", "machine": "a machine"}
         test |= {"provenance": made_by, "versions": {"python": "3.11"}}
         test["data_fingerprint"] = histories.fingerprint()
-        result = "test" if exclude_seen == "history" else f"test_{exclude_seen}"
+        result = "test" if protocol == "history" else f"test_{protocol}"
         write_json(folder / f"{result}_metrics.json", test)
         lines = [
             {"epoch": e, "seconds": 2.0 * e, "valid_NDCG@20": 0.1 * e} for e in range(1, epochs + 1)

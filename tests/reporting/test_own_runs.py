@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mqsa_jax.commands.report import report_main
+from mqsa_jax.presets import default_config
 from mqsa_jax.reporting.results import METRICS, load_runs
 from mqsa_jax.runs.files import write_json
 from tests.reporting.conftest import USERS
@@ -37,16 +38,27 @@ def test_settings_of_all_runs_are_stated_once(add_run, report):
 def test_protocols_are_rows_of_their_own(add_run, report):
     """Of two runs, or two results of one; each is compared with those of its protocol."""
     add_run("a", "mqsa-ted", 1, [1] * USERS)
-    add_run("a", "mqsa-ted", 1, [3] * USERS, exclude_seen="none")
-    add_run("b", "sasrec", 1, [7] * USERS, exclude_seen="none")
+    add_run("a", "mqsa-ted", 1, [3] * USERS, protocol="none")
+    add_run("b", "sasrec", 1, [7] * USERS, protocol="none", exclude_seen="none")
     page = report()
     assert "(`--exclude-seen`): history, none." in page
     assert "| MQSA-TED | 1 seed | 1.0000 | 1.0000 |" in page
-    assert "| MQSA-TED `--exclude-seen none` | 1 seed | 1.0000 | 0.5000 |" in page
+    assert "| MQSA-TED (tested with none) | 1 seed | 1.0000 | 0.5000 |" in page
     assert "| SASRec `--exclude-seen none` | 1 seed | 0.0000 |" in page
-    assert "SASRec `--exclude-seen none` against MQSA-TED `--exclude-seen none`" in page
-    assert "none` against MQSA-TED |" not in page
-    assert "| a |" in page and "| a (none) |" in page and "| b (none) |" in page
+    assert "| SASRec `--exclude-seen none` against MQSA-TED (tested with none) | 1 |" in page
+    assert "against MQSA-TED |" not in page
+    assert "| a |" in page and "| a (none) |" in page and "| b |" in page
+
+
+def test_switches_are_named_as_on_the_command_line(tmp_path, add_run, write_sweep, log, report):
+    add_run("a", "mqsa-ted-plus", 1, [1] * USERS)
+    on = not default_config(str(log), "mqsa-ted-plus").flat()["choose_term_weight"]
+    flag = "--choose-term-weight" if on else "--no-choose-term-weight"
+    add_run("b", "mqsa-ted-plus", 1, [1] * USERS, choose_term_weight=on)
+    write_sweep(({"seed": 1}, 0.25, 0.5), ({"seed": 2}, 0.25, 0.5))
+    page = report()
+    assert f"| MQSA-TED+ `{flag}` | 1 seed |" in page and f"--seed 1 {flag}`" in page
+    assert f"`mqsa-jax sweep --dataset {log} --seeds 1,2 --window 3,99`" in page
 
 
 @pytest.mark.filterwarnings("default::UserWarning")
