@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.ops.chunk_loop import chunk_rows, tail_rows
-from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
+from mqsa_jax.ops.linear_logsumexp import linear_logsumexp, row_logsumexps
 
 pytestmark = pytest.mark.usefixtures("product_path")
 
@@ -29,7 +29,7 @@ def naive(x_SND, table_VD, weight_SN, pad_logit):
     lse = np.log(exp.sum(-1)) + top[..., 0]
     grad_SNV = (weight_SN[..., None] * exp / exp.sum(-1, keepdims=True))[..., : len(table_VD)]
     dtable_VD = np.einsum("snv,snd->vd", grad_SNV, x_SND)
-    lse = np.where(weight_SN != 0, lse, 0)  # rows of no weight are not visited
+    lse = np.where(weight_SN != 0, lse, 0)  # rows of weight 0 are skipped
     return (weight_SN * lse).sum(), (grad_SNV @ table_VD, dtable_VD, lse)
 
 
@@ -66,7 +66,7 @@ def test_agrees_with_whole_logits(pad_logit, chunk):
 
 def test_visible_examples():
     x, table, weight = jnp.zeros((1, 2, 3)), jnp.ones((4, 3)), jnp.array([[1.0, 0.5]])
-    # Four logits of 0: log 4; with the zero class log 5.
+    # Four logits of 0: log 4; with the padding class log 5.
     np.testing.assert_allclose(total(x, table, weight), 1.5 * np.log(4), rtol=1e-6)
     np.testing.assert_allclose(total(x, table, weight, pad_logit=True), 1.5 * np.log(5), rtol=1e-6)
 
@@ -111,7 +111,7 @@ def test_rows_without_weight_change_nothing(rng):
     assert not dx[:, 4:].any()
 
 
-def test_rows_that_do_not_count_are_not_visited(rng):
+def test_rows_that_do_not_count_are_skipped(rng):
     x, table, weight = arrays(rng)
     weight[:, [0, 3, 4]] = 0
     expected = naive(x, table, weight, False)
@@ -122,7 +122,7 @@ def test_rows_that_do_not_count_are_not_visited(rng):
     assert not gradients[0][:, [0, 3, 4]].any()
 
 
-def test_the_log_sum_exps_are_told_where_rows_count(rng):
+def test_log_sum_exps_of_the_rows_that_count(rng):
     x, table, _ = arrays(rng)
     where = rng.random((S, N)) < 0.5
     pad_logit = rng.random((S, N)) < 0.5
@@ -132,6 +132,53 @@ def test_the_log_sum_exps_are_told_where_rows_count(rng):
     with_zero, without = (naive(x, table, ones, zero)[1][2] for zero in (True, False))
     expected = np.where(where, np.where(pad_logit, with_zero, without), 0)
     np.testing.assert_allclose(lse, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pad_logit", [False, True])
+@pytest.mark.parametrize("chunk", [None, 1, 3])
+def test_rows_one_by_one(rng, pad_logit, chunk):
+    """The gradients by each cotangent are those of the sum that it weights."""
+    x, table, weight = arrays(rng)
+    where = np.ones((S, N), bool)
+    where[:, [1, 5]] = False
+    x[:, [1, 5]] = np.nan
+
+    @jax.jit
+    def run(x, table, where, cotangent):
+        def rows(x, table):
+            return row_logsumexps(x, table, where, pad_logit=pad_logit, chunk=chunk)
+
+        value, pull = jax.vjp(rows, x, table)
+        return value, pull(cotangent)
+
+    value, (dx, dtable) = run(x, table, where, weight)
+    clean = np.where(where[..., None], x, 0)
+    _, (_, _, expected) = naive(clean, table, np.ones((S, N)), pad_logit)
+    np.testing.assert_allclose(value, np.where(where, expected, 0), rtol=1e-5, atol=1e-6)
+    _, (expected_dx, expected_dtable, _) = naive(clean, table, weight * where, pad_logit)
+    np.testing.assert_allclose(dx, expected_dx, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(dtable, expected_dtable, rtol=1e-4, atol=1e-5)
+    mapped = jax.vmap(run, in_axes=(0, None, 0, 0))(
+        np.stack([x, 2 * x]),
+        table,
+        np.stack([where, np.zeros_like(where)]),
+        np.stack([weight, weight]),
+    )
+    first = jax.tree.map(lambda leaf: leaf[0], mapped)
+    chex.assert_trees_all_close(first, (value, (dx, dtable)), rtol=1e-4, atol=1e-6)
+    assert not any(leaf[1].any() for leaf in jax.tree.leaves(mapped))
+
+
+def test_rows_one_by_one_hold_one_chunk_of_logits():
+    rows, items, chunk = 512, 4096, 16
+    inputs = jnp.ones((1, rows, D)), jnp.ones((items, D)), jnp.ones((1, rows), bool)
+
+    def largest(x, table, where):
+        return row_logsumexps(x, table, where, chunk=chunk).max()
+
+    program = jax.jit(jax.grad(largest, argnums=(0, 1))).lower(*inputs).compile()
+    temporaries = program.memory_analysis().temp_size_in_bytes
+    assert temporaries < 4 * rows * items / 4
 
 
 @pytest.mark.parametrize(
