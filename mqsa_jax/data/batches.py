@@ -171,11 +171,11 @@ class _Draft:
             spare = ((0, 0), (0, capacity.rows - values.shape[1]), (0, 0))
             return self._by_step(np.pad(values, spare, constant_values=fill))
 
-        place_D, _ = ragged(self.group_D, groups)
+        column_D, _ = ragged(self.group_D, groups)
         distinct_item = np.zeros((groups, capacity.distinct), np.int32)
         distinct_count = np.zeros((groups, capacity.distinct), np.float32)
-        distinct_item[self.group_D, place_D] = self.item_D
-        distinct_count[self.group_D, place_D] = self.count_D
+        distinct_item[self.group_D, column_D] = self.item_D
+        distinct_count[self.group_D, column_D] = self.count_D
         inputs = Sequences(
             item=rows(self.rows.scatter(items[self.rows.source]), 0),
             position=rows(self.rows.position, 0),

@@ -1,11 +1,11 @@
-"""The sparse transition term of the scores: what followed the latest items elsewhere.
+"""The sparse transition term of the scores: what followed the latest items in other histories.
 
     term(n, j) = sum_k weight_k M[item k steps before position n, j],    k = 0 .. K - 1
 
-M holds how often j comes soon after i, damped by how often both occur at all. The inner product
-of D numbers cannot hold so sparse a matrix, and the matrix knows nothing of items that never met;
-so the scores have both. Each row of M keeps its W largest entries: the term touches at most K W
-items a user, to be united with the nearest neighbours of an inner-product index.
+M[i, j] counts how often j comes soon after i, damped by how often i and j occur. Inner products of
+width D cannot represent so sparse a matrix, and the matrix says nothing of pairs that never occur;
+so the scores have both. Each row of M keeps its W largest entries: the term changes the scores of
+at most K W items a user, which can be merged with the candidates of an inner-product index.
 
 Shape legend: K recent items, W neighbours of an item, P past and F future items of a position.
 """
@@ -79,11 +79,11 @@ def neighbours(
     """
     matrix, scale_from, scale_to = normalised(counts, popularity)
     matrix = matrix.tocoo()
-    row_M, item_M, weight_M, place_M = largest_of_rows(matrix.row, matrix.col, matrix.data, width)
+    row_M, item_M, weight_M, column_M = largest_of_rows(matrix.row, matrix.col, matrix.data, width)
     item = np.zeros((counts.num_items, width), np.int32)
     weight = np.zeros((counts.num_items, width), np.float32)
-    item[row_M, place_M] = item_M
-    weight[row_M, place_M] = weight_M
+    item[row_M, column_M] = item_M
+    weight[row_M, column_M] = weight_M
     # From k back to f ahead (f = 0: the target) it is k + f + 1 steps.
     steps = np.arange(num_recent)[:, None] + np.arange(time_span) + 1
     step_weight = np.where(steps <= time_span, decay ** (steps - 1.0), 0)
@@ -118,10 +118,9 @@ def future_items(
 
 def _shifted(item_T: Array, segment_ids_T: Array, by: int) -> Array:
     """The item `by` positions ahead (negative: back) in the same history; -1 if there is none."""
-    # What is rolled over the end of a row is of another history, or of the same place.
     other_T = jnp.roll(segment_ids_T, -by, axis=-1)
-    place_T = jnp.arange(item_T.shape[-1]) + by
-    inside_T = (place_T >= 0) & (place_T < item_T.shape[-1])
+    column_T = jnp.arange(item_T.shape[-1]) + by
+    inside_T = (column_T >= 0) & (column_T < item_T.shape[-1])
     same_T = (other_T == segment_ids_T) & (segment_ids_T >= 0) & inside_T
     return jnp.where(same_T, jnp.roll(item_T, -by, axis=-1), -1)
 
@@ -134,20 +133,20 @@ def transition_term(
 ) -> SparseLogits:
     """[..., K W] the term of each position.
 
-    Items just consumed (`past_P`) score nothing: they are hardly ever the next.
+    Items just consumed (`past_P`) score 0: they are hardly ever the next.
 
-    In training the future of a position was counted in M, which would give the target away, and the
-    weights would grow without bound. So what this very history added to M is taken out again: of
-    its past by the rule above, of its future by subtracting its own count.
+    In training, M contains the transitions of the history that is scored, which would reveal the
+    target, and the weights would grow without bound. So the history's own counts are removed: those
+    of its past by the rule above, those of its future by subtraction.
 
     Args:
       params: as `term_init` makes them, for K recent items.
-      past_P: [..., P] items up to the position, newest first, the first K of which are scored; -1:
-        none. All that this history itself may have put into their rows is among
-        P = K + the steps that count as a transition.
+      past_P: [..., P] items up to the position, newest first; -1: none. The first K are scored.
+        P is K plus the steps that count as a transition, so that it holds all items that this
+        history itself may have counted in their rows.
       neighbours: rows of M.
-      future_F: [..., F] items behind the position, the target first; -1: none. None: they were not
-        counted.
+      future_F: [..., F] items after the position, the target first; -1: none. None: the history
+        was not counted in M.
     """
     num_recent = params["log_weight"].shape[-1]
     recent_K = jnp.maximum(past_P[..., :num_recent], 0)
@@ -155,13 +154,13 @@ def transition_term(
     if future_F is not None:
         own_KF = neighbours.step_weight * neighbours.scale_from[recent_K][..., None]
         own_KF *= neighbours.scale_to[jnp.maximum(future_F, 0)][..., None, :]
-        for place in range(future_F.shape[-1]):
-            is_own_KW = item_KW == future_F[..., None, None, place]
-            weight_KW = weight_KW - own_KF[..., place][..., None] * is_own_KW
-        # Rounding may leave less than nothing.
+        for ahead in range(future_F.shape[-1]):
+            is_own_KW = item_KW == future_F[..., None, None, ahead]
+            weight_KW = weight_KW - own_KF[..., ahead][..., None] * is_own_KW
+        # Rounding may leave a negative weight.
         weight_KW = jnp.maximum(weight_KW, 0)
-    for place in range(past_P.shape[-1]):
-        weight_KW = jnp.where(item_KW == past_P[..., None, None, place], 0, weight_KW)
+    for back in range(past_P.shape[-1]):
+        weight_KW = jnp.where(item_KW == past_P[..., None, None, back], 0, weight_KW)
     weight_K = jnp.exp(params["log_weight"]) * (past_P[..., :num_recent] >= 0)
     shape = (*item_KW.shape[:-2], -1)
     return SparseLogits(item_KW.reshape(shape), (weight_K[..., None] * weight_KW).reshape(shape))

@@ -37,8 +37,8 @@ class Snapshot:
     data_fingerprint: str
     trials: list[dict[str, Any]] | None = None
     """Of a population, whose `history` is empty: what each has come to, as `Trial.plain`."""
-    places: list[int] | None = None
-    """Of a population: index of the trial at each place of the program."""
+    slots: list[int] | None = None
+    """Of a population: index of the trial in each slot of the program."""
 
 
 class Checkpoints:

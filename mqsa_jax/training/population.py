@@ -1,8 +1,8 @@
 """Many runs as one compiled program: trials that differ in seed and traced scalars alone.
 
-What a trial is made of is stacked along a first axis P, over which each pure function is mapped by
-`vmap`. Where there are several devices, each takes whole trials, an equal number of them; so they
-have nothing to tell each other, and a batch is not split (S = 1).
+The state of each trial is stacked along a first axis P, over which the pure functions are mapped by
+`vmap`. Each device takes an equal number of whole trials, so that devices do not communicate and a
+batch is not split (S = 1).
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ class Population:
     """Parameters of each trial's best epoch so far, as evaluated."""
 
     def kept_where(self, better_P: np.ndarray) -> "Population":
-        """With the present parameters as the best of those trials [P] that are better now."""
+        """With the present parameters as the best of the trials [P] that improved."""
         return self.replace(best=_chosen(better_P, self.state.eval_params, self.best))
 
 
@@ -81,7 +81,7 @@ def compile_population(
                 mesh=layout.mesh,
                 in_specs=(split,) * stacked + (whole,) * shared,
                 out_specs=split,
-                check_vma=False,  # Devices share nothing: there is nothing to check.
+                check_vma=False,  # No value is replicated over devices.
             )
         )
 
@@ -112,14 +112,14 @@ def trial_keys(configs: Sequence[Config], layout: DeviceLayout) -> jax.Array:
     return layout.shard(jnp.stack([run_key(config.training.seed) for config in configs]), axis=0)
 
 
-def padded(places: Sequence[int], num_devices: int) -> list[int]:
-    """The places, the last one repeated, so that each device gets as many as any other."""
-    return [*places, *[places[-1]] * (-len(places) % num_devices)]
+def padded(trials: Sequence[int], num_devices: int) -> list[int]:
+    """[P] the trial of each slot: the last one is repeated, so that P divides over the devices."""
+    return [*trials, *[trials[-1]] * (-len(trials) % num_devices)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrialBatches:
-    """Every epoch's batches of all trials; trials of one seed visit users in one order."""
+    """Every epoch's batches of all trials; trials of one seed draw users in one order."""
 
     sources: Sequence[BatchSource]
     """One a seed."""

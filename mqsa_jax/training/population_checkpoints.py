@@ -1,4 +1,4 @@
-"""A population's checkpoints: the same ones as of a run, with trials in place of one history."""
+"""Checkpoints of a population: as of a run, with many trials instead of one history."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def save_population(
     epoch: int,
     population: Population,
     trials: Sequence[Trial],
-    places: Sequence[int],
+    slots: Sequence[int],
     experiment: Experiment,
 ) -> None:
     """Saves an epoch.
@@ -28,8 +28,8 @@ def save_population(
       checkpoints: where to.
       epoch: epochs done.
       population: [P, ...].
-      trials: all, those among them that have left the program.
-      places: [P] index of the trial at each place of the program.
+      trials: all, including those that have left the program.
+      slots: [P] index of the trial in each slot of the program.
       experiment: the data.
     """
     config = trials[0].config
@@ -39,7 +39,7 @@ def save_population(
         seed=config.training.seed,
         data_fingerprint=experiment.histories.fingerprint(),
         trials=[trial.plain() for trial in trials],
-        places=list(places),
+        slots=list(slots),
     )
     checkpoints.save(epoch, population, experiment.histories, snapshot)
 
@@ -47,7 +47,7 @@ def save_population(
 def restore_population(
     checkpoints: Checkpoints, epoch: int, experiment: Experiment
 ) -> tuple[Population, list[Trial], list[int]]:
-    """The population [P, ...] of an epoch, whole on all devices; all trials; and their places.
+    """The population [P, ...] of an epoch, replicated; all trials; and the trial of each slot.
 
     Raises:
       UserError: if it was trained on other data.
@@ -55,7 +55,7 @@ def restore_population(
     snapshot = checkpoints.snapshot(epoch)
     if snapshot.data_fingerprint != experiment.histories.fingerprint():
         raise UserError("the sweep was begun on other data (fingerprints differ)")
-    num_trials = len(snapshot.places)
+    num_trials = len(snapshot.slots)
 
     def first_population(hparams: HParams, seed: jax.Array) -> Population:
         state = init_state(
@@ -70,7 +70,7 @@ def restore_population(
     one = jax.eval_shape(first_population, HParams.of(experiment.config), np.uint32(0))
     like = jax.tree.map(stacked, one)
     population = checkpoints.restore(epoch, like, experiment.histories)
-    return population, trials_of(snapshot), snapshot.places
+    return population, trials_of(snapshot), snapshot.slots
 
 
 def trials_of(snapshot: Snapshot) -> list[Trial]:

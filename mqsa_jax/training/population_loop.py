@@ -1,8 +1,8 @@
 """The training loop of a population: until validation stops improving for every trial.
 
-Each trial ends at its own time, as it would alone. One that has ended stays in the program, which
-goes on without heed of it, until half of the places are free: then the others move to a smaller
-program. The best epoch of a trial that has ended is tested when it leaves.
+Each trial ends when it would alone. The program has a number of slots, one trial in each. A trial
+that has ended keeps its slot, and its further steps are ignored, until half of the slots are free:
+then the other trials move to a smaller program. A trial's best epoch is tested when it leaves.
 """
 
 import time
@@ -12,13 +12,11 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
 
 from mqsa_jax.config import Config
-from mqsa_jax.data.prefetch import prefetched
+from mqsa_jax.data.batches import Batch
 from mqsa_jax.inference.evaluation import checked_ranks, summarise
 from mqsa_jax.inference.evaluation_set import EvaluationSet, build_evaluation_set
-from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
 from mqsa_jax.training.experiment import Experiment
@@ -32,12 +30,13 @@ from mqsa_jax.training.population import (
     trial_keys,
 )
 from mqsa_jax.training.population_checkpoints import restore_population, save_population
+from mqsa_jax.training.running_epoch import RunningEpoch, epoch_runner
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses
 from mqsa_jax.training.trial import Trial
 
 CHECKPOINT_SECONDS = 60.0
-"""From one checkpoint to the next, at least: about what an interruption costs at most."""
+"""Least time between checkpoints: about what an interruption costs at most."""
 
 
 def train_population(
@@ -69,19 +68,8 @@ def train_population(
     return group.trials
 
 
-@pytree_dataclass
-class _RunningEpoch:
-    """An epoch that the devices work at, or have done: nothing of it has been waited for yet."""
-
-    state: TrainState
-    losses: list[Losses]
-    """[P, steps] each, one a program."""
-    ranks: Float[Array, "P U"]
-    """Of the validation targets."""
-
-
 class _Group:
-    """Members that train together, and the places in the program that they hold."""
+    """Trials that train together, and the slots of the program that they hold."""
 
     def __init__(self, experiment: Experiment, configs: Sequence[Config], checkpoints: Checkpoints):
         self._experiment, self._checkpoints = experiment, checkpoints
@@ -90,8 +78,8 @@ class _Group:
             experiment.recommender, experiment.layout, experiment.with_ema, experiment.optimizer
         )
         self.trials = [Trial(config) for config in configs]
-        self._at = self._padded(range(len(configs)))
-        """[P] index of the trial at each place."""
+        self._slots = self._padded(range(len(configs)))
+        """[P] index of the trial in each slot."""
         self._epoch = checkpoints.latest() or 0
         checkpoints.discard_after(self._epoch)
         if self._epoch:
@@ -100,11 +88,11 @@ class _Group:
             self._population = initial_population(self._configs(), self._programs, self._layout)
         self._saved, self._saved_epoch = time.monotonic(), self._epoch
 
-    def _padded(self, places: Sequence[int]) -> list[int]:
-        return padded(places, self._layout.num_shards)
+    def _padded(self, trials: Sequence[int]) -> list[int]:
+        return padded(trials, self._layout.num_shards)
 
     def _configs(self) -> list[Config]:
-        return [self.trials[index].config for index in self._at]
+        return [self.trials[index].config for index in self._slots]
 
     def _unfinished(self) -> list[int]:
         return [index for index, trial in enumerate(self.trials) if not trial.finished]
@@ -115,7 +103,7 @@ class _Group:
         running = run_epoch(self._population.state) if self._unfinished() else None
         while running is not None:
             began, upcoming = time.perf_counter(), None
-            # The devices never wait: an epoch that is sure to come starts before this one is read.
+            # Start an epoch that is sure to come before reading this one: the devices never wait.
             if any(trial.sure_to_go_on for trial in self.trials):
                 upcoming = run_epoch(running.state)
             self._read(running)
@@ -128,54 +116,51 @@ class _Group:
             self._show(time.perf_counter() - began)
             running = upcoming
 
-    def _epoch_runner(self, epochs_done: int) -> Callable[[TrainState], _RunningEpoch]:
+    def _epoch_runner(self, epochs_done: int) -> Callable[[TrainState], RunningEpoch]:
         """A function that starts the next epoch and its validation, and does not wait."""
         configs = self._configs()
         source = self._experiment.batch_source(self._relations.counts)
         source = TrialBatches.of(source, [config.training.seed for config in configs])
         epochs = range(epochs_done, configs[0].training.epochs)
-        stacks = prefetched(list(source.epoch(epoch, STEPS_PER_PROGRAM)) for epoch in epochs)
+        stacks = (list(source.epoch(epoch, STEPS_PER_PROGRAM)) for epoch in epochs)
         key_P = trial_keys(configs, self._layout)
         validation = self._evaluation_set("valid")
 
-        def run_epoch(state: TrainState) -> _RunningEpoch:
-            parts = []
-            for batches in next(stacks):
-                batches = self._layout.shard(batches, axis=0)
-                state, losses = self._programs.epoch(state, batches, key_P, self._relations)
-                parts.append(losses)
-            ranks = self._programs.ranks(
-                state.eval_params, state.hparams, validation, self._relations
-            )
-            return _RunningEpoch(state, parts, ranks)
+        def train(state: TrainState, batches: Batch) -> tuple[TrainState, Losses]:
+            batches = self._layout.shard(batches, axis=0)
+            return self._programs.epoch(state, batches, key_P, self._relations)
 
-        return run_epoch
+        def validate(state: TrainState) -> jax.Array:
+            hparams = state.hparams
+            return self._programs.ranks(state.eval_params, hparams, validation, self._relations)
+
+        return epoch_runner(stacks, train, validate)
 
     def _evaluation_set(self, split: Literal["valid", "test"]) -> EvaluationSet:
         """On all devices, each of which ranks all users for its trials."""
-        at_once = len(self._at) // self._layout.num_shards
+        at_once = len(self._slots) // self._layout.num_shards
         max_len = self._experiment.recommender.max_len
         protocol = self._experiment.protocol(split)
         data = build_evaluation_set(self._experiment.histories, protocol, max_len, 1, at_once)
         return self._layout.replicate(data)
 
-    def _read(self, running: _RunningEpoch) -> None:
-        """Adds the epoch to the histories, and keeps the parameters of trials that got better."""
-        step_P, losses, ranks = jax.device_get((running.state.step, running.losses, running.ranks))
-        losses = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *losses)
+    def _read(self, running: RunningEpoch) -> None:
+        """Adds the epoch to the histories; keeps the parameters of trials whose best it is."""
+        step_P, ranks = jax.device_get((running.state.step, running.ranks))
+        losses = running.all_losses()
         self._epoch += 1
-        for place, index in self._first_places():
+        for slot, index in self._first_slots():
             trial = self.trials[index]
             if trial.finished:
                 continue
-            own = jax.tree.map(itemgetter(place), losses)
+            own = jax.tree.map(itemgetter(slot), losses)
             try:
-                line = self._line(int(step_P[place]), own, ranks[place])
+                line = self._line(int(step_P[slot]), own, ranks[slot])
             except FloatingPointError as error:
                 trial.problem = str(error)
             else:
                 trial.history.append({"epoch": self._epoch, **line})
-        better = [self.trials[index].best == self._epoch for index in self._at]
+        better = [self.trials[index].best == self._epoch for index in self._slots]
         population = self._population.replace(state=running.state)
         self._population = population.kept_where(np.array(better))
 
@@ -187,37 +172,41 @@ class _Group:
         except FloatingPointError as error:
             raise FloatingPointError(f"after step {step} {error}") from None
 
-    def _first_places(self) -> list[tuple[int, int]]:
-        """Place and index of each trial in the program."""
-        return [(self._at.index(index), index) for index in dict.fromkeys(self._at)]
+    def _first_slots(self) -> list[tuple[int, int]]:
+        """Slot and index of each trial in the program."""
+        return [(self._slots.index(index), index) for index in dict.fromkeys(self._slots)]
 
     def _half_are_free(self) -> bool:
         unfinished = self._unfinished()
-        return bool(unfinished) and 2 * len(self._padded(unfinished)) <= len(self._at)
+        return bool(unfinished) and 2 * len(self._padded(unfinished)) <= len(self._slots)
 
-    def _move_to_smaller(self, upcoming: _RunningEpoch | None) -> _RunningEpoch | None:
-        """Tests trials that have ended and leaves them behind; also in the epoch that runs."""
+    def _move_to_smaller(self, upcoming: RunningEpoch | None) -> RunningEpoch | None:
+        """Tests trials that have ended; moves the others, also in `upcoming`, to fewer slots."""
         self.test_finished()
-        old, self._at = self._at, self._padded(self._unfinished())
-        smaller = _taken((self._population, upcoming), old, self._at)
+        old, self._slots = self._slots, self._padded(self._unfinished())
+        smaller = _taken((self._population, upcoming), old, self._slots)
         self._population, upcoming = self._layout.shard(smaller, axis=0)
         return upcoming
 
     def test_finished(self) -> None:
         """Tests the best epoch of trials in the program that have ended."""
-        trials = [(place, self.trials[index]) for place, index in self._first_places()]
-        due = [(p, m) for p, m in trials if m.finished and not m.problem and m.test is None]
+        trials = [(slot, self.trials[index]) for slot, index in self._first_slots()]
+        due = [
+            (slot, trial)
+            for slot, trial in trials
+            if trial.finished and not trial.problem and trial.test is None
+        ]
         if not due:
             return
         data, hparams = self._evaluation_set("test"), self._population.state.hparams
         ranks = jax.device_get(
             self._programs.ranks(self._population.best, hparams, data, self._relations)
         )
-        for place, trial in due:
-            trial.test = summarise(checked_ranks(ranks[place]))
+        for slot, trial in due:
+            trial.test = summarise(checked_ranks(ranks[slot]))
 
     def _save(self) -> None:
-        """Saves the population, if the last time is long ago."""
+        """Saves the population, unless it was saved less than `CHECKPOINT_SECONDS` ago."""
         if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
         save_population(
@@ -225,10 +214,10 @@ class _Group:
             self._epoch,
             self._population,
             self.trials,
-            self._at,
+            self._slots,
             self._experiment,
         )
-        # The one before too: if this checkpoint is damaged, the population goes on from there.
+        # Keep the one before too, to go on from if this one is damaged.
         self._checkpoints.keep_only({self._saved_epoch, self._epoch})
         self._saved, self._saved_epoch = time.monotonic(), self._epoch
 
@@ -236,9 +225,9 @@ class _Group:
         population, self.trials, old = restore_population(
             self._checkpoints, self._epoch, self._experiment
         )
-        # There may be other devices now, over which the places have to be shared out anew.
-        self._at = self._padded(list(dict.fromkeys(old)))
-        self._population = self._layout.shard(_taken(population, old, self._at), axis=0)
+        # There may be another number of devices now: fill the slots anew.
+        self._slots = self._padded(list(dict.fromkeys(old)))
+        self._population = self._layout.shard(_taken(population, old, self._slots), axis=0)
 
     def _show(self, seconds: float) -> None:
         lines = [line[STOPPING_METRIC] for trial in self.trials for line in trial.history]
@@ -250,6 +239,6 @@ class _Group:
 
 
 def _taken(tree, old: list[int], new: list[int]):
-    """The stacked leaves for other places, each of a trial that had one."""
-    places = np.array([old.index(index) for index in new])
-    return jax.tree.map(lambda leaf: leaf[places], tree)
+    """Stacked leaves of the slots `old` rearranged for the slots `new`, of the same trials."""
+    slots = np.array([old.index(index) for index in new])
+    return jax.tree.map(lambda leaf: leaf[slots], tree)

@@ -129,7 +129,7 @@ def test_parameters_after_two_epochs(alone, num_devices):
     here = experiment(num_devices=num_devices)
     relations = here.relations()
     programs = compile_population(here.recommender, here.layout)
-    trials = [MEMBERS[place] for place in padded(range(len(MEMBERS)), num_devices)]
+    trials = [MEMBERS[index] for index in padded(range(len(MEMBERS)), num_devices)]
     state = initial_population(trials, programs, here.layout).state
     source = here.batch_source(relations.counts)
     source = TrialBatches.of(source, [config.training.seed for config in trials])
@@ -247,7 +247,7 @@ def stop_after(monkeypatch, epoch: int):
     monkeypatch.setattr(population_loop._Group, "_read", read_or_stop)
 
 
-def test_the_places_are_filled_up():
+def test_the_slots_are_filled_up():
     assert padded([4, 6, 7], 2) == [4, 6, 7, 7] and padded([4, 6], 2) == [4, 6]
 
 
