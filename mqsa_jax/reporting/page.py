@@ -84,6 +84,13 @@ def _main(dataset: DatasetStudy) -> list[str]:
     caption += f"Items left out as seen (`--exclude-seen`): {excluded}."
     if dataset.common:
         caption += f" All trained models with `{dataset.common}`."
+    counts = {
+        "consumed_targets": "test targets were consumed before and count as misses",
+        "untrained_targets": "test targets do not occur in training",
+    }
+    for name, what in counts.items():
+        count = max(test.get(name, 0) for test in tests)
+        caption += f" {count:,} {what}." if count else ""
     if published_on(dataset.name, "history") and "history" in excluded:
         caption += " Published figures in italics."
     return [caption, tables.main_table(dataset.name, dataset.groups)]

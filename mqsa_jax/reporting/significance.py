@@ -15,12 +15,13 @@ def bootstrap(
     Args:
       difference_U: [U] a value a user.
       resamples: samples of U users, drawn with replacement.
-      level: share of the resampled means inside.
+      level: fraction of the resampled means inside the interval.
       seed: of the draws.
 
     Returns:
-      Lower and upper end of the interval; two-sided p-value of a mean of 0: twice the share of
-      resampled means on the rarer side of 0, each side's count plus one (Davison & Hinkley 1997).
+      Lower and upper end of the interval; two-sided p-value of a mean of 0: twice the fraction
+      of resampled means on the rarer side of 0, each side's count plus one (Davison and Hinkley
+      1997).
     """
     rng = np.random.default_rng(seed)
     users = len(difference_U)
@@ -75,8 +76,8 @@ def compare(
 
     Returns:
       `difference` of mean NDCG@20 (model less other) with its 95% `interval`, the bootstrap's
-      `p_mean` and the Wilcoxon test's `p_ndcg`; the share of users whom the model ranks `better`,
-      ties by halves, and `p_rank`.
+      `p_mean` and the Wilcoxon test's `p_ndcg`; the fraction of users whom the model ranks
+      `better`, ties counted half, and `p_rank`.
     """
     difference_U = ndcg_U - other_ndcg_U
     rank_difference_U = log_rank_U - other_log_rank_U

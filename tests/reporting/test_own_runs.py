@@ -1,5 +1,6 @@
 """A report of a user's own runs: each of them is in the tables, or named as left out."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -117,6 +118,15 @@ def test_the_text_holds_for_the_runs_at_hand(tmp_path, add_run, report):
     # One run compares with nothing: there is no section on comparisons, nor on lists or sweeps.
     sections = [line[3:] for line in page.splitlines() if line.startswith("## ")]
     assert sections == ["Test figures", "Breakdown", "Learning curves", "Runs"]
+
+
+def test_targets_that_must_be_missed_are_counted_in_the_caption(add_run, report):
+    folder = add_run("a", "sasrec", 1, [1] * USERS)
+    path = folder / "test_metrics.json"
+    test = json.loads(path.read_text())
+    write_json(path, {**test, "consumed_targets": 0, "untrained_targets": 3})
+    page = report()
+    assert " 3 test targets do not occur in training." in page and "count as misses" not in page
 
 
 def test_notes_beside_the_runs(tmp_path, four_runs, report, refused, capsys):
