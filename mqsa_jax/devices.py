@@ -35,6 +35,11 @@ class DeviceLayout:
         return list(self.mesh.devices.flat)
 
     @property
+    def platform(self) -> str:
+        """`cpu`, `gpu` or `tpu`."""
+        return self.devices[0].platform
+
+    @property
     def num_shards(self) -> int:
         """How many parts a batch is split into: one a device."""
         return self.mesh.size

@@ -103,7 +103,13 @@ class Evaluator:
         layout: DeviceLayout,
         relations: ItemRelations | None = None,
     ):
-        data = build_evaluation_set(histories, protocol, recommender.max_len, layout.num_shards)
+        data = build_evaluation_set(
+            histories,
+            protocol,
+            recommender.max_len,
+            layout.num_shards,
+            platform=layout.platform,
+        )
         self._data, self._layout = layout.shard(data, axis=1), layout
         self._set_model(recommender, relations)
 

@@ -74,14 +74,19 @@ class EvaluationSet:
 
 
 def build_evaluation_set(
-    histories: Histories, protocol: Protocol, max_len: int, num_shards: int, num_models: int = 1
+    histories: Histories,
+    protocol: Protocol,
+    max_len: int,
+    num_shards: int,
+    num_models: int = 1,
+    platform: str = "cpu",
 ) -> EvaluationSet:
-    """Packs all users into NumPy arrays, in chunks that suit `num_models` at once.
+    """Packs all users into NumPy arrays, in chunks that suit `num_models` at once on a platform.
 
     Users are dealt to the groups in turn, those of long histories first, so that all groups hold
     about as much: every chunk has as many rows as the fullest. Pairs to leave out are not padded.
     """
-    users_GB = _user_groups(histories, num_shards, num_models)
+    users_GB = _user_groups(histories, num_shards, num_models, platform)
     inputs, last_GB = _packed_inputs(histories, protocol, max_len, users_GB)
     seen_user, seen_item, bound_C = _seen_pairs(histories, protocol, max_len, users_GB, num_shards)
     target_GB = splits.targets(histories, protocol.split)[users_GB]
@@ -106,9 +111,12 @@ def build_evaluation_set(
     )
 
 
-def _user_groups(histories: Histories, num_shards: int, num_models: int) -> np.ndarray:
+def _user_groups(
+    histories: Histories, num_shards: int, num_models: int, platform: str
+) -> np.ndarray:
     """[G, B] int32 user indices, dealt in turn from long to short histories; -1 is padding."""
-    size = chunk_rows(-(-histories.num_users // num_shards), histories.num_items * num_models)
+    users_a_shard = -(-histories.num_users // num_shards)
+    size = chunk_rows(users_a_shard, histories.num_items * num_models, platform)
     padding = -histories.num_users % (size * num_shards)
     order_U = np.argsort(-histories.lengths, kind="stable").astype(np.int32)
     return np.pad(order_U, (0, padding), constant_values=-1).reshape(size, -1).T

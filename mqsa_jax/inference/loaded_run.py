@@ -118,7 +118,7 @@ class LoadedRun(abc.ABC):
 
     def _batches(self, rows: list[np.ndarray]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Scores [B, V] of some histories at a time, and those histories' indices."""
-        size = chunk_rows(len(rows), self.num_items)
+        size = chunk_rows(len(rows), self.num_items, jax.local_devices()[0].platform)
         for begin in range(0, len(rows), size):
             batch = rows[begin : begin + size]
             yield self._scores(batch), batch

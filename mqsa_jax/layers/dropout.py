@@ -6,14 +6,18 @@ every mask as it was.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
-from mqsa_jax.layers.random_bits import random_words
+from mqsa_jax.ops.platforms import by_platform
+
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+_PARITY = 0x1BD11BDA
 
 
 def keep_mask(
@@ -53,26 +57,78 @@ def keep_masks(
       ValueError: as `keep_mask`.
     """
     leaves, tree = jax.tree.flatten(widths)
+    check_key(key)
+    draw = partial(_draw, widths=tuple(leaves))
+    # XLA for CPUs would make the masks again in every pass that reads them.
+    functions = {"cpu": partial(_in_memory, draw), "gpu": draw}
     rate = jax.lax.stop_gradient(jnp.float32(rate))
-
-    def draw() -> list[Array]:
-        # Two draws a word of 32 bits: making the words is most of the work.
-        word_NW = random_words(key, unit_N, -(-sum(leaves) // 2))
-        draws_NW2 = jax.lax.bitcast_convert_type(word_NW, jnp.uint16)
-        draws_NW = draws_NW2.reshape(*unit_N.shape, -1).astype(jnp.float32)
-        # No draw lies below 0, so that a rate of 0 drops nothing.
-        dropped = jnp.minimum(jnp.round(rate * 2**16), 2**16 - 1)
-        mask_NW = (draws_NW >= dropped) / (1 - dropped / 2**16)
-        return jnp.split(mask_NW, np.cumsum(leaves), axis=-1)[:-1]
-
-    return tree.unflatten(_in_memory(draw, key) if jax.default_backend() == "cpu" else draw())
+    return tree.unflatten(by_platform(functions, jax.random.key_data(key), rate, unit_N))
 
 
-def _in_memory(draw: Callable[[], list[Array]], key: Key[Array, ""]) -> list[Array]:
-    """What `draw` makes, once: on CPUs XLA would make masks again in every pass that reads them.
+def _draw(key_2: Array, rate: Array, unit_N: Array, *, widths: tuple[int, ...]) -> list[Array]:
+    # Two draws a word of 32 bits: making the words is most of the work.
+    word_NW = random_words(key_2, unit_N, -(-sum(widths) // 2))
+    draws_NW2 = jax.lax.bitcast_convert_type(word_NW, jnp.uint16)
+    draws_NW = draws_NW2.reshape(*unit_N.shape, -1).astype(jnp.float32)
+    # No draw lies below 0, so that a rate of 0 drops nothing.
+    dropped = jnp.minimum(jnp.round(rate * 2**16), 2**16 - 1)
+    mask_NW = (draws_NW >= dropped) / (1 - dropped / 2**16)
+    return jnp.split(mask_NW, np.cumsum(widths), axis=-1)[:-1]
 
-    XLA takes nothing out of a loop whose turns it cannot count. They are 1, whatever the key.
+
+def _in_memory(
+    draw: Callable[..., list[Array]], key_2: Array, rate: Array, unit_N: Array
+) -> list[Array]:
+    """What `draw` makes, once: XLA takes nothing out of a loop whose turns it cannot count.
+
+    There is one turn, whatever the key.
     """
-    turns = jnp.minimum(jax.random.key_data(key)[0], 1).astype(jnp.int32) | 1
-    blank = jax.tree.map(lambda mask: jnp.zeros(mask.shape, mask.dtype), jax.eval_shape(draw))
-    return jax.lax.fori_loop(0, turns, lambda *_: draw(), blank)
+    turns = jnp.minimum(key_2[0], 1).astype(jnp.int32) | 1
+    shapes = jax.eval_shape(draw, key_2, rate, unit_N)
+    blank = jax.tree.map(lambda mask: jnp.zeros(mask.shape, mask.dtype), shapes)
+    return jax.lax.fori_loop(0, turns, lambda *_: draw(key_2, rate, unit_N), blank)
+
+
+def check_key(key: Key[Array, ""]) -> None:
+    """Raises ValueError if a key is not of JAX's default generator, `threefry2x32`."""
+    if jax.random.key_impl(key) != "threefry2x32":
+        raise ValueError(f"expected a key of threefry2x32, got one of {jax.random.key_impl(key)}")
+
+
+def random_words(
+    key_2: UInt32[Array, "2"], unit_N: Int[Array, "*N"], width: int
+) -> UInt32[Array, "*N W"]:
+    """`jax.random.bits(jax.random.fold_in(key, unit), (W,))` of every unit.
+
+    JAX's generator is a loop on CPUs, whose turns copy all words. Here the rounds are written out,
+    so that XLA makes one pass of them; the words are the same, those of JAX's default
+    `jax_threefry_partitionable`.
+
+    Args:
+      key_2: [2] `jax.random.key_data` of a key of `threefry2x32`.
+      unit_N: [...] int32, the number of each unit.
+      width: W, words of a unit.
+
+    Returns:
+      [..., W] uint32.
+
+    Reference:
+      Salmon et al., SC 2011: Parallel random numbers: as easy as 1, 2, 3.
+    """
+    zero = jnp.uint32(0)
+    unit_key = _threefry(*key_2, zero, unit_N.astype(jnp.uint32)[..., None])
+    first, second = _threefry(*unit_key, zero, jnp.arange(width, dtype=jnp.uint32))
+    return first ^ second
+
+
+def _threefry(key_0: Array, key_1: Array, x_0: Array, x_1: Array) -> tuple[Array, Array]:
+    """A block of Threefry-2x32 with 20 rounds."""
+    keys = (key_0, key_1, key_0 ^ key_1 ^ jnp.uint32(_PARITY))
+    x_0, x_1 = x_0 + keys[0], x_1 + keys[1]
+    for group in range(5):
+        for rotation in _ROTATIONS[group % 2]:
+            x_0 += x_1
+            x_1 = x_0 ^ ((x_1 << rotation) | (x_1 >> (32 - rotation)))
+        x_0 += keys[(group + 1) % 3]
+        x_1 += keys[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x_0, x_1

@@ -16,26 +16,32 @@ from mqsa_jax.ops.precision import Precision, accumulator, product
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 CHUNK_ROWS = {"cpu": 256, "gpu": 4096, "tpu": 2048}
-"""Rows of a chunk at most, by backend: what fills the cores."""
+"""Rows of a chunk at most, by platform: what fills the cores."""
+PLATFORMS = tuple(CHUNK_ROWS)
 CHUNK_LOGITS = {"cpu": 2**23, "gpu": 2**26, "tpu": 2**25}
-"""Logits of a chunk at most, by backend: what fits near the cores."""
-FEWEST_ROWS = 64
+"""Logits of a chunk at most, by platform: what fits into the caches."""
+MIN_ROWS = 64
 """Rows of a chunk at least: every chunk adds to the table's whole gradient, [V, D]."""
 TAIL_PARTS = 4
-"""The rows behind the last full chunk are visited in chunks this many times smaller."""
+"""The rows behind the last full chunk come in chunks this many times smaller."""
 
 
-def chunk_rows(num_rows: int, num_items: int, backend: str | None = None) -> int:
-    """Rows whose logits are held at a time; a multiple of 8 unless all rows fit."""
-    backend = backend or jax.default_backend()
-    backend = backend if backend in CHUNK_ROWS else "gpu"
-    rows = max(CHUNK_LOGITS[backend] // num_items // 8 * 8, FEWEST_ROWS)
-    return min(CHUNK_ROWS[backend], rows, max(num_rows, 1))
+def chunk_rows(num_rows: int, num_items: int, platform: str) -> int:
+    """Rows whose logits are held at a time; a multiple of 8 unless all rows fit.
+
+    Args:
+      num_rows: rows there are.
+      num_items: logits of a row.
+      platform: of the devices; another one than in `PLATFORMS` counts as `gpu`.
+    """
+    platform = platform if platform in CHUNK_ROWS else "gpu"
+    rows = max(CHUNK_LOGITS[platform] // num_items // 8 * 8, MIN_ROWS)
+    return min(CHUNK_ROWS[platform], rows, max(num_rows, 1))
 
 
 def tail_rows(chunk: int) -> int:
     """Rows of the smaller chunks behind the last full one; the same for small chunks."""
-    return chunk // TAIL_PARTS // 8 * 8 if chunk >= FEWEST_ROWS else chunk
+    return chunk // TAIL_PARTS // 8 * 8 if chunk >= MIN_ROWS else chunk
 
 
 def _chunk_logsumexp(
@@ -57,23 +63,23 @@ def _chunk_logsumexp(
     return jnp.log(total_SC1) + top_SC1, exp_SCV, total_SC1
 
 
-def _for_each_chunk(visit: Callable, used: Array, num_rows: int, chunk: int, start: Any) -> Any:
-    """Folds `visit(begin, rows, carry)` over chunks of the first `used` rows, as many as it takes.
+def _for_each_chunk(body: Callable, used: Array, num_rows: int, chunk: int, start: Any) -> Any:
+    """Folds `body(begin, rows, carry)` over chunks of the first `used` rows, as many as it takes.
 
-    Full chunks first, then smaller ones, so that few rows are visited in vain.
+    Full chunks first, then smaller ones, so that little is computed in vain.
     """
     tail = tail_rows(chunk)
     full = 0
     if tail < chunk <= num_rows:
         full = used // chunk
         start = jax.lax.fori_loop(
-            0, full, lambda index, carry: visit(index * chunk, chunk, carry), start
+            0, full, lambda index, carry: body(index * chunk, chunk, carry), start
         )
     begin = full * chunk
     return jax.lax.fori_loop(
         0,
         (used - begin + tail - 1) // tail,
-        lambda index, carry: visit(begin + index * tail, tail, carry),
+        lambda index, carry: body(begin + index * tail, tail, carry),
         start,
     )
 
@@ -101,7 +107,7 @@ def logsumexps(
       table_VD: [V, D] one row a class.
       pad_SM: bool [S, M], whether one more class takes part whose logit is always 0.
       sparse: [S, M, K] what is added to few logits of each row; None: nothing.
-      used: int32, how many rows of a shard are visited, in whole tail chunks.
+      used: int32, how many rows of a shard are formed, in whole tail chunks.
       chunk: rows at a time; M leaves room for a tail chunk behind the rows that are used.
       precision: of the matrix products.
 

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mqsa_jax.ops import chunk_loop
-from mqsa_jax.ops.chunk_loop import chunk_rows, tail_rows
+from mqsa_jax.ops.chunk_loop import PLATFORMS, chunk_rows, tail_rows
 from mqsa_jax.ops.kernels import cpu_logsumexp as kernel
-from mqsa_jax.ops.kernels.registration import kernels_apply
+from mqsa_jax.ops.platforms import by_platform
 from mqsa_jax.ops.precision import Precision, accumulator
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
@@ -85,7 +85,7 @@ def linear_logsumexp(
       weight_SN: [S, N] w.
       pad_logit: whether one more class takes part whose logit is always 0; for all rows or each.
       sparse: [S, N, K] what is added to K logits of each row; None: nothing.
-      chunk: rows at a time; None chooses by backend.
+      chunk: rows at a time; None chooses by the platform that the program is lowered for.
       precision: of the matrix products.
 
     Returns:
@@ -101,11 +101,13 @@ def linear_logsumexp(
         return jnp.zeros((), dtype), jnp.zeros(weight_SN.shape, dtype)
     pad_SN = jnp.broadcast_to(jnp.asarray(pad_logit), weight_SN.shape)
     where_SN = weight_SN != 0
-    chunk = chunk or chunk_rows(x_SND.shape[1], table_VD.shape[0])
+    num_rows, num_items = x_SND.shape[1], table_VD.shape[0]
+    chunks = {name: chunk or chunk_rows(num_rows, num_items, name) for name in PLATFORMS}
     # Room for a whole tail chunk behind the last row, wherever the tail begins.
-    slot_SN, source_SM = _counting_first(where_SN, x_SND.shape[1] + tail_rows(chunk))
+    room = max(map(tail_rows, chunks.values()))
+    slot_SN, source_SM = _counting_first(where_SN, num_rows + room)
     total, lse_SM = _weighted_sum(
-        chunk,
+        tuple(chunks.items()),
         precision,
         _gathered(x_SND, source_SM),
         table_VD,
@@ -178,20 +180,29 @@ _row_logsumexps.defvjp(_row_logsumexps_forward, _row_logsumexps_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _weighted_sum(chunk, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
-    """The sum, and the log-sum-exps [S, M]; only the first `used` of each shard are formed."""
-    lse_SM = chunk_loop.logsumexps(
-        x_SMD, table_VD, pad_SM, sparse, used, chunk=chunk, precision=precision
-    )
+def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
+    """The sum, and the log-sum-exps [S, M]; only the first `used` of each shard are formed.
+
+    `chunks` are pairs of a platform and its rows at a time.
+    """
+    functions = {
+        name: partial(chunk_loop.logsumexps, chunk=chunk, precision=precision)
+        for name, chunk in chunks
+    }
+    lse_SM = by_platform(functions, x_SMD, table_VD, pad_SM, sparse, used)
     return (weight_SM * lse_SM).sum(), lse_SM
 
 
-def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
-    if precision == "float32" and kernels_apply(x_SMD, table_VD):
-        visit = kernel.logsumexps_with_gradients
-    else:
-        visit = partial(chunk_loop.logsumexps_with_gradients, precision=precision)
-    lse_SM, *gradients = visit(x_SMD, table_VD, weight_SM, pad_SM, sparse, used, chunk=chunk)
+def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
+    functions = {
+        name: partial(chunk_loop.logsumexps_with_gradients, chunk=chunk, precision=precision)
+        for name, chunk in chunks
+    }
+    if precision == "float32" and x_SMD.dtype == table_VD.dtype == jnp.float32:
+        functions["cpu_kernel"] = partial(
+            kernel.logsumexps_with_gradients, chunk=dict(chunks)["cpu"]
+        )
+    lse_SM, *gradients = by_platform(functions, x_SMD, table_VD, weight_SM, pad_SM, sparse, used)
     dx_SMD, dtable_VD, dvalue_SMK = jax.tree.map(
         lambda gradient, value: gradient.astype(value.dtype),
         tuple(gradients),
@@ -200,8 +211,8 @@ def _weighted_sum_forward(chunk, precision, x_SMD, table_VD, weight_SM, pad_SM, 
     return ((weight_SM * lse_SM).sum(), lse_SM), (dx_SMD, dtable_VD, lse_SM, dvalue_SMK)
 
 
-def _weighted_sum_backward(chunk, precision, gradients, cotangents):
-    del chunk, precision
+def _weighted_sum_backward(chunks, precision, gradients, cotangents):
+    del chunks, precision
     # The caller stops gradients through the log-sum-exps: their cotangent is 0.
     total, _ = cotangents
     *dense, dvalue_SMK = jax.tree.map(

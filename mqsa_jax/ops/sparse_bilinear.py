@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mqsa_jax.ops.kernels.registration import SPARSE_BILINEAR, kernels_apply
+from mqsa_jax.ops.kernels.registration import SPARSE_BILINEAR, registered
+from mqsa_jax.ops.platforms import by_platform
+from mqsa_jax.ops.row_products import row_dot, scale_rows
 
 
 def sparse_bilinear(
@@ -28,20 +30,33 @@ def sparse_bilinear(
     Returns:
       The sum, a scalar; differentiable once, by reverse mode, in rows, table and weights.
     """
-    if kernels_apply(x_ND, table_VD, weight_M):
-        return _by_kernel(x_ND, table_VD, row_M, item_M, weight_M)
-    sum_ND = jax.ops.segment_sum(
-        weight_M[:, None] * table_VD[item_M], row_M, x_ND.shape[0], indices_are_sorted=True
-    )
-    return (x_ND * sum_ND).sum()
+    return _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)
 
 
 @jax.custom_vjp
+def _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M):
+    return _forward(x_ND, table_VD, row_M, item_M, weight_M)[0]
+
+
+def _forward(x_ND, table_VD, row_M, item_M, weight_M):
+    """The sum, and its gradients by rows, table and weights."""
+    functions = {"gpu": _by_segments}
+    if x_ND.dtype == table_VD.dtype == weight_M.dtype == jnp.float32:
+        functions["cpu_kernel"] = _by_kernel
+    total, *gradients = by_platform(functions, x_ND, table_VD, row_M, item_M, weight_M)
+    return total, gradients
+
+
+def _by_segments(x_ND, table_VD, row_M, item_M, weight_M):
+    weighted_MD = scale_rows(table_VD[item_M], weight_M)
+    dx_ND = jax.ops.segment_sum(weighted_MD, row_M, x_ND.shape[0], indices_are_sorted=True)
+    dtable_VD = jnp.zeros_like(table_VD).at[item_M].add(scale_rows(x_ND[row_M], weight_M))
+    return (x_ND * dx_ND).sum(), dx_ND, dtable_VD, row_dot(x_ND[row_M], table_VD[item_M])
+
+
 def _by_kernel(x_ND, table_VD, row_M, item_M, weight_M):
-    return _by_kernel_forward(x_ND, table_VD, row_M, item_M, weight_M)[0]
-
-
-def _by_kernel_forward(x_ND, table_VD, row_M, item_M, weight_M):
+    if not registered():
+        return None
     shapes = [(), x_ND.shape, table_VD.shape, weight_M.shape]
     call = jax.ffi.ffi_call(
         SPARSE_BILINEAR,
@@ -49,13 +64,12 @@ def _by_kernel_forward(x_ND, table_VD, row_M, item_M, weight_M):
         vmap_method="sequential",
     )
     index = (row_M.astype(jnp.int32), item_M.astype(jnp.int32))
-    total, *gradients = call(x_ND, table_VD, *index, weight_M)
-    return total, gradients
+    return tuple(call(x_ND, table_VD, *index, weight_M))
 
 
-def _by_kernel_backward(gradients, cotangent):
+def _backward(gradients, cotangent):
     dx_ND, dtable_VD, dweight_M = (cotangent * gradient for gradient in gradients)
     return dx_ND, dtable_VD, None, None, dweight_M
 
 
-_by_kernel.defvjp(_by_kernel_forward, _by_kernel_backward)
+_sparse_bilinear.defvjp(_forward, _backward)

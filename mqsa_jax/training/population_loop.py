@@ -140,8 +140,14 @@ class _Group:
         """On all devices, each of which ranks all users for its trials."""
         at_once = len(self._slots) // self._layout.num_shards
         max_len = self._experiment.recommender.max_len
-        protocol = self._experiment.protocol(split)
-        data = build_evaluation_set(self._experiment.histories, protocol, max_len, 1, at_once)
+        data = build_evaluation_set(
+            self._experiment.histories,
+            self._experiment.protocol(split),
+            max_len,
+            num_shards=1,
+            num_models=at_once,
+            platform=self._layout.platform,
+        )
         return self._layout.replicate(data)
 
     def _read(self, running: RunningEpoch) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mqsa_jax.layers import dropout
-from mqsa_jax.layers.dropout import keep_mask, keep_masks
+from mqsa_jax.layers.dropout import keep_mask, keep_masks, random_words
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
@@ -52,3 +52,18 @@ def test_masks_of_one_draw_share_nothing(getkey):
     assert (masks["b"] != masks["a"]["y"]).any(-1).all()
     assert (masks["a"]["x"] != masks["a"]["y"][:, :32]).any(-1).all()
     assert {0.0, 2.0} == set(np.unique(masks["b"]).tolist())
+
+
+@pytest.mark.parametrize("width", [1, 2, 7])
+def test_words_are_those_of_jax(getkey, width):
+    key, unit = getkey(), jnp.array([[0, -1, 5], [2**31 - 1, -(2**31), 77]])
+    words = jax.jit(random_words, static_argnums=2)(jax.random.key_data(key), unit, width)
+    assert words.shape == (2, 3, width)
+    for index in np.ndindex(unit.shape):
+        expected = jax.random.bits(jax.random.fold_in(key, unit[index]), (width,))
+        np.testing.assert_array_equal(words[index], expected)
+
+
+def test_keys_are_of_no_other_generator():
+    with pytest.raises(ValueError, match="^expected a key of threefry2x32, got one of rbg$"):
+        keep_mask(jax.random.key(0, impl="rbg"), 0.5, jnp.arange(3), 2)

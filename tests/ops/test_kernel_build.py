@@ -40,11 +40,45 @@ def test_compiles_once_and_again_for_another_processor(cache, tmp_path, monkeypa
 
     assert build.load() is not None and compiled() == 1
     assert build.load() is not None and compiled() == 1
-    assert [path.suffix for path in cache.iterdir()] == [".so"]  # nothing half-written is left
+    # Nothing half-written is left.
+    assert sorted(path.suffix for path in cache.iterdir()) == [".sha256", ".so"]
     # What the compiler says of the processor is part of the name.
     monkeypatch.setenv("CXX", f"{tmp_path / 'c++'} -DANOTHER_PROCESSOR")
     assert build.load() is not None and compiled() == 2
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("*.so"))) == 2
+
+
+@pytest.mark.skipif(REAL is None, reason="no C++ compiler")
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda library: library.write_bytes(library.read_bytes()[:3000]),
+        lambda library: library.write_bytes(b""),
+        lambda library: library.write_bytes(library.read_bytes().replace(b"bilinear", b"bilineaX")),
+        lambda library: library.unlink(),
+        lambda library: library.with_suffix(".sha256").unlink(),
+    ],
+    ids=["cut short", "empty", "changed", "missing", "not verifiable"],
+)
+def test_a_damaged_library_is_compiled_again_without_a_word(
+    cache, tmp_path, monkeypatch, caplog, damage
+):
+    calls = tmp_path / "calls"
+    count = f'echo "$@" >> {calls}; exec {REAL} "$@"'
+    monkeypatch.setenv("CXX", compiler(tmp_path / "c++", count))
+    assert build.load() is not None
+    (library,) = cache.glob("*.so")
+    whole = library.read_bytes()
+    # As by another process: the one that loaded a library keeps it.
+    copy = library.with_name("copy")
+    copy.write_bytes(whole)
+    copy.replace(library)
+    damage(library)
+    for _ in range(2):
+        assert all(hasattr(build.load(), name) for name in build.SYMBOLS)
+    assert library.stat().st_size == len(whole)
+    assert sum("-shared" in line for line in calls.read_text().splitlines()) == 2
+    assert not caplog.records
 
 
 def test_without_a_compiler_xla_does_all(cache, monkeypatch, caplog):
@@ -89,7 +123,7 @@ def test_the_cache_may_be_the_working_directory(cache, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     jax.config.update("jax_compilation_cache_dir", ".")
     assert build.load() is not None
-    assert [path.suffix for path in tmp_path.iterdir()] == [".so"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".sha256", ".so"]
 
 
 def test_a_cache_elsewhere_than_on_disk_is_not_for_libraries(cache):

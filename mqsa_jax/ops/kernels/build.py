@@ -17,6 +17,8 @@ import pooch
 
 SWITCH = "MQSA_CPU_KERNELS"
 """Variable of the environment; 0 leaves the kernels out, and XLA does all by itself."""
+SYMBOLS = ("mqsa_jax_linear_logsumexp", "mqsa_jax_sparse_bilinear")
+"""What the library must have: the names by which XLA calls the kernels."""
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno")
 SOURCES = Path(__file__).parent
 
@@ -27,7 +29,7 @@ def load() -> ctypes.CDLL | None:
 
     Compiled with `$CXX`, or the C++ compiler on the path, into the folder of JAX's compilation
     cache or else the user's; found there the next time, unless source, flags, jaxlib, compiler or
-    processor are others.
+    processor are others, or the file is damaged.
 
     Returns:
       The library; None where it is switched off, there is no compiler, or compiling fails, which is
@@ -39,16 +41,40 @@ def load() -> ctypes.CDLL | None:
     try:
         compiler = shlex.split(command)
         library = _cache_folder() / f"kernels-{_key(compiler)}.so"
-        if not library.exists():
-            _compile(compiler, library)
-        return ctypes.CDLL(str(library))
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+        return _loaded(library) or _loaded(_compile(compiler, library), strict=True)
+    except (OSError, ValueError, AttributeError, subprocess.CalledProcessError) as error:
         logging.getLogger(__name__).warning(
             "compiling or loading the kernels failed, XLA does all (%s=0 silences this): %s",
             SWITCH,
             _reason(error),
         )
         return None
+
+
+def _loaded(library: Path, *, strict: bool = False) -> ctypes.CDLL | None:
+    """The library of a file; None if the file is missing or damaged, an error with `strict`."""
+    # An ELF file that was cut short crashes the process that loads it, so it is verified before.
+    if not strict and not (library.exists() and _digest_file(library).exists()):
+        return None
+    try:
+        if _digest_file(library).read_text() != _digest(library):
+            raise OSError(f"{library} is damaged")
+        loaded = ctypes.CDLL(str(library))
+        for name in SYMBOLS:
+            getattr(loaded, name)
+    except (OSError, AttributeError):
+        if strict:
+            raise
+        return None
+    return loaded
+
+
+def _digest_file(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _digest(library: Path) -> str:
+    return hashlib.sha256(library.read_bytes()).hexdigest()
 
 
 def _cache_folder() -> Path:
@@ -68,14 +94,19 @@ def _key(compiler: list[str]) -> str:
     return key.hexdigest()[:16]
 
 
-def _compile(compiler: list[str], library: Path) -> None:
+def _compile(compiler: list[str], library: Path) -> Path:
+    """Compiles the kernels into a file, which appears whole; returns it."""
     library.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own, so that processes that start together do not write the same file.
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         built = Path(folder) / library.name
         flags = (*FLAGS, "-fPIC", "-shared", "-isystem", jax.ffi.include_dir())
         _output([*compiler, *flags, str(SOURCES / "handlers.cc"), "-o", str(built)])
+        digest = Path(folder) / "digest"
+        digest.write_text(_digest(built))
         built.replace(library)
+        digest.replace(_digest_file(library))
+    return library
 
 
 def _output(command: list[str]) -> str:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mqsa_jax.ops.kernels.registration import LINEAR_LOGSUMEXP
+from mqsa_jax.ops.kernels.registration import LINEAR_LOGSUMEXP, registered
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 TILE_ITEMS = 96
@@ -23,10 +23,18 @@ def logsumexps_with_gradients(
     used: Int[Array, ""],
     *,
     chunk: int,
-) -> tuple[
-    Float[Array, "S M"], Float[Array, "S M D"], Float[Array, "V D"], Float[Array, "S M K"] | None
-]:
-    """As `objectives.chunk_loop.logsumexps_with_gradients`, where `kernels_apply`."""
+) -> (
+    tuple[
+        Float[Array, "S M"],
+        Float[Array, "S M D"],
+        Float[Array, "V D"],
+        Float[Array, "S M K"] | None,
+    ]
+    | None
+):
+    """As `chunk_loop.logsumexps_with_gradients`; None if the kernels are not at hand."""
+    if not registered():
+        return None
     dim = x_SMD.shape[-1]
     spare = -dim % TILE_COLUMNS
     x_SMD = jnp.pad(x_SMD, ((0, 0), (0, 0), (0, spare)))
