@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in COMMANDS:
         module = importlib.import_module(f"mqsa_jax.commands.{_MODULES.get(name, name)}")
-        return getattr(module, f"{name}_main")(rest)
+        return getattr(module, f"{name}_main")(rest, f"mqsa-jax {name}")
     if name in ("-h", "--help"):
         lines = [f"  {command:8}{what}" for command, what in COMMANDS.items()]
         print("usage: mqsa-jax COMMAND ...\n\ncommands:", *lines, sep="\n")

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError, UserError
 
 FORMAT_VERSION = 2
 """Of `Config.stored`. Files without a version are of the first."""
@@ -200,15 +200,14 @@ class Config:
         return {name: value for name, _, value in _leaves(self)}
 
     def validate(self) -> None:
-        """Raises UserError in one line, naming the flag, if a value is out of range."""
+        """Raises SettingError in one line, naming the setting, if a value is out of range."""
         for name, hint, value in _leaves(self):
             wanted = _range_of(hint)
             if value is not None and wanted and not wanted.accepts(value):
-                flag = f"--{name.replace('_', '-')}"
-                raise UserError(f"{flag} must be {wanted.wording}, got {value}")
+                raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
         if self.model.dim % self.model.num_heads:
-            raise UserError(
-                f"--num-heads {self.model.num_heads} does not divide --dim {self.model.dim}; "
+            raise SettingError(
+                f"{{num_heads}} {self.model.num_heads} does not divide {{dim}} {self.model.dim}; "
                 "choose a divisor"
             )
 

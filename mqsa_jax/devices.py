@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError
 
 DATA_AXIS = "data"
 
@@ -19,11 +19,11 @@ class DeviceLayout:
 
     @classmethod
     def of(cls, num_devices: int | None) -> "DeviceLayout":
-        """Over the first `num_devices` local devices; None: all. Raises UserError if too few."""
+        """Over the first `num_devices` local devices; None: all. Raises SettingError if too few."""
         devices = jax.local_devices()
         if num_devices is not None and num_devices > len(devices):
-            raise UserError(
-                f"--devices {num_devices} asks for more than the {len(devices)} local "
+            raise SettingError(
+                f"{{devices}} {num_devices} is more than the {len(devices)} local "
                 f"{devices[0].platform} device(s); leave it out to use them all"
             )
         chosen = np.array(devices[:num_devices])

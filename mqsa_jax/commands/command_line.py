@@ -1,63 +1,153 @@
-"""What all command lines share: flat flags, exit codes, and one line for every mistake.
+"""What all command lines share: flat flags, exit codes, output, and one line for every mistake.
 
 Without JAX, so that help and errors come at once.
 """
 
 import contextlib
+import dataclasses
+import errno
 import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import tyro
 
-from mqsa_jax.errors import UserError
+from mqsa_jax.config import Config
+from mqsa_jax.data.sources import check_dataset, dataset_names
+from mqsa_jax.errors import SettingError, UserError
 
 Parsed = TypeVar("Parsed")
+Command = Callable[[str, Sequence[str]], None]
+"""Takes the program's name, as the user typed it, and the arguments."""
 
 
 def run_command(
-    program: str, command: Callable[[Sequence[str]], None], arguments: Sequence[str]
+    program: str,
+    command: Command,
+    arguments: Sequence[str] | None,
+    hints: Mapping[type[UserError], str] | None = None,
 ) -> int:
-    """Runs a command; returns its exit code. What a user can mend is told in one line on stderr."""
+    """Runs a command; returns its exit code.
 
+    Args:
+      program: its name in messages.
+      command: what to run.
+      arguments: of the command; None: those of the process.
+      hints: what the command adds to a kind of error, for example the flags that help.
+
+    Returns:
+      0; 2 after an error that the user can mend, told in one line on stderr; 130 if interrupted.
+    """
+    with _patient_output(), warnings.catch_warnings():
+        _show_warnings(program)
+        try:
+            command(program, sys.argv[1:] if arguments is None else arguments)
+        except UserError as error:
+            print(f"{program}: error: {_message(error, hints or {})}", file=sys.stderr)
+            return 2
+        except FloatingPointError as error:
+            print(f"{program}: error: {error}; the run has diverged", file=sys.stderr)
+            return 2
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"{program}: error: {where}{error.strerror or error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print(f"{program}: interrupted; run it again to continue", file=sys.stderr)
+            return 130
+    return 0
+
+
+def _message(error: UserError, hints: Mapping[type[UserError], str]) -> str:
+    text = error.with_flags if isinstance(error, SettingError) else str(error)
+    return "; ".join([text, *(hint for kind, hint in hints.items() if isinstance(error, kind))])
+
+
+def _show_warnings(program: str) -> None:
     def show_warning(message, category, filename, lineno, file=None, line=None):
         print(f"{program}: warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show_warning
+
+
+class _PatientStream:
+    """A text stream that goes on without its reader.
+
+    The reader of a pipe may leave early, as `head` does, or a disk may be full. What is printed
+    then is dropped: the results are in files, and hours of training are worth more than a line.
+    """
+
+    def __init__(self, stream: io.TextIOBase):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes, or drops the text where that fails."""
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, or drops what was not written yet."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Sends the rest, and what the stream still holds, to the null device."""
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self._stream.fileno())
+        os.close(null)
+        if error.errno != errno.EPIPE:
+            warnings.warn(f"output is lost: {error.strerror}", UserWarning, stacklevel=4)
+
+
+@contextlib.contextmanager
+def _patient_output() -> Iterator[None]:
+    """Makes stdout and stderr survive lost readers, and names that they cannot encode."""
+    before = sys.stdout, sys.stderr
+    streams = [io.StringIO() if stream is None else stream for stream in before]
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    sys.stdout, sys.stderr = map(_PatientStream, streams)
     try:
-        command(arguments)
-    except UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"{program}: error: {error}; train again with a smaller --lr", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Who read the output has left, as `head` does; there is nobody to complain to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{program}: error: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; run it again to continue", file=sys.stderr)
-        return 130
-    return 0
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
 
 
 def peek(arguments: Sequence[str], flag: str) -> str | None:
     """The value of `--flag VALUE` or `--flag=VALUE`, the last one given."""
     value = None
-    for place, argument in enumerate(arguments):
-        if argument == f"--{flag}" and place + 1 < len(arguments):
-            value = arguments[place + 1]
+    for index, argument in enumerate(arguments):
+        if argument == f"--{flag}" and index + 1 < len(arguments):
+            value = arguments[index + 1]
         elif argument.startswith(f"--{flag}="):
             value = argument.split("=", 1)[1]
     return value
+
+
+def with_full_path(config: Config) -> Config:
+    """The configuration with a data set's name in lower case, or the full path of its file.
+
+    Raises:
+      UserError: if there is no such name or file.
+    """
+    check_dataset(config.dataset)
+    name = config.dataset.lower()
+    dataset = name if name in dataset_names() else os.path.abspath(config.dataset)
+    return dataclasses.replace(config, dataset=dataset)
 
 
 def parse(

@@ -1,7 +1,6 @@
 """`report`: tables, tests and figures from the results of runs."""
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from mqsa_jax.commands.command_line import parse, run_command
 
 @dataclasses.dataclass(frozen=True)
 class ReportConfig:
-    """What mqsa-jax report is asked for."""
+    """The flags of the command."""
 
     results: str = "runs"
     """Folder that holds the runs' folders; sweeps lie in the folder `sweeps` beside it."""
@@ -20,14 +19,14 @@ class ReportConfig:
     """Folder of the data files; otherwise $MQSA_DATA_DIR, the user's cache, a download."""
 
 
-def report_main(arguments: Sequence[str] | None = None) -> int:
-    """Runs mqsa-jax report; returns its exit code."""
-    return run_command("mqsa-jax report", _report, sys.argv[1:] if arguments is None else arguments)
+def report_main(arguments: Sequence[str] | None = None, program: str = "mqsa-jax report") -> int:
+    """Runs the command under a program's name; returns its exit code."""
+    return run_command(program, _report, arguments)
 
 
-def _report(arguments: Sequence[str]) -> None:
+def _report(program: str, arguments: Sequence[str]) -> None:
     """Makes results.md, with tables, tests and figures, from the results of runs."""
-    options = parse("mqsa-jax report", ReportConfig, arguments, _report.__doc__)
+    options = parse(program, ReportConfig, arguments, _report.__doc__)
 
     from mqsa_jax.reporting.build_report import make_report
 

@@ -2,40 +2,43 @@
 
 import dataclasses
 import inspect
-import sys
 from collections.abc import Sequence
 
-from mqsa_jax.commands.command_line import parse, peek, run_command
+from mqsa_jax.commands.command_line import parse, peek, run_command, with_full_path
 from mqsa_jax.config import Config, ModelConfig
-from mqsa_jax.data.sources import check_dataset, dataset_names
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import DataError, FolderError, UserError
 from mqsa_jax.models.registry import MODELS, check_model_settings
 from mqsa_jax.presets import default_config
+from mqsa_jax.runs.files import locked
 from mqsa_jax.runs.sweep_directory import SweepDirectory
 from mqsa_jax.training.grid import SCALARS, grid, parse_values
 
 MOST_SEEDS = 10_000
+HINTS = {
+    FolderError: "--sweep-dir names another folder, --no-resume deletes the sweep that is there",
+    DataError: "--dataset must name the same data; --sweep-dir names another folder",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """What mqsa-jax sweep is asked for."""
+    """The flags of the command, beside those of training."""
 
     seeds: str | None = None
     """How many seeds, from 1 on; or which, with commas between them (default: --seed alone)."""
     population: int | None = None
-    """Members that train at a time (default: 2 a device on CPU, 8 on others)."""
+    """Trials that train at a time (default: 2 a device on CPU, 8 on others)."""
     sweep_dir: str | None = None
     """Folder of the results (default: sweeps/DATASET); takes the place of --run-dir."""
     base: Config = Config()
 
 
-def sweep_main(arguments: Sequence[str] | None = None) -> int:
-    """Runs mqsa-jax sweep; returns its exit code."""
-    return run_command("mqsa-jax sweep", _sweep, sys.argv[1:] if arguments is None else arguments)
+def sweep_main(arguments: Sequence[str] | None = None, program: str = "mqsa-jax sweep") -> int:
+    """Runs the command under a program's name; returns its exit code."""
+    return run_command(program, _sweep, arguments, HINTS)
 
 
-def _sweep(arguments: Sequence[str]) -> None:
+def _sweep(program: str, arguments: Sequence[str]) -> None:
     """Trains every combination of settings and seeds, many at a time, into one results.csv.
 
     --window, --alpha, --dropout, --lambda-kd, --tau, --l2, --lr, --lambda-graph, --term-weight and
@@ -45,28 +48,24 @@ def _sweep(arguments: Sequence[str]) -> None:
     dataset = peek(arguments, "dataset") or Config.dataset
     model = peek(arguments, "model") or ModelConfig.model
     default = SweepConfig(base=default_config(dataset, model))
-    options = parse(
-        "mqsa-jax sweep", SweepConfig, arguments, inspect.cleandoc(_sweep.__doc__), default
-    )
-    base = options.base
-    if base.dataset.lower() in dataset_names():
-        base = dataclasses.replace(base, dataset=base.dataset.lower())
-    check_dataset(base.dataset)
+    options = parse(program, SweepConfig, arguments, inspect.cleandoc(_sweep.__doc__), default)
+    base = with_full_path(options.base)
     configs = _trials(base, options, texts)
     sweep_dir = SweepDirectory.of(base, options.sweep_dir)
-    if base.run.resume:
-        sweep_dir.check_resumable(base)
-        sweep_dir.done()
+    with locked(sweep_dir.path):
+        if base.run.resume:
+            sweep_dir.check_resumable(base)
+            sweep_dir.done()
 
-    from mqsa_jax.training.experiment import Experiment
-    from mqsa_jax.training.sweep_runner import default_population, run_sweep
+        from mqsa_jax.training.experiment import Experiment
+        from mqsa_jax.training.sweep_runner import default_population, run_sweep
 
-    experiment = Experiment.load(base)
-    if not base.run.resume:
-        sweep_dir.delete()
-    sweep_dir.start(base, experiment.histories.fingerprint())
-    at_once = options.population or default_population(experiment.layout.num_shards)
-    run_sweep(experiment, configs, at_once, sweep_dir)
+        experiment = Experiment.load(base)
+        if not base.run.resume:
+            sweep_dir.delete()
+        sweep_dir.start(base, experiment.histories.fingerprint())
+        at_once = options.population or default_population(experiment.layout.num_shards)
+        run_sweep(experiment, configs, at_once, sweep_dir)
     print(f"Results in {sweep_dir.results}")
 
 
@@ -90,11 +89,11 @@ def _without_lists(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]
 
 
 def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[Config]:
-    """All trials. Raises UserError if a value is out of range, or fits train.py alone."""
+    """All trials. Raises UserError if a value is out of range, or fits `train` alone."""
     if base.run.run_dir is not None:
-        raise UserError("--run-dir is of train.py; choose the folder of a sweep by --sweep-dir")
+        raise UserError("--run-dir is a flag of train; a sweep has --sweep-dir")
     if base.run.parallel != "jit":
-        raise UserError("--parallel is of train.py; a sweep spreads its trials over the devices")
+        raise UserError("--parallel is a flag of train; a sweep gives each device whole trials")
     if MODELS[base.model.model].counted:
         raise UserError(f"--model {base.model.model} is not trained: there is nothing to sweep")
     if options.population is not None and options.population < 1:

@@ -3,46 +3,52 @@
 JAX is imported only once the arguments have proved good, so that help and errors come at once.
 """
 
-import dataclasses
-import sys
 from collections.abc import Sequence
 
-from mqsa_jax.commands.command_line import parse, peek, run_command
+from mqsa_jax.commands.command_line import parse, peek, run_command, with_full_path
 from mqsa_jax.config import Config, ModelConfig
-from mqsa_jax.data.sources import check_dataset, dataset_names
+from mqsa_jax.errors import DataError, DivergenceError, FolderError
 from mqsa_jax.models.registry import check_model_settings
 from mqsa_jax.presets import default_config
 
+HINTS = {
+    FolderError: "--run-dir names another folder, --no-resume deletes the run that is there",
+    DataError: "--dataset must name the same data; --run-dir names another folder",
+    DivergenceError: "a smaller --lr or a larger --tau may help",
+}
 
-def train_main(arguments: Sequence[str] | None = None) -> int:
-    """Runs train.py; returns its exit code."""
-    return run_command("train.py", _train, sys.argv[1:] if arguments is None else arguments)
+
+def train_main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
+    """Runs the command under a program's name; returns its exit code."""
+    return run_command(program, _train, arguments, HINTS)
 
 
-def _train(arguments: Sequence[str]) -> None:
+def _train(program: str, arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
     dataset = peek(arguments, "dataset") or Config.dataset
     defaults = default_config(dataset, peek(arguments, "model") or ModelConfig.model)
-    config = parse("train.py", Config, arguments, _train.__doc__, defaults)
-    if config.dataset.lower() in dataset_names():
-        config = dataclasses.replace(config, dataset=config.dataset.lower())
+    config = parse(program, Config, arguments, _train.__doc__, defaults)
     config.validate()
     check_model_settings(config)
-    check_dataset(config.dataset)
+    config = with_full_path(config)
 
     from mqsa_jax.commands.result_table import print_result
+    from mqsa_jax.runs.files import locked
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.counted import count_and_test
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import train
 
     run_dir = RunDirectory.of(config)
-    resume = config.run.resume and run_dir.check_resumable(config)
-    experiment = Experiment.load(config)
-    if not config.run.resume:
-        run_dir.delete_run()
-    if experiment.spec.counted:
-        result = count_and_test(experiment, run_dir)
-    else:
-        result = train(experiment, run_dir, resume)
+    with locked(run_dir.path):
+        resume = config.run.resume and run_dir.check_resumable(config)
+        experiment = Experiment.load(config)
+        if resume:
+            run_dir.check_data(experiment.histories.fingerprint())
+        if not config.run.resume:
+            run_dir.delete_run()
+        if experiment.spec.counted:
+            result = count_and_test(experiment, run_dir)
+        else:
+            result = train(experiment, run_dir, resume)
     print_result(config.dataset, result, run_dir.path)

@@ -4,6 +4,7 @@ Shape legend: U users, V items in the vocabulary, N interactions of all users to
 """
 
 import codecs
+import functools
 import hashlib
 import os
 import re
@@ -65,8 +66,12 @@ class Histories:
         """Return the SHA-256 (64 hexadecimal digits) of the four arrays.
 
         It depends on shapes and values alone: not on the file's name or layout, nor on the
-        machine's byte order.
+        machine's byte order. It is computed once.
         """
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for array, dtype in (
             (self.items, "<i4"),

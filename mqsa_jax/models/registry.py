@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from mqsa_jax.config import Config
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError
 
 Backbone = Literal["attention", "gru", "fmlp"]
 """What turns item vectors into user vectors."""
@@ -145,11 +145,11 @@ def with_model(config: Config, name: str, **flags: Any) -> Config:
 
 
 def check_model_settings(config: Config) -> None:
-    """Raises UserError naming the flag, if a flag contradicts the model."""
+    """Raises SettingError naming the setting, if one contradicts the model."""
     values = config.flat()
     for flag, value in MODELS[config.model.model].fixed.items():
         if values[flag] != value:
-            raise UserError(
-                f"--model {config.model.model} fixes --{flag.replace('_', '-')} at {value}, "
-                f"got {values[flag]}; leave the flag out, or choose another --model"
+            raise SettingError(
+                f"{{model}} {config.model.model} fixes {{{flag}}} at {value}, "
+                f"got {values[flag]}; leave it out, or choose another {{model}}"
             )

@@ -17,8 +17,9 @@ import numpy as np
 from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot, State
+from mqsa_jax.runs.files import differing_flags
 from mqsa_jax.runs.history import best_epoch
-from mqsa_jax.runs.run_directory import RunDirectory, differing_flags
+from mqsa_jax.runs.run_directory import RunDirectory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

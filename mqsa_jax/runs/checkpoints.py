@@ -207,7 +207,7 @@ def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
         if there.get(name) != here.get(name):
             raise UserError(
                 f"{path}: {name} has shape {there.get(name)}, expected {here.get(name)}; "
-                "choose another --run-dir, or --no-resume to delete that run"
+                "it is of another run"
             )
 
 

@@ -1,11 +1,65 @@
 """Files of runs: written whole or not at all, read with an error that names the file, locked."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
-from mqsa_jax.errors import UserError
+import filelock
+
+from mqsa_jax.config import MAY_CHANGE, Config
+from mqsa_jax.data.sources import dataset_names
+from mqsa_jax.errors import FolderError, UserError
+from mqsa_jax.models.registry import check_model_settings
+
+LOCK = ".lock"
+"""File that a process locks while it uses a folder of results; deleted at the end, or left over."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder of results; makes the folder if there is none.
+
+    The system drops the lock of a process that dies. A folder that was made here and stays empty
+    is removed again.
+
+    Raises:
+      FolderError: if another process holds the folder, or a file is in its place.
+      OSError: if it cannot be written to.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise FolderError(f"{folder} is a file, not a folder") from None
+    file = folder / LOCK
+    lock = filelock.FileLock(file, timeout=0)
+    # Opened here first: filelock takes a folder that cannot be written to for one that is in use.
+    with file.open("a") as opened:
+        try:
+            lock.acquire()
+            # Whoever held it may have deleted the file in between: then this lock keeps nobody out.
+            mine = file.exists() and os.path.samestat(file.stat(), os.fstat(opened.fileno()))
+        except filelock.Timeout:
+            mine = False
+    if not mine:
+        lock.release()
+        raise FolderError(f"{folder} is in use by another process; wait for its end")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):
+            for path in missing:
+                path.rmdir()
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder is missing or holds nothing but its lock."""
+    return not folder.exists() or all(path.name == LOCK for path in folder.iterdir())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -31,3 +85,36 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: no such file; is this the folder of a run?") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); restore or delete it") from None
+
+
+def stored_config(path: Path) -> Config:
+    """The configuration in a file, of this version or an older one.
+
+    Raises:
+      UserError: naming the file, if it is missing or broken, or a value is out of range.
+    """
+    values = read_json(path)
+    try:
+        config = Config.from_stored(values)
+        config.validate()
+        check_model_settings(config)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return config
+
+
+def differing_flags(
+    one: Config, other: Config, ignored: Set[str] = MAY_CHANGE
+) -> list[tuple[str, Any, Any]]:
+    """Name and both values of the flags in which two configurations differ.
+
+    Files of data are not told apart by their paths: fingerprints tell whether they are alike.
+    """
+    values, others = one.flat(), other.flat()
+    if not {one.dataset.lower(), other.dataset.lower()} & set(dataset_names()):
+        ignored = ignored | {"dataset"}
+    return [
+        (name, values[name], others[name])
+        for name in values
+        if values[name] != others[name] and name not in ignored
+    ]

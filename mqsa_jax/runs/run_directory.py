@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.config import MAY_CHANGE, Config, ModelConfig
+from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.sources import dataset_names
-from mqsa_jax.errors import UserError
-from mqsa_jax.models.registry import check_model_settings
-from mqsa_jax.runs.files import read_json, write_atomically, write_json
+from mqsa_jax.errors import DataError, FolderError, UserError
+from mqsa_jax.runs.files import (
+    differing_flags,
+    is_empty,
+    read_json,
+    stored_config,
+    write_atomically,
+    write_json,
+)
 from mqsa_jax.runs.history import best_epoch
 
 RECIPE_ABLATION = "ablation.json"
@@ -24,22 +29,6 @@ RECIPE_ABLATION = "ablation.json"
 def _figures(result: dict[str, Any]) -> dict[str, Any]:
     """A result without where it comes from."""
     return {name: value for name, value in result.items() if name not in ("provenance", "versions")}
-
-
-def differing_flags(one: Config, other: Config) -> list[tuple[str, Any, Any]]:
-    """Name and both values of the flags that make `other` another run than `one`.
-
-    Two files of data are not told apart by their paths: fingerprints tell whether they are alike.
-    """
-    values, others = one.flat(), other.flat()
-    ignored = set(MAY_CHANGE)
-    if not {one.dataset.lower(), other.dataset.lower()} & set(dataset_names()):
-        ignored.add("dataset")
-    return [
-        (name, values[name], others[name])
-        for name in values
-        if values[name] != others[name] and name not in ignored
-    ]
 
 
 class RunDirectory:
@@ -81,44 +70,42 @@ class RunDirectory:
 
     def config(self) -> Config:
         """The configuration of the run that the folder holds."""
-        try:
-            config = Config.from_stored(read_json(self.config_file))
-            config.validate()
-            check_model_settings(config)
-        except UserError as error:
-            where = "" if str(error).startswith(str(self.config_file)) else f"{self.config_file}: "
-            raise UserError(f"{where}{error}") from None
-        return config
+        return stored_config(self.config_file)
 
     def check_resumable(self, config: Config) -> bool:
         """Whether the folder holds a run to continue.
 
         Raises:
-          UserError: if it holds something else, or a run of another configuration.
+          FolderError: if it holds something else, or a run of another configuration.
+          UserError: if its configuration is broken.
         """
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if is_empty(self.path):
             return False
         if not self.config_file.exists():
-            raise UserError(f"{self.path} is not empty and holds no run; choose another --run-dir")
+            raise FolderError(f"{self.path} is not empty and holds no run")
         differing = differing_flags(self.config(), config)
         if differing:
             changes = ", ".join(f"{name} {old} there, {new} here" for name, old, new in differing)
-            raise UserError(
-                f"{self.path} holds a run of another configuration ({changes}); "
-                "choose another --run-dir, or --no-resume to delete that run"
-            )
+            raise FolderError(f"{self.path} holds a run of another configuration ({changes})")
         return True
 
-    def start(self, config: Config) -> None:
-        """Makes the folder and writes the configuration."""
+    def check_data(self, fingerprint: str) -> None:
+        """Raises DataError if the folder holds a run that began on other data."""
+        if self.config_file.exists():
+            values = read_json(self.config_file)
+            if values.get("data_fingerprint", fingerprint) != fingerprint:
+                raise DataError(f"{self.path} holds a run on other data (fingerprints differ)")
+
+    def start(self, config: Config, fingerprint: str) -> None:
+        """Makes the folder and writes the configuration, with the fingerprint of the data."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.config_file, config.stored())
+        write_json(self.config_file, {**config.stored(), "data_fingerprint": fingerprint})
 
     def delete_run(self) -> None:
         """Deletes a run's files, and nothing that train.py did not write."""
         if not self.config_file.exists():
-            if self.path.exists() and any(self.path.iterdir()):
-                raise UserError(f"{self.path} holds no run to delete; choose another --run-dir")
+            if not is_empty(self.path):
+                raise FolderError(f"{self.path} is not empty and holds no run to delete")
             return
         for folder in (self.checkpoints, self.events):
             shutil.rmtree(folder, ignore_errors=True)

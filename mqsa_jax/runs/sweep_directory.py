@@ -7,13 +7,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mqsa_jax.config import Config, ModelConfig
-from mqsa_jax.errors import UserError
-from mqsa_jax.runs.files import read_json, write_atomically, write_json
+from mqsa_jax.config import RUN_FLAGS, Config, ModelConfig
+from mqsa_jax.errors import DataError, FolderError, UserError
+from mqsa_jax.runs.files import (
+    differing_flags,
+    is_empty,
+    read_json,
+    stored_config,
+    write_atomically,
+    write_json,
+)
 from mqsa_jax.training.grid import VARYING, identity
 
-_OF_THE_RUN = {"data_dir", "run_dir", "resume", "devices", "parallel"}
-"""Flags on which no result depends."""
+_NOT_BASE = RUN_FLAGS | set(VARYING)
+"""Flags that do not belong to what all trials share."""
 
 
 class SweepDirectory:
@@ -43,45 +50,36 @@ class SweepDirectory:
         return self.path / "sweep.json"
 
     def check_resumable(self, config: Config) -> None:
-        """Raises UserError if the folder holds another sweep, or anything else."""
-        if not self.path.exists() or not any(self.path.iterdir()):
+        """Raises FolderError if the folder holds another sweep, or anything else."""
+        if is_empty(self.path):
             return
         if not self._base.exists():
-            raise UserError(
-                f"{self.path} is not empty and holds no sweep; choose another --sweep-dir"
-            )
-        there, here = read_json(self._base), _base(config)
-        if not isinstance(there, dict):
-            raise UserError(f"{self._base}: not a configuration; restore or delete it")
-        differing = [
-            f"{name} {there.get(name)} there, {here.get(name)} here"
-            for name in {**here, **there}
-            if there.get(name) != here.get(name) and name != "data_fingerprint"
+            raise FolderError(f"{self.path} is not empty and holds no sweep")
+        there = stored_config(self._base)
+        changes = [
+            f"{name} {old} there, {new} here"
+            for name, old, new in differing_flags(there, config, _NOT_BASE)
         ]
-        if differing:
-            raise UserError(
-                f"{self.path} holds a sweep of another base configuration "
-                f"({', '.join(differing)}); choose another --sweep-dir, or --no-resume to delete "
-                "that sweep"
+        if changes:
+            raise FolderError(
+                f"{self.path} holds a sweep of another base configuration ({', '.join(changes)})"
             )
 
     def start(self, config: Config, fingerprint: str) -> None:
-        """Makes the folder and writes the base; raises UserError if the data are others."""
+        """Makes the folder and writes the base; raises DataError if the data are others."""
         if self._base.exists():
             if read_json(self._base).get("data_fingerprint") != fingerprint:
-                raise UserError(
-                    "the sweep was begun on other data (fingerprints differ); "
-                    "give it the same data, or choose another --sweep-dir"
-                )
+                raise DataError(f"{self.path} holds a sweep on other data (fingerprints differ)")
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self._base, {**_base(config), "data_fingerprint": fingerprint})
+        base = {name: value for name, value in config.stored().items() if name not in _NOT_BASE}
+        write_json(self._base, {**base, "data_fingerprint": fingerprint})
 
     def delete(self) -> None:
         """Deletes a sweep's files, and nothing that mqsa-jax sweep did not write."""
         if not self._base.exists():
-            if self.path.exists() and any(self.path.iterdir()):
-                raise UserError(f"{self.path} holds no sweep to delete; choose another --sweep-dir")
+            if not is_empty(self.path):
+                raise FolderError(f"{self.path} is not empty and holds no sweep to delete")
             return
         self.delete_checkpoints()
         for pattern in ("results.csv", "*.tmp", "sweep.json"):
@@ -126,10 +124,5 @@ class SweepDirectory:
 
 
 def flags(config: Config) -> dict[str, Any]:
-    """All that a result depends on, by flag."""
-    return {name: value for name, value in config.flat().items() if name not in _OF_THE_RUN}
-
-
-def _base(config: Config) -> dict[str, Any]:
-    """Flags that all trials share."""
-    return {name: value for name, value in flags(config).items() if name not in VARYING}
+    """The flags that a result depends on."""
+    return {name: value for name, value in config.flat().items() if name not in RUN_FLAGS}

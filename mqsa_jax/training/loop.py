@@ -10,7 +10,7 @@ import numpy as np
 
 from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.data.prefetch import prefetched
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import DataError, DivergenceError, FolderError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
@@ -31,9 +31,7 @@ from mqsa_jax.training.step import Losses
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
-_DIVERGED = (
-    "training stopped and the last checkpoint is kept; a smaller --lr or a larger --tau may help"
-)
+_DIVERGED = "training stopped and the last checkpoint is kept"
 
 
 @dataclasses.dataclass(eq=False)
@@ -61,7 +59,7 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
     checkpoints = Checkpoints(run_dir.checkpoints)
     try:
         start = _start(experiment, run_dir, checkpoints, resume)
-        run_dir.start(experiment.config)
+        run_dir.start(experiment.config, experiment.histories.fingerprint())
         state, history = _run_epochs(experiment, run_dir, checkpoints, start)
         best = best_epoch(history)
         if best != len(history):
@@ -84,10 +82,7 @@ def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainSt
 
 def _check_data(experiment: Experiment, data_fingerprint: str) -> None:
     if data_fingerprint != experiment.histories.fingerprint():
-        raise UserError(
-            "the run was trained on other data (fingerprints differ); "
-            "give it the same data, or choose another run folder"
-        )
+        raise DataError("the run was trained on other data (fingerprints differ)")
 
 
 def _start(
@@ -114,10 +109,9 @@ def _check_length(
     settings = experiment.config.training
     for epochs in range(1, len(history)):
         if is_finished(history[:epochs], settings.epochs, settings.patience):
-            raise UserError(
+            raise FolderError(
                 f"{run_dir.path} has trained {len(history)} epochs, but epochs {settings.epochs} "
-                f"and patience {settings.patience} end after {epochs}; give more, "
-                "or choose another run folder"
+                f"and patience {settings.patience} end after {epochs}; give more"
             )
 
 
@@ -210,7 +204,7 @@ def _epoch_line(epoch: _RunningEpoch) -> dict[str, Any]:
     try:
         return losses_line(losses, int(epoch.state.step))
     except FloatingPointError as error:
-        raise UserError(f"{error}: {_DIVERGED}") from None
+        raise DivergenceError(f"{error}: {_DIVERGED}") from None
 
 
 def _validation_line(validation: Evaluator, epoch: _RunningEpoch) -> dict[str, float]:
@@ -218,7 +212,7 @@ def _validation_line(validation: Evaluator, epoch: _RunningEpoch) -> dict[str, f
     try:
         ranks_U = validation.finish(epoch.ranks)
     except FloatingPointError as error:
-        raise UserError(f"after step {int(epoch.state.step)} {error}: {_DIVERGED}") from None
+        raise DivergenceError(f"after step {int(epoch.state.step)} {error}: {_DIVERGED}") from None
     return metrics_line("valid", ranks_U)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mqsa_jax.commands.sweep import sweep_main
 from mqsa_jax.commands.train import train_main
-from mqsa_jax.config import Config
+from mqsa_jax.config import RUN_FLAGS, Config
 from mqsa_jax.errors import UserError
 from mqsa_jax.runs.sweep_directory import SweepDirectory
 from mqsa_jax.training import population_loop
@@ -112,7 +112,7 @@ def assert_row_is_that_of_train(row: dict[str, str], *arguments: str):
         valid = history[result["epoch"] - 1][f"valid_{name}"]
         assert float(row[f"valid_{name}"]) == pytest.approx(valid)
     config = json.loads(Path("run/config.json").read_text())
-    for name in config.keys() - {"data_dir", "run_dir", "resume", "devices", "parallel"}:
+    for name in config.keys() - RUN_FLAGS - {"format_version"}:
         assert row[name] == str(config[name])
     assert row["data_fingerprint"] == result["data_fingerprint"]
     assert row["commit"] == result["provenance"]["commit"] and row["problem"] == ""

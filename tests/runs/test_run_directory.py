@@ -102,7 +102,7 @@ def test_the_configuration_is_kept_in_full(trained):
     defaults = dict(alpha=0.5, window=3, lambda_kd=0.1, seed=2023, parallel="jit", run_dir=None)
     defaults |= dict(precision="float32")
     assert (given | defaults | dict(data_dir="data")).items() <= config.items()
-    assert list(config) == ["format_version", *Config().flat()]
+    assert list(config) == ["format_version", *Config().flat(), "data_fingerprint"]
 
 
 def test_every_epoch_has_a_line(trained):
