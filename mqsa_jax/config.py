@@ -26,6 +26,8 @@ WITHOUT_FLAG: dict[str, Any] = {
     "term_items": 0,
     "ema_decay": 0.0,
     "precision": "float32",
+    "choose_term_weight": False,
+    "exclude_seen": "history",
 }
 """What runs did before a flag was there, whatever its default is today."""
 

@@ -79,7 +79,7 @@ def test_the_defaults_and_the_ends_of_all_ranges_are_valid():
 @pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("value", [0, -1])
 def test_counts_start_at_1(name, value):
-    flag = f"--{name.replace('_', '-')}"
+    flag = name
     with pytest.raises(UserError, match=f"^{flag} must be at least 1, got {value}$"):
         changed(**{name: value}).validate()
 
@@ -119,7 +119,7 @@ def test_counts_start_at_1(name, value):
     ],
 )
 def test_a_value_out_of_range_is_named(name, value):
-    flag = f"--{name.replace('_', '-')}"
+    flag = name
     with pytest.raises(UserError, match=f"^{flag} must be .*, got {value}$".replace("+", r"\+")):
         changed(**{name: value}).validate()
 
@@ -131,7 +131,7 @@ def test_no_number_is_out_of_every_range(name):
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(UserError, match="--num-heads 3 does not divide --dim 64; choose a divisor"):
+    with pytest.raises(UserError, match="num_heads 3 does not divide dim 64; choose a divisor"):
         changed(dim=64, num_heads=3).validate()
 
 
