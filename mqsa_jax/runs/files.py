@@ -29,6 +29,9 @@ def locked(folder: Path) -> Iterator[None]:
       FolderError: if another process holds the folder, or a file is in its place.
       OSError: if it cannot be written to.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
+        shown = str(folder).encode(errors="backslashreplace").decode()
+        raise FolderError(f"{shown}: the name is not Unicode text; checkpoints need one")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
