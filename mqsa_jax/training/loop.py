@@ -63,6 +63,11 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
         state, history = _run_epochs(experiment, run_dir, checkpoints, start)
         best = best_epoch(history)
         if best != len(history):
+            problem = checkpoints.problem(best)
+            if problem:
+                raise UserError(
+                    f"{problem}, and epoch {best} is the best; restore it or train again"
+                )
             state = checkpoints.restore(best, state, experiment.histories)
         return experiment.evaluate(state, best, experiment.protocol("test"), run_dir)
     finally:
