@@ -10,7 +10,7 @@ import numpy as np
 
 from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.data.prefetch import prefetched
-from mqsa_jax.errors import DataError, DivergenceError, FolderError
+from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
