@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
@@ -263,7 +264,7 @@ def while_loops(jaxpr):
             ]
             own = jax.make_jaxpr(dict(equation.params["functions"])["cpu"])(*shapes)
             found += while_loops(own.jaxpr)
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jaxprs_in_params(equation.params):
             found += while_loops(inner)
     return found
 
