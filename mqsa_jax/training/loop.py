@@ -5,11 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
-import numpy as np
-
 from mqsa_jax.data.batches import Batch, BatchSource
-from mqsa_jax.data.prefetch import prefetched
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.models.relations import ItemRelations
@@ -26,8 +22,8 @@ from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.progress import Progress
+from mqsa_jax.training.running_epoch import RunningEpoch, epoch_runner
 from mqsa_jax.training.state import TrainState, run_key
-from mqsa_jax.training.step import Losses
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
@@ -120,19 +116,6 @@ def _check_length(
             )
 
 
-@dataclasses.dataclass(eq=False)
-class _RunningEpoch:
-    """An epoch that the devices work at, or have done: nothing of it has been waited for yet."""
-
-    state: TrainState
-    losses: list[Losses]
-    """One a program."""
-    ranks: jax.Array
-    """Of the validation targets, as `Evaluator.start` gives them."""
-    began: float
-    """When it was handed to the devices, compiled, on the clock of `time.perf_counter`."""
-
-
 def _run_epochs(
     experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, start: _Resumed
 ) -> tuple[TrainState, list[dict[str, Any]]]:
@@ -170,26 +153,18 @@ def _run_epochs(
 
 def _epoch_runner(
     experiment: Experiment, relations: ItemRelations, validation: Evaluator, epochs_done: int
-) -> Callable[[TrainState], _RunningEpoch]:
+) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch and its validation from a state, and does not wait."""
     settings, layout = experiment.config.training, experiment.layout
-    source = experiment.batch_source(relations.counts)
-    stacks = prefetched(_stacks(source, epochs_done, settings.epochs))
+    stacks = _stacks(experiment.batch_source(relations.counts), epochs_done, settings.epochs)
     parallel = experiment.config.run.parallel
     program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
     key = layout.replicate(run_key(settings.seed))
-
-    def run_epoch(state: TrainState) -> _RunningEpoch:
-        parts = []
-        for batches in next(stacks):
-            state, losses = program(state, batches, key, relations)
-            parts.append(losses)
-        began = time.perf_counter()
-        return _RunningEpoch(
-            state, parts, validation.start(state.eval_params, state.hparams), began
-        )
-
-    return run_epoch
+    return epoch_runner(
+        stacks,
+        train=lambda state, batches: program(state, batches, key, relations),
+        validate=lambda state: validation.start(state.eval_params, state.hparams),
+    )
 
 
 def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list[Batch]]:
@@ -199,20 +174,19 @@ def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list
         yield list(source.batches(epoch, STEPS_PER_PROGRAM, capacity))
 
 
-def _epoch_line(epoch: _RunningEpoch) -> dict[str, Any]:
+def _epoch_line(epoch: RunningEpoch) -> dict[str, Any]:
     """Step and mean losses of an epoch; waits for the devices.
 
     Raises:
       UserError: naming the step, if a loss is not a number.
     """
-    losses = jax.tree.map(lambda *steps: np.concatenate(steps), *jax.device_get(epoch.losses))
     try:
-        return losses_line(losses, int(epoch.state.step))
+        return losses_line(epoch.all_losses(), int(epoch.state.step))
     except FloatingPointError as error:
         raise DivergenceError(f"{error}: {_DIVERGED}") from None
 
 
-def _validation_line(validation: Evaluator, epoch: _RunningEpoch) -> dict[str, float]:
+def _validation_line(validation: Evaluator, epoch: RunningEpoch) -> dict[str, float]:
     """Validation metrics; raises UserError naming the step, if a score is not a number."""
     try:
         ranks_U = validation.finish(epoch.ranks)
