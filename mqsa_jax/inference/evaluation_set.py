@@ -10,13 +10,14 @@ from typing import Literal
 
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Int, Int32
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import pack, round_up
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.ops.chunk_loop import chunk_rows
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.pytree import pytree_dataclass
 
 BLOCK_ITEMS = 1 << 14
 """Items that are packed at a time, at least: bounds the memory of what is only needed meanwhile."""
@@ -40,33 +41,33 @@ class Protocol:
         return self.split if self.exclude_seen == own else f"{self.split}_{self.exclude_seen}"
 
 
-@struct.dataclass
+@pytree_dataclass
 class Chunk:
     """C chunks of users, or one of them without its first axis."""
 
     inputs: Sequences
-    """int [C, S, R, T] packed histories; positions and segment ids are of few bits."""
-    last: Leaf
-    """int32 [C, S, B] flat [R, T] index of each user's newest item."""
-    target: Leaf
-    """int32 [C, S, B] item that the user went on to."""
-    user: Leaf
-    """int32 [C, S, B] index of each user; U is padding."""
-    seen_begin: Leaf
-    """int32 [C] where the chunk's pairs begin."""
-    seen_end: Leaf
-    """int32 [C] where they end."""
+    """[C, S, R, T] packed histories; positions and segment ids in the smallest dtype that fits."""
+    last: Int32[Array, "*C S B"]
+    """Index of each user's newest item in the flat [R, T]."""
+    target: Int32[Array, "*C S B"]
+    """Item that the user went on to."""
+    user: Int32[Array, "*C S B"]
+    """Index of each user; U is padding."""
+    seen_begin: Int32[Array, "*C"]
+    """Index of the chunk's first pair."""
+    seen_end: Int32[Array, "*C"]
+    """Index behind its last pair."""
 
 
-@struct.dataclass
+@pytree_dataclass
 class EvaluationSet:
     """All users, and what the protocol leaves out of their rankings."""
 
     chunks: Chunk
-    seen_user: Leaf
-    """int [P, S] with `seen_item`, pairs to leave out: slot of the user in its chunk; B: none."""
-    seen_item: Leaf
-    """int32 [P, S]."""
+    seen_user: Int[Array, "P S"]
+    """With `seen_item`, pairs to leave out: slot of the user in its chunk; B: padding."""
+    seen_item: Int32[Array, "P S"]
+    """Item of each pair."""
     max_pairs: int = struct.field(pytree_node=False)
     """Pairs to read at a time; P has room for as many behind the last."""
     num_users: int = struct.field(pytree_node=False)

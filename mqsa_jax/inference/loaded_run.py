@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -56,13 +56,17 @@ class LoadedRun(abc.ABC):
         """int32 indices of a history's items, in its order.
 
         Raises:
-          ValueError: naming ids that are not in the vocabulary, if they are not to be skipped; or
-            if no id is left.
+          ValueError: naming ids that are not in the vocabulary, if they are not to be skipped; if
+            no id is left; or if the history is no sequence of whole numbers.
         """
+        if unknown not in get_args(Unknown):
+            raise ValueError(f"unknown must be one of {get_args(Unknown)}, got {unknown!r}")
         ids = np.asarray(history)
+        if ids.ndim != 1:
+            raise ValueError(f"a history must be a sequence of item ids, got {history!r}")
         if ids.size and not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(f"item ids must be integers, got {ids.dtype}")
-        index = np.minimum(np.searchsorted(self.item_ids, ids), self.num_items - 1)
+        index = np.minimum(np.searchsorted(self.item_ids, ids.astype(np.int64)), self.num_items - 1)
         known = self.item_ids[index] == ids
         if not known.all() and unknown == "raise":
             odd = ids[~known][:5].tolist()
@@ -83,7 +87,7 @@ class LoadedRun(abc.ABC):
         """
         rows = [self.indices(history, unknown) for history in histories]
         blank = np.zeros((0, self.num_items), np.float32)
-        return np.concatenate([blank, *(score_BV for score_BV, _ in self._batches(rows))])
+        return np.concatenate([blank, *map(self._scores, self._batches(rows))])
 
     def top_items(
         self,
@@ -104,7 +108,8 @@ class LoadedRun(abc.ABC):
           ValueError: as `indices`, or if k is below 1.
         """
         rows, lists = [self.indices(history, unknown) for history in histories], []
-        for score_BV, batch in self._batches(rows):
+        for batch in self._batches(rows):
+            score_BV = self._scores(batch)
             seen = [np.unique(row) for row in batch] if exclude_seen else []
             user_M = np.repeat(np.arange(len(seen)), [len(items) for items in seen])
             item_M = np.concatenate(seen) if seen else user_M
@@ -116,12 +121,11 @@ class LoadedRun(abc.ABC):
                 lists.append(list(zip(ids, values, strict=True)))
         return lists
 
-    def _batches(self, rows: list[np.ndarray]) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        """Scores [B, V] of some histories at a time, and those histories' indices."""
+    def _batches(self, rows: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """As many histories at a time as evaluation scores at once."""
         size = chunk_rows(len(rows), self.num_items, jax.local_devices()[0].platform)
         for begin in range(0, len(rows), size):
-            batch = rows[begin : begin + size]
-            yield self._scores(batch), batch
+            yield rows[begin : begin + size]
 
     @abc.abstractmethod
     def _scores(self, rows: list[np.ndarray]) -> np.ndarray:
@@ -153,11 +157,15 @@ class TrainedRun(LoadedRun):
           ValueError: as `indices`.
         """
         rows = [self.indices(history, unknown) for history in histories]
-        sequences, last_B = self._packed(rows)
-        user_BTD = _user_vectors(
+        blank = np.zeros((0, self.recommender.dim), np.float32)
+        return np.concatenate([blank, *map(self._user_vectors, self._batches(rows))])
+
+    def _user_vectors(self, rows: list[np.ndarray]) -> np.ndarray:
+        sequences, _ = self._packed(rows)
+        user_BD = _user_vectors(
             self.recommender, self.params, sequences, self.hparams, self.relations
         )
-        return np.asarray(user_BTD)[: len(rows), last_B[0] % self.recommender.max_len]
+        return np.asarray(user_BD)[: len(rows)]
 
     def _packed(self, rows: list[np.ndarray]) -> tuple[Sequences, Int[np.ndarray, " B"]]:
         """Rows aligned right, filled up to few different numbers of them; where each ends."""
@@ -194,7 +202,7 @@ class CountedRun(LoadedRun):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _user_vectors(recommender, params, sequences, hparams, relations):
-    return apply(
+    user_BTD = apply(
         recommender,
         params,
         sequences,
@@ -202,6 +210,7 @@ def _user_vectors(recommender, params, sequences, hparams, relations):
         alpha=hparams.alpha,
         relations=relations,
     )
+    return user_BTD[:, -1]
 
 
 @functools.partial(jax.jit, static_argnums=0)

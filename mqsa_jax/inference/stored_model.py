@@ -1,18 +1,21 @@
 """What a model reads beside its parameters, kept in the run's folder: no data set is needed then.
 
 Item relations of graph models and of the transition term, and the matrices of counted models, come
-from the training items. They are written once a run, as arrays; a zip file's own checksums tell a
-damaged one.
+from the training items. They are written as arrays, with what they were made of; a zip file's own
+checksums tell a damaged one.
 """
 
 import dataclasses
+import json
 import zipfile
+import zlib
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 
+from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import UserError
 from mqsa_jax.layers.item_graph import ItemGraph
@@ -20,12 +23,24 @@ from mqsa_jax.models.counted import CountedModel
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.models.transition_term import Neighbours
+from mqsa_jax.runs.files import differing_flags
 from mqsa_jax.runs.run_directory import RunDirectory
 
 RELATIONS = "relations.npz"
 COUNTED = "counted_model.npz"
 _PARTS = {"graph": ItemGraph, "neighbours": Neighbours}
 """Relations that scores depend on; the teacher's counts matter in training alone."""
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise at a damaged file, depending on which byte it is."""
 
 
 def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Histories) -> None:
@@ -37,7 +52,9 @@ def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: 
         for field in dataclasses.fields(value)
     }
     if arrays:
-        run_dir.write_arrays(RELATIONS, arrays | {"data_fingerprint": histories.fingerprint()})
+        run_dir.write_arrays(
+            RELATIONS, arrays | {"data_fingerprint": np.array(histories.fingerprint())}
+        )
 
 
 def read_relations(
@@ -54,24 +71,39 @@ def read_relations(
     }
     if not any(needed.values()):
         return None
-    arrays = _read(run_dir, RELATIONS)
+    fields = {
+        part: [f"{part}.{field.name}" for field in dataclasses.fields(kind)]
+        for part, kind in _PARTS.items()
+        if needed[part]
+    }
+    names = [name for part_names in fields.values() for name in part_names]
+    arrays = _read(run_dir, RELATIONS, ["data_fingerprint", *names])
     if str(arrays["data_fingerprint"]) != data_fingerprint:
-        raise UserError(f"{run_dir.path / RELATIONS}: of other data than the checkpoint; evaluate")
-    parts = {}
-    for part, kind in _PARTS.items():
-        if needed[part]:
-            names = [field.name for field in dataclasses.fields(kind)]
-            try:
-                parts[part] = kind(*(jnp.asarray(arrays[f"{part}.{name}"]) for name in names))
-            except KeyError as error:
-                raise UserError(f"{run_dir.path / RELATIONS}: lacks {error}; restore it") from None
-    return ItemRelations(**parts)
+        raise UserError(
+            f"{run_dir.path / RELATIONS}: made of other data than the checkpoint; evaluate the run "
+            "on its own data, which writes it anew"
+        )
+    return ItemRelations(
+        **{
+            part: _PARTS[part](*(jnp.asarray(arrays[name]) for name in part_names))
+            for part, part_names in fields.items()
+        }
+    )
 
 
-def write_counted_model(run_dir: RunDirectory, model: CountedModel, histories: Histories) -> None:
-    """Writes a counted model and its vocabulary."""
-    matrix = model.matrix
+def write_counted_model(
+    run_dir: RunDirectory, config: Config, model: CountedModel, histories: Histories
+) -> None:
+    """Writes a counted model, its configuration and its vocabulary.
+
+    Raises:
+      UserError: if the folder holds such a model of another configuration.
+    """
+    path, matrix = run_dir.path / COUNTED, model.matrix
+    if path.exists():
+        _check_config(run_dir, config, _read(run_dir, COUNTED, ["config"]))
     arrays = {
+        "config": np.array(json.dumps(config.stored())),
         "item_ids": histories.item_ids,
         "data": matrix.data,
         "indices": matrix.indices,
@@ -88,9 +120,12 @@ def read_counted_model(run_dir: RunDirectory) -> tuple[CountedModel, np.ndarray]
     """A counted model, and int64 [V] ids of its items.
 
     Raises:
-      UserError: naming the file, if it is missing or damaged.
+      UserError: naming the file, if it is missing, damaged, or of another configuration than the
+        run's.
     """
-    arrays = _read(run_dir, COUNTED)
+    names = ["config", "item_ids", "data", "indices", "indptr", "decay", "num_recent"]
+    arrays = _read(run_dir, COUNTED, names)
+    _check_config(run_dir, run_dir.config(), arrays)
     item_ids = arrays["item_ids"]
     parts = (arrays["data"], arrays["indices"], arrays["indptr"])
     model = CountedModel(
@@ -102,15 +137,40 @@ def read_counted_model(run_dir: RunDirectory) -> tuple[CountedModel, np.ndarray]
     return model, item_ids
 
 
-def _read(run_dir: RunDirectory, name: str) -> dict[str, Any]:
-    path = run_dir.path / name
+def _check_config(run_dir: RunDirectory, config: Config, arrays: dict[str, Any]) -> None:
+    """Raises UserError if a counted model was made by another configuration."""
+    counted = Config.from_stored(json.loads(str(arrays["config"])))
+    differing = differing_flags(config, counted)
+    if differing:
+        changes = ", ".join(
+            f"{name} {here}, counted with {there}" for name, here, there in differing
+        )
+        raise UserError(
+            f"{run_dir.config_file}: not the configuration of {run_dir.path / COUNTED} "
+            f"({changes}); put the former values back"
+        )
+
+
+def _read(run_dir: RunDirectory, file: str, names: list[str]) -> dict[str, Any]:
+    """The arrays of a file; UserError naming it, if it is missing or damaged or lacks a name."""
+    path = run_dir.path / file
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+        # Opened here, since NumPy leaves open a file that it cannot read.
+        with open(path, "rb") as content, np.load(content, allow_pickle=False) as stored:
+            arrays = dict(stored)
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such file, and the model needs it; evaluate the run once on its data, "
             "which writes it"
         ) from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged ({error}); delete it and evaluate") from None
+    except _READ_ERRORS as error:
+        raise UserError(
+            f"{path}: damaged ({error}); delete it and evaluate the run, which writes it anew"
+        ) from None
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise UserError(
+            f"{path}: lacks {', '.join(missing)}; delete it and evaluate the run, which writes it "
+            "anew"
+        )
+    return arrays

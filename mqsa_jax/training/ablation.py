@@ -1,7 +1,7 @@
-"""What each ingredient of a trained `mqsa-ted-plus` gives: its validation with one left out.
+"""Ablation of a trained `mqsa-ted-plus`: its validation metrics with a part left out or changed.
 
-What changes nothing in training can be left out afterwards: the average of the parameters, and the
-transition term, whose encoder trains alone. The epoch stays that of the whole recipe.
+Parts that do not affect training need no new training: the average of the parameters, and the
+transition term, beside which the encoder trains alone. The epoch stays that of the whole recipe.
 """
 
 import dataclasses

@@ -27,7 +27,7 @@ def evaluate_counted(
 ) -> dict[str, Any]:
     """Ranks all users and writes result and model to the run's folder."""
     model, histories, _ = _counted(experiment)
-    write_counted_model(run_dir, model, histories)
+    write_counted_model(run_dir, experiment.config, model, histories)
     return experiment.record(counted_ranks(experiment, protocol), 0, protocol, run_dir)
 
 

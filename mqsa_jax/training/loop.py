@@ -8,6 +8,7 @@ from typing import Any
 from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
 from mqsa_jax.inference.evaluation import Evaluator
+from mqsa_jax.inference.stored_model import write_relations
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
@@ -130,6 +131,7 @@ def _run_epochs(
     relations = experiment.relations()
     validation = experiment.evaluator(experiment.protocol("valid"), relations)
     run_epoch = _epoch_runner(experiment, relations, validation, len(history))
+    write_relations(run_dir, relations, experiment.histories)
     running, ended = run_epoch(state), 0.0
     with Progress(run_dir.events, len(history), settings.epochs) as progress:
         while running is not None:

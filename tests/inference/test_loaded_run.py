@@ -1,7 +1,10 @@
 """Runs loaded without their data: the scores are those of evaluation, ids are those of the data."""
 
+import dataclasses
+import json
 import shutil
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -11,10 +14,16 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Protocol
-from mqsa_jax.inference.stored_model import COUNTED, RELATIONS
+from mqsa_jax.inference.stored_model import COUNTED, RELATIONS, read_counted_model
 from mqsa_jax.models.registry import MODELS, with_model
+from mqsa_jax.ops import chunk_loop
 from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training.counted import count_and_test, counted_ranks, counted_top_items
+from mqsa_jax.training.counted import (
+    count_and_test,
+    counted_ranks,
+    counted_top_items,
+    evaluate_counted,
+)
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import restore_best, train
 
@@ -73,13 +82,17 @@ def test_lists_and_ranks_are_those_of_evaluation(trained):
         assert [item for item, _ in listed] == expected or np.ptp(scored) < 1e-6
 
 
-def test_user_and_item_vectors_make_the_scores(trained):
+def test_user_and_item_vectors_make_the_scores(trained, monkeypatch):
     experiment, _, run = trained
     if experiment.spec.counted or experiment.config.term.term_items:
         return
     known = [[10, 30, 20], [400], [50, 60, 70, 80, 90, 100, 110, 120]]
-    score_BV = run.user_vectors(known) @ np.asarray(run.item_vectors()).T
+    user_BD = run.user_vectors(known)
+    score_BV = user_BD @ np.asarray(run.item_vectors()).T
     np.testing.assert_allclose(run.scores(known), score_BV, rtol=1e-4, atol=1e-6)
+    assert run.user_vectors([]).shape == (0, 8)
+    monkeypatch.setitem(chunk_loop.CHUNK_ROWS, "cpu", 2)
+    np.testing.assert_allclose(run.user_vectors(known), user_BD, atol=1e-6)
 
 
 def test_a_history_is_read_from_its_end(trained):
@@ -113,7 +126,21 @@ def test_unknown_items_are_named_or_skipped(trained):
             run.scores([history], unknown="skip")
     with pytest.raises(ValueError, match="must be integers, got float64"):
         run.scores([np.array([10.0, 20.0])])
+    # Two users of one item each, or one history that was not put into a list?
+    with pytest.raises(ValueError, match="a history must be a sequence of item ids, got array.10"):
+        run.scores([np.array(10), np.array(20)])
+    with pytest.raises(ValueError, match="a history must be a sequence of item ids"):
+        run.scores([np.array([[10, 20], [30, 40]])])
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match="unknown must be one of"):
+            run.scores([[10, 15]], unknown="ignore")
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
     assert run.scores([]).shape == (0, 40) and run.top_items([], 3) == []
+    np.testing.assert_array_equal(
+        run.scores([np.array([10, 20], np.uint64)]), run.scores([[10, 20]])
+    )
 
 
 def test_what_a_model_needs_beside_its_parameters_is_verified(trained, tmp_path):
@@ -131,6 +158,82 @@ def test_what_a_model_needs_beside_its_parameters_is_verified(trained, tmp_path)
     (copy / name).unlink()
     with pytest.raises(UserError, match=f"{name}: no such file"):
         mqsa_jax.load_run(copy)
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    """A run of the transition counts."""
+    config = with_model(Config(model=ModelConfig(max_len=MAX_LEN)), "transition")
+    experiment = Experiment(config, HISTORIES, DeviceLayout.of(1))
+    run_dir = RunDirectory(tmp_path_factory.mktemp("runs") / "counted")
+    count_and_test(experiment, run_dir)
+    return experiment, run_dir
+
+
+@pytest.mark.parametrize("change", ["a bit", "cut"])
+def test_a_damaged_file_is_named_whichever_byte_it_is(counted, change):
+    """Which error zip or NumPy raises depends on the byte; some, as of dates, mean nothing."""
+    _, run_dir = counted
+    file = run_dir.path / COUNTED
+    content, (sound, _) = file.read_bytes(), read_counted_model(run_dir)
+    refused = 0
+    try:
+        for index in range(0, len(content), max(len(content) // 500, 1)):
+            damaged = bytearray(content)
+            if change == "cut":
+                del damaged[index:]
+            else:
+                damaged[index] ^= 1 << index % 8
+            file.write_bytes(damaged)
+            try:
+                model, _ = read_counted_model(run_dir)
+            except UserError as error:
+                assert str(file) in str(error)
+                refused += 1
+            else:
+                assert (model.matrix != sound.matrix).nnz == 0
+    finally:
+        file.write_bytes(content)
+    assert refused > 300
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_len", 3), ("model", "popular"), ("seed", 7)])
+def test_an_edited_configuration_of_a_counted_run_is_refused(counted, tmp_path, name, value):
+    experiment, run_dir = counted
+    copy = RunDirectory(tmp_path / "copy")
+    shutil.copytree(run_dir.path, copy.path)
+    stored = json.loads(copy.config_file.read_text())
+    copy.config_file.write_text(json.dumps({**stored, name: value}))
+    with pytest.raises(UserError, match=rf"config.json: not the configuration of .*\({name} "):
+        mqsa_jax.load_run(copy.path)
+    edited = dataclasses.replace(experiment, config=copy.config())
+    before = (copy.path / "test_metrics.json").read_text()
+    with pytest.raises(UserError, match=rf"config.json: not the configuration of .*\({name} "):
+        evaluate_counted(edited, Protocol("test"), copy)
+    assert (copy.path / "test_metrics.json").read_text() == before
+
+
+def test_a_run_that_was_stopped_is_loaded_without_its_data(tmp_path):
+    """Before the end of training, and so before any result was written."""
+    config = Config(
+        model=ModelConfig(model="mqsa-ted-plus", dim=8, max_len=MAX_LEN),
+        training=TrainingConfig(batch_size=16, epochs=1),
+    )
+    experiment = Experiment(with_model(config, "mqsa-ted-plus"), HISTORIES, DeviceLayout.of(1))
+    run_dir = RunDirectory(tmp_path / "run")
+    train(experiment, run_dir, resume=False)
+    expected = mqsa_jax.load_run(run_dir.path).scores([[10, 20]])
+    stopped = RunDirectory(tmp_path / "stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Experiment, "evaluate", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(experiment, stopped, resume=False)
+    assert not list(stopped.path.glob("*_metrics.json"))
+    np.testing.assert_array_equal(mqsa_jax.load_run(stopped.path).scores([[10, 20]]), expected)
+
+
+def _interrupt(*arguments):
+    raise KeyboardInterrupt
 
 
 def test_a_damaged_best_checkpoint_is_not_loaded(trained, tmp_path):
