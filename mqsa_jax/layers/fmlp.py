@@ -62,8 +62,8 @@ def _across_halves(kernel_TD, x_DRT, segment_ids_RT, half, precision):
     x_DRP2S = x_DRT.reshape(*x_DRT.shape[:2], -1, 2, half)
     segment_ids_RP2S = segment_ids_RT.reshape(x_DRP2S.shape[1:])
     crosses_RP2S = segment_ids_RP2S == segment_ids_RP2S[..., :1, -1:]
-    place = jnp.arange(half)
-    kernel_TSD = kernel_TD[half + place[:, None] - place]
+    index = jnp.arange(half)
+    kernel_TSD = kernel_TD[half + index[:, None] - index]
     x_DRPS = jnp.where(crosses_RP2S[..., 0, :], x_DRP2S[..., 0, :], 0)
     y_DRPT = product("tsd,drps->drpt", kernel_TSD, x_DRPS, precision)
     y_DRPT = jnp.where(crosses_RP2S[..., 1, :], y_DRPT, 0)
@@ -86,7 +86,7 @@ class FilterBlock(nn.Module):
         length, dim = x_TD.shape[-2:]
 
         def drop(name: str, value: Array) -> Array:
-            return value if masks is None else value * masks[f"{self.name}/{name}"]
+            return value if masks is None else value * masks[name]
 
         normal = nn.initializers.normal(FREQUENCY_STDDEV * (2 / length) ** 0.5)
         kernel_TD = self.param("filter", normal, (length, dim))
@@ -130,23 +130,25 @@ class FMLP(nn.Module):
     num_blocks: int
     precision: Precision = "float32"
 
-    def mask_widths(self, dim: int, length: int) -> dict[str, int]:
+    def mask_widths(self, dim: int, length: int) -> dict[str, dict[str, int]]:
         """Draws a position that each dropout of the blocks takes."""
         names = ("filter", "output")
-        return {f"block_{block}/{name}": dim for block in range(self.num_blocks) for name in names}
+        return {f"block_{block}": dict.fromkeys(names, dim) for block in range(self.num_blocks)}
 
     @nn.compact
     def __call__(
         self,
         x_TD: Float[Array, "*B T D"],
         segment_ids_T: Int[Array, "*B T"],
-        masks: Mapping[str, Array] | None,
+        masks: Mapping[str, Mapping[str, Array]] | None,
     ) -> Float[Array, "*B T D"]:
         """[..., T, D] to [..., T, D]; 0 at padding, where x may be anything.
 
-        Dropout `masks` [..., T, D] by the names of `mask_widths`, or None.
+        Dropout `masks` [..., T, D], nested as `mask_widths`, or None.
         """
         x_TD = jnp.where((segment_ids_T >= 0)[..., None], x_TD, 0)
         for block in range(self.num_blocks):
-            x_TD = FilterBlock(self.precision, name=f"block_{block}")(x_TD, segment_ids_T, masks)
+            name = f"block_{block}"
+            block_module = FilterBlock(self.precision, name=name)
+            x_TD = block_module(x_TD, segment_ids_T, masks and masks[name])
         return x_TD

@@ -1,22 +1,30 @@
-"""The graph of items that follow one another, and what needs no parameters: to smooth by it, and to
-penalise vectors that differ along it.
+"""The graph of items that follow one another, and layers over it: item vectors in and out.
 
-M edges in full: both directions of every pair, and a self-loop on every item.
+M edges in full: both directions of every pair, and a self-loop on every item. GraphSAGE and GAT
+have parameters, smoothing and regularisation have none. No layer has a closing activation, which
+would take the signs from vectors that are input and output of the model; at first they keep the
+vectors' scale.
 """
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Float32, Int32, Key
 
 from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.layers.attention import dense
 from mqsa_jax.losses.reduction import Reduction, reduced
+from mqsa_jax.ops.precision import Precision, product
 from mqsa_jax.ops.row_products import row_dot
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.pytree import pytree_dataclass
+
+GAT_SLOPE = 0.2
+"""Of the LeakyReLU of GAT's attention, below 0; the paper's."""
 
 
-@struct.dataclass
+@pytree_dataclass
 class ItemGraph:
     """Undirected weighted graph of items with self-loops: edges sorted by target, then source.
 
@@ -25,14 +33,14 @@ class ItemGraph:
     takes XLA minutes.
     """
 
-    target: Leaf
-    """int32 [M] item i that an edge ends in; ascending, and every item occurs."""
-    source: Leaf
-    """int32 [M] item j that it begins in; i itself at a self-loop."""
-    weight: Leaf
-    """float32 [M] w_ij / sqrt(d_i d_j), symmetric."""
-    mean_weight: Leaf
-    """float32 [M] w_ij / (d_i - w_ii): sums to 1 over the neighbours of i; 0 at self-loops."""
+    target: Int32[Array, " M"]
+    """Item i that an edge ends in; ascending, and every item occurs."""
+    source: Int32[Array, " M"]
+    """Item j that it begins in; i itself at a self-loop."""
+    weight: Float32[Array, " M"]
+    """w_ij / sqrt(d_i d_j), symmetric."""
+    mean_weight: Float32[Array, " M"]
+    """w_ij / (d_i - w_ii): sums to 1 over the neighbours of i; 0 at self-loops."""
 
 
 def item_graph(counts: TransitionCounts) -> ItemGraph:
@@ -67,7 +75,7 @@ def item_graph(counts: TransitionCounts) -> ItemGraph:
     order_M = np.lexsort((source_M, target_M))
     target_M, source_M, w_M = target_M[order_M], source_M[order_M], w_M[order_M]
     degree_V = np.bincount(target_M, w_M, minlength=counts.num_items)
-    # Whatever counts were damped to, the neighbours of an item share a weight of 1.
+    # Whatever counts were damped to, the neighbours of an item have weights that sum to 1.
     others_V = np.bincount(target_M, np.where(target_M == source_M, 0, w_M))
     mean_M = np.where(target_M == source_M, 0, w_M / np.where(others_V > 0, others_V, 1)[target_M])
     return ItemGraph(
@@ -96,7 +104,7 @@ def smooth(item_VD: Float[Array, "V D"], graph: ItemGraph, num_layers: int) -> F
         A^k E,    A_ij = w_ij / sqrt(d_i d_j),    k = `num_layers`
 
     The last layer alone, not the mean of the layers 0..k: that is the default of the authors' code
-    (`layer_agg` "none", `gnn` "sgc", one layer), and the self-loops already keep a share of the
+    (`layer_agg` "none", `gnn` "sgc", one layer), and the self-loops already keep part of the
     item itself in every layer. Their dropout of edges is left out.
 
     Vectors independent of one another shrink, by sqrt(sum_j A_ij^2) a layer: about
@@ -169,3 +177,96 @@ def regularisation(
     squares_V += sum_over_neighbours(pair_M * square_V[graph.source])
     products_V = row_dot(item_VD, weighted_sum(pair_M, item_VD, graph))
     return reduced(squares_V / 2 - products_V, where, reduce_fn)
+
+
+def graphsage_init(key: Key[Array, ""], dim: int) -> dict[str, Array]:
+    """Parameters of `graphsage`: `kernel` [2 D, D], Glorot uniform; `bias` [D], zeros."""
+    kernel = jax.nn.initializers.glorot_uniform()(key, (2 * dim, dim))
+    return {"kernel": kernel, "bias": jnp.zeros(dim)}
+
+
+def graphsage(
+    params: Mapping[str, Array],
+    item_VD: Float[Array, "V D"],
+    graph: ItemGraph,
+    precision: Precision = "float32",
+) -> Float[Array, "V D"]:
+    r"""One GraphSAGE layer with the mean aggregator, over all neighbours.
+
+        h_i = [e_i ; mean_j e_j] W + b
+
+    The mean weighs a neighbour by how often the two followed one another, as uniform draws of
+    transitions would; 0 where there is no neighbour. Of the paper's layer, the activation and the
+    L2 normalisation are left out: they would take signs and scale from the item vectors. The
+    concatenation is its skip connection, so there is no other. With `graphsage_init`, independent
+    vectors keep their scale to a factor from 0.8 (many neighbours, or none) to 1.15 (one).
+
+    Args:
+      params: as `graphsage_init` returns them.
+      item_VD: [V, D] item vectors e.
+      graph: as `item_graph` returns it.
+      precision: of the matrix product.
+
+    Returns:
+      [V, D].
+
+    Reference:
+      Hamilton et al., NIPS 2017, "Inductive Representation Learning on Large Graphs".
+    """
+    mean_VD = weighted_sum(graph.mean_weight, item_VD, graph)
+    return dense(params, jnp.concatenate([item_VD, mean_VD], axis=-1), precision)
+
+
+def gat_init(key: Key[Array, ""], dim: int) -> dict[str, Array]:
+    """Parameters of `gat`: `kernel` [D, D], `target`, `source` [D], Glorot; `bias` [D], zeros."""
+    glorot = jax.nn.initializers.glorot_uniform()
+    kernel_key, target_key, source_key = jax.random.split(key, 3)
+    return {
+        "kernel": glorot(kernel_key, (dim, dim)),
+        "target": glorot(target_key, (dim, 1))[:, 0],
+        "source": glorot(source_key, (dim, 1))[:, 0],
+        "bias": jnp.zeros(dim),
+    }
+
+
+def gat(
+    params: Mapping[str, Array],
+    item_VD: Float[Array, "V D"],
+    graph: ItemGraph,
+    precision: Precision = "float32",
+) -> Float[Array, "V D"]:
+    r"""One graph attention layer of one head, with a residual connection.
+
+        h_i = e_i + sum_j a_ij (e_j W) + b
+        a_ij = softmax_j LeakyReLU( target . e_i W + source . e_j W )
+
+    j goes over the neighbours of i and i itself. Weights of the graph play no part: attention
+    learns its own. The paper's layer has no residual; without it, independent vectors would start
+    shrunk by 1 / sqrt(1 + neighbours), since attention starts all but uniform. With it and
+    `gat_init` they keep their scale to a factor from 1 (many neighbours) to 1.41 (none).
+
+    Args:
+      params: as `gat_init` returns them.
+      item_VD: [V, D] item vectors e.
+      graph: as `item_graph` returns it.
+      precision: of the matrix products.
+
+    Returns:
+      [V, D].
+
+    Reference:
+      Velickovic et al., ICLR 2018, "Graph Attention Networks", equations 1 to 4.
+    """
+    num_items = item_VD.shape[0]
+    value_VD = product("vd,df->vf", item_VD, params["kernel"], precision)
+    target_V = product("vd,d->v", value_VD, params["target"], precision)
+    source_V = product("vd,d->v", value_VD, params["source"], precision)
+    logit_M = jax.nn.leaky_relu(target_V[graph.target] + source_V[graph.source], GAT_SLOPE)
+    # Every item has a self-loop: no segment is empty, and every total is 1 or more.
+    peak_V = jax.ops.segment_max(
+        jax.lax.stop_gradient(logit_M), graph.target, num_items, indices_are_sorted=True
+    )
+    exp_M = jnp.exp(logit_M - peak_V[graph.target])
+    total_V = jax.ops.segment_sum(exp_M, graph.target, num_items, indices_are_sorted=True)
+    mixed_VD = weighted_sum(exp_M, value_VD, graph) / total_V[:, None]
+    return item_VD + mixed_VD + params["bias"]

@@ -1,5 +1,6 @@
 """The query of L-query attention: the mean of the last L positions of a history."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -28,7 +29,10 @@ def windowed_mean(
         negative at padding, where the result is 0. None: the row is one history.
 
     Returns:
-      [..., T, D].
+      [..., T, D]; NaN, gradients too, if a traced window is below 1.
+
+    Raises:
+      ValueError: if a window that is known is below 1.
 
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056: the L-query of multi-query self-attention.
@@ -37,16 +41,20 @@ def windowed_mean(
       >>> windowed_mean(jnp.array([[1.0], [3.0], [5.0], [7.0]]), 2).ravel().tolist()
       [1.0, 2.0, 4.0, 6.0]
     """
+    if not isinstance(window, jax.core.Tracer) and window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
     if segment_ids_T is None:
         segment_ids_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
     real_T1 = (segment_ids_T >= 0)[..., None]
-    # What stands at padding may be anything, and 0 times infinity is not 0.
+    # Values at padding may be anything, and 0 times infinity is not 0.
     x_TD = jnp.where(real_T1, x_TD, 0)
     if isinstance(window, int) and window == 1:
         return x_TD
-    place_T = jnp.arange(segment_ids_T.shape[-1])
-    back_TT = place_T[:, None] - place_T[None, :]
+    index_T = jnp.arange(segment_ids_T.shape[-1])
+    back_TT = index_T[:, None] - index_T[None, :]
     inside_TT = causal_mask(segment_ids_T) & (back_TT < window) & real_T1
     weight_TT = inside_TT / jnp.maximum(inside_TT.sum(-1, keepdims=True), 1).astype(x_TD.dtype)
-    # In full on every device: this is a mean, which coarse weights would bias.
+    # A factor, so that gradients are NaN too.
+    weight_TT *= jnp.where(window < 1, jnp.nan, 1.0)
+    # Full precision on every device: coarse weights would bias a mean.
     return jnp.einsum("...ts,...sd->...td", weight_TT, x_TD, precision="highest")

@@ -16,8 +16,7 @@ from jaxtyping import Array, Float, Int, Key
 from mqsa_jax.config import Config, TermConfig
 from mqsa_jax.data.sequences import Sequences, position_units
 from mqsa_jax.layers.dropout import keep_masks
-from mqsa_jax.layers.graph_layers import gat, gat_init, graphsage, graphsage_init
-from mqsa_jax.layers.item_graph import ItemGraph, smooth
+from mqsa_jax.layers.item_graph import ItemGraph, gat, gat_init, graphsage, graphsage_init, smooth
 from mqsa_jax.models.encoder import Encoder
 from mqsa_jax.models.registry import MODELS, Backbone, Graph
 from mqsa_jax.models.relations import ItemRelations

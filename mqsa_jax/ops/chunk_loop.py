@@ -106,7 +106,7 @@ def logsumexps(
       x_SMD: [S, M, D] rows.
       table_VD: [V, D] one row a class.
       pad_SM: bool [S, M], whether one more class takes part whose logit is always 0.
-      sparse: [S, M, K] what is added to few logits of each row; None: nothing.
+      sparse: [S, M, K] what is added to K logits of each row; None: nothing.
       used: int32, how many rows of a shard are formed, in whole tail chunks.
       chunk: rows at a time; M leaves room for a tail chunk behind the rows that are used.
       precision: of the matrix products.
@@ -116,8 +116,8 @@ def logsumexps(
     """
 
     def add_chunk(begin, rows, lse_SM):
-        x_SCD, pad_SC, few = _rows((x_SMD, pad_SM, sparse), begin, rows)
-        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, few)
+        x_SCD, pad_SC, some = _rows((x_SMD, pad_SM, sparse), begin, rows)
+        lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, some)
         return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
 
     start_SM = jnp.zeros(pad_SM.shape, accumulator(x_SMD, table_VD))
@@ -149,14 +149,14 @@ def logsumexps_with_gradients(
     def add_chunk(begin, rows, carry):
         lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = carry
         put = partial(jax.lax.dynamic_update_slice_in_dim, start_index=begin, axis=1)
-        x_SCD, pad_SC, few = _rows((x_SMD, pad_SM, sparse), begin, rows)
-        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, few)
+        x_SCD, pad_SC, some = _rows((x_SMD, pad_SM, sparse), begin, rows)
+        lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, some)
         # Rows are scaled beside the products, not the V logits of each between them.
         scale_SC1 = _rows(weight_SM, begin, rows)[..., None] / total_SC1
         dx_SCD = scale_SC1 * product("scv,vd->scd", exp_SCV, table_VD, precision)
         dtable_SDV += product("scd,scv->sdv", scale_SC1 * x_SCD, exp_SCV, precision)
-        if few is not None:
-            chosen_SCK = jnp.take_along_axis(exp_SCV, few.item, axis=-1)
+        if some is not None:
+            chosen_SCK = jnp.take_along_axis(exp_SCV, some.item, axis=-1)
             dvalue_SMK = put(dvalue_SMK, scale_SC1 * chosen_SCK)
         return put(lse_SM, lse_SC1[..., 0]), put(dx_SMD, dx_SCD), dtable_SDV, dvalue_SMK
 

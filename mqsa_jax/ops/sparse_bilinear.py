@@ -16,7 +16,7 @@ def sparse_bilinear(
     item_M: Int[Array, "M"],
     weight_M: Float[Array, "M"],
 ) -> Float[Array, ""]:
-    r"""Weighted sum of few logits.
+    r"""Weighted sum of M logits.
 
         sum_m w_m x_row(m) . E_item(m)
 

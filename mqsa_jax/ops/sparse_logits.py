@@ -1,20 +1,19 @@
-"""Logits of few classes a row, to be added to dense ones that are never kept."""
+"""Sparse logits, K classes a row, to be added to dense ones that are never kept."""
 
 import jax.numpy as jnp
-from flax import struct
 from jaxtyping import Array, Float, Int
 
-from mqsa_jax.pytree import Leaf
+from mqsa_jax.pytree import pytree_dataclass
 
 
-@struct.dataclass
+@pytree_dataclass
 class SparseLogits:
-    """What is added to few logits of each row: value[n, k] to logit[n, item[n, k]]."""
+    """What is added to K logits of each row: value[n, k] to logit[n, item[n, k]]."""
 
-    item: Leaf
-    """int32 [..., K] classes 0..V-1; those that are named twice in a row get both values."""
-    value: Leaf
-    """float32 [..., K]; 0 where there is nothing to add."""
+    item: Int[Array, "*B K"]
+    """Classes 0..V-1; those that are named twice in a row get both values."""
+    value: Float[Array, "*B K"]
+    """0 where there is nothing to add."""
 
     def added_to(self, logit: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
         """[..., V] the logits with these."""

@@ -48,17 +48,17 @@ def test_agrees_with_the_oracle_with_and_without_masks(rng):
     run = jax.jit(lambda params, *inputs: MODEL.apply({"params": params}, *inputs))
     for masked in (False, True, True):
         params, x = random_params(rng), rng.normal(size=(ROWS, T, D)).astype(np.float32)
-        masks = {
-            name: (rng.random((ROWS, T, width)) < 0.7).astype(np.float32) / 0.7
-            for name, width in MODEL.mask_widths(D, T).items()
-        }
+        masks = jax.tree.map(
+            lambda width: (rng.random((ROWS, T, width)) < 0.7).astype(np.float32) / 0.7,
+            MODEL.mask_widths(D, T),
+        )
         out = run(params, x, LAYOUT, masks if masked else None)
         params = jax.tree.map(np.float64, params)
         for row, columns in HISTORIES:
             y_TD = x[row, columns].astype(np.float64)
             for block in ("block_0", "block_1"):
-                names = f"{block}/filter", f"{block}/output"
-                scale = [masks[name][row, columns] if masked else 1 for name in names]
+                own = [masks[block][name] for name in ("filter", "output")]
+                scale = [mask[row, columns] if masked else 1 for mask in own]
                 y_TD = expected_block(params[block], y_TD, scale)
             np.testing.assert_allclose(out[row, columns], y_TD, rtol=1e-3, atol=1e-3)
 
@@ -97,7 +97,7 @@ def test_a_kernel_of_one_lag_delays(rng):
 
 
 def test_masks_of_each_block():
-    widths = {f"block_{block}/{name}": 64 for block in (0, 1) for name in ("filter", "output")}
+    widths = {f"block_{block}": {"filter": 64, "output": 64} for block in (0, 1)}
     assert FMLP(num_blocks=2).mask_widths(64, 50) == widths
 
 

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from mqsa_jax.data.transitions import count_transitions
-from mqsa_jax.layers.graph_layers import gat, gat_init, graphsage, graphsage_init
-from mqsa_jax.layers.item_graph import item_graph
+from mqsa_jax.layers.item_graph import gat, gat_init, graphsage, graphsage_init, item_graph
 from tests import oracle
 
 V, D = 9, 4

@@ -142,3 +142,20 @@ def test_windows_differ_under_vmap(rng):
 def test_causal_mask_of_an_example():
     mask = causal_mask(jnp.array([4, 4, 7, -1]))
     assert mask.astype(int).tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+
+
+@pytest.mark.parametrize("window", [0, -1, np.int32(0), np.array(-5)])
+def test_a_window_below_1_is_refused(window):
+    x_TD = jnp.ones((4, 2))
+    with pytest.raises(ValueError, match="window must be at least 1"):
+        windowed_mean(x_TD, jnp.asarray(window) if isinstance(window, np.ndarray) else int(window))
+
+
+@pytest.mark.parametrize("window", [0, -1])
+def test_a_traced_window_below_1_is_not_a_number(window):
+    def total(x_TD, window):
+        return windowed_mean(x_TD, window).sum()
+
+    value, gradient = jax.jit(jax.value_and_grad(total))(jnp.ones((4, 2)), window)
+    assert np.isnan(value) and np.isnan(gradient).all()
+    assert np.isfinite(jax.jit(total)(jnp.ones((4, 2)), 1))

@@ -42,7 +42,7 @@ def x(rng):
 
 
 def ones(backbone):
-    return {name: np.ones((ROWS, T, w), np.float32) for name, w in widths(backbone).items()}
+    return jax.tree.map(lambda width: np.ones((ROWS, T, width), np.float32), widths(backbone))
 
 
 def widths(backbone):
@@ -113,9 +113,9 @@ def test_masks_of_ones_change_nothing(backbone, params, run, x):
 
 def test_each_mask_reaches_its_position_and_what_follows(backbone, params, run, x):
     out = run(params, x, LAYOUT, ones(backbone))
-    for name in widths(backbone):
+    for index, name in enumerate(jax.tree.leaves_with_path(widths(backbone))):
         masks = ones(backbone)
-        masks[name][1, 3] = 0  # the third of five items
+        jax.tree.leaves(masks)[index][1, 3] = 0  # the third of five items
         changed = (run(params, x, LAYOUT, masks) != out).any(-1)
         assert changed[1, 3], name
         assert not changed[0].any(), name

@@ -40,9 +40,9 @@ def logsumexps_with_gradients(
     x_SMD = jnp.pad(x_SMD, ((0, 0), (0, 0), (0, spare)))
     table_VD = jnp.pad(table_VD, ((0, 0), (0, spare)))
     none = jnp.zeros((*pad_SM.shape, 0))
-    few = SparseLogits(none.astype(jnp.int32), none) if sparse is None else sparse
+    some = SparseLogits(none.astype(jnp.int32), none) if sparse is None else sparse
     exps = (_ceil(table_VD.shape[0], TILE_ITEMS), _ceil(chunk, TILE_COLUMNS))
-    shapes = [pad_SM.shape, x_SMD.shape, table_VD.shape, few.item.shape, exps]
+    shapes = [pad_SM.shape, x_SMD.shape, table_VD.shape, some.item.shape, exps]
     call = jax.ffi.ffi_call(
         LINEAR_LOGSUMEXP,
         [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes],
@@ -53,8 +53,8 @@ def logsumexps_with_gradients(
         table_VD,
         weight_SM,
         pad_SM,
-        few.item.astype(jnp.int32),
-        few.value.astype(jnp.float32),
+        some.item.astype(jnp.int32),
+        some.value.astype(jnp.float32),
         used.astype(jnp.int32),
         chunk=np.int64(chunk),
     )
