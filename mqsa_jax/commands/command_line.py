@@ -128,13 +128,16 @@ def _patient_output() -> Iterator[None]:
 
 
 def peek(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of `--flag VALUE` or `--flag=VALUE`, the last one given."""
+    """The value of `--flag VALUE` or `--flag=VALUE`, the last one given; `_` serves as `-`."""
     value = None
     for index, argument in enumerate(arguments):
-        if argument == f"--{flag}" and index + 1 < len(arguments):
+        name, equals, text = argument.partition("=")
+        if name.replace("_", "-") != f"--{flag}":
+            continue
+        if equals:
+            value = text
+        elif index + 1 < len(arguments):
             value = arguments[index + 1]
-        elif argument.startswith(f"--{flag}="):
-            value = argument.split("=", 1)[1]
     return value
 
 

@@ -4,11 +4,11 @@ import dataclasses
 import inspect
 from collections.abc import Sequence
 
-from mqsa_jax.commands.command_line import parse, peek, run_command, with_full_path
-from mqsa_jax.config import Config, ModelConfig
+from mqsa_jax.commands.command_line import parse, run_command
+from mqsa_jax.commands.sized_settings import settings_for
+from mqsa_jax.config import Config
 from mqsa_jax.errors import DataError, FolderError, UserError
 from mqsa_jax.models.registry import MODELS, check_model_settings
-from mqsa_jax.presets import default_config
 from mqsa_jax.runs.files import locked
 from mqsa_jax.runs.sweep_directory import SweepDirectory
 from mqsa_jax.training.grid import SCALARS, grid, parse_values
@@ -45,11 +45,15 @@ def _sweep(program: str, arguments: Sequence[str]) -> None:
     --term-decay take lists: --alpha 0,0.5,1. The same command again goes on where it was stopped.
     """
     arguments, texts = _without_lists(arguments)
-    dataset = peek(arguments, "dataset") or Config.dataset
-    model = peek(arguments, "model") or ModelConfig.model
-    default = SweepConfig(base=default_config(dataset, model))
-    options = parse(program, SweepConfig, arguments, inspect.cleandoc(_sweep.__doc__), default)
-    base = with_full_path(options.base)
+
+    def options_over(defaults: Config) -> SweepConfig:
+        text = inspect.cleandoc(_sweep.__doc__)
+        options = parse(program, SweepConfig, arguments, text, SweepConfig(base=defaults))
+        _trials(options.base, options, texts)
+        return options
+
+    base, histories, decided = settings_for(arguments, lambda defaults: options_over(defaults).base)
+    options = options_over(base)
     configs = _trials(base, options, texts)
     sweep_dir = SweepDirectory.of(base, options.sweep_dir)
     with locked(sweep_dir.path):
@@ -60,11 +64,13 @@ def _sweep(program: str, arguments: Sequence[str]) -> None:
         from mqsa_jax.training.experiment import Experiment
         from mqsa_jax.training.sweep_runner import default_population, run_sweep
 
-        experiment = Experiment.load(base)
+        experiment = Experiment.load(base, histories)
         if not base.run.resume:
             sweep_dir.delete()
         sweep_dir.start(base, experiment.histories.fingerprint())
         at_once = options.population or default_population(experiment.layout.num_shards)
+        if decided:
+            print(decided, flush=True)
         run_sweep(experiment, configs, at_once, sweep_dir)
     print(f"Results in {sweep_dir.results}")
 

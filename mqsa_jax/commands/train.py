@@ -5,11 +5,11 @@ JAX is imported only once the arguments have proved good, so that help and error
 
 from collections.abc import Sequence
 
-from mqsa_jax.commands.command_line import parse, peek, run_command, with_full_path
-from mqsa_jax.config import Config, ModelConfig
+from mqsa_jax.commands.command_line import parse, run_command
+from mqsa_jax.commands.sized_settings import settings_for
+from mqsa_jax.config import Config
 from mqsa_jax.errors import DataError, DivergenceError, FolderError
 from mqsa_jax.models.registry import check_model_settings
-from mqsa_jax.presets import default_config
 
 HINTS = {
     FolderError: "--run-dir names another folder, --no-resume deletes the run that is there",
@@ -25,12 +25,14 @@ def train_main(arguments: Sequence[str] | None = None, program: str = "train.py"
 
 def _train(program: str, arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
-    dataset = peek(arguments, "dataset") or Config.dataset
-    defaults = default_config(dataset, peek(arguments, "model") or ModelConfig.model)
-    config = parse(program, Config, arguments, _train.__doc__, defaults)
-    config.validate()
-    check_model_settings(config)
-    config = with_full_path(config)
+
+    def parse_over(defaults: Config) -> Config:
+        config = parse(program, Config, arguments, _train.__doc__, defaults)
+        config.validate()
+        check_model_settings(config)
+        return config
+
+    config, histories, decided = settings_for(arguments, parse_over)
 
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.runs.files import locked
@@ -42,7 +44,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     run_dir = RunDirectory.of(config)
     with locked(run_dir.path):
         resume = config.run.resume and run_dir.check_resumable(config)
-        experiment = Experiment.load(config)
+        experiment = Experiment.load(config, histories)
         if resume:
             run_dir.check_data(experiment.histories.fingerprint())
         if not config.run.resume:
@@ -50,5 +52,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         if experiment.spec.counted:
             result = count_and_test(experiment, run_dir)
         else:
+            if decided:
+                print(decided, flush=True)
             result = train(experiment, run_dir, resume)
     print_result(config.dataset, result, run_dir.path)

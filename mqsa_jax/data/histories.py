@@ -11,8 +11,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import SupportsIndex
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,13 @@ MIN_ITEMS = 3
 _INT64_MAX = int(np.iinfo(np.int64).max)
 _SAFE_DIGITS = 18  # every number of so many digits fits int64
 _INTEGER = re.compile(rb"-?[0-9]+")
+_MOST_RATING = 10  # of the usual scales
+_TIMES = range(10**8, 10**13)  # from 1973 on, in seconds or milliseconds since 1970
+_ROWS_HINT = (
+    "; the lines look like single interactions (user item rating timestamp): sort them by time and "
+    "give one user a line, user item item ..., without ratings and timestamps"
+)
+_SEPARATORS = re.compile(r"[,;|]|::")
 _SHOWN = 40  # characters of a bad token that a message repeats
 
 
@@ -39,7 +45,7 @@ class Histories:
         offsets: int64 [U+1], where each user's history starts; the last entry is N.
         user_ids: int64 [U], the users' ids in the source.
         item_ids: int64 [V], the vocabulary: the items' ids in the source, ascending. An item's
-            index is its place in this array.
+            index is its position in this array.
     """
 
     items: npt.NDArray[np.int32]
@@ -85,20 +91,21 @@ class Histories:
 
 
 def make_histories(
-    user_ids: Sequence[SupportsIndex] | npt.NDArray[np.integer],
-    sequences: Sequence[Iterable[SupportsIndex]],
+    user_ids: Sequence[Any] | npt.NDArray[Any],
+    sequences: Sequence[Iterable[Any]],
 ) -> Histories:
     """Number the items that occur and lay the histories out flat.
 
     Args:
-        user_ids: U user ids, in the order in which the users are kept.
-        sequences: for each user the item ids, oldest first.
+        user_ids: U user ids, none twice, in the order in which the users are kept.
+        sequences: for each user three item ids or more, oldest first.
 
     Returns:
         The histories; the vocabulary is the set of item ids in `sequences`.
 
     Raises:
-        ValueError: the two arguments differ in length.
+        ValueError: the two arguments differ in length, there are no users, a user id occurs twice,
+            a history is too short to be split, or an id is no integer from 0 to 2^63 - 1.
 
     >>> histories = make_histories([7, 9], [[30, 10, 30], [20, 10, 40]])
     >>> histories.item_ids.tolist(), histories.items.tolist(), histories.offsets.tolist()
@@ -106,17 +113,45 @@ def make_histories(
     """
     if len(user_ids) != len(sequences):
         raise ValueError(f"{len(user_ids)} user ids for {len(sequences)} sequences")
-    rows = [list(sequence) for sequence in sequences]
-    offsets = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum([len(row) for row in rows], out=offsets[1:])
-    flat = np.fromiter(chain.from_iterable(rows), np.int64, count=int(offsets[-1]))
-    item_ids, items = np.unique(flat, return_inverse=True)
+    if len(user_ids) == 0:
+        raise ValueError("no users; give one history or more")
+    users = _as_ids(user_ids, "user_ids")
+    rows = [
+        _as_ids(row, f"history of user {user}") for user, row in zip(users, sequences, strict=True)
+    ]
+    distinct, count = np.unique(users, return_counts=True)
+    if len(distinct) < len(users):
+        twice = distinct[count > 1][:5].tolist()
+        raise ValueError(f"user ids occur more than once: {twice}; give one history a user")
+    lengths = np.array([len(row) for row in rows])
+    if lengths.min() < MIN_ITEMS:
+        short = users[lengths < MIN_ITEMS]
+        raise ValueError(
+            f"{len(short)} histories have fewer than {MIN_ITEMS} items, one each to train, "
+            f"validate and test: those of users {short[:5].tolist()}; leave them out"
+        )
+    item_ids, items = np.unique(np.concatenate(rows), return_inverse=True)
     return Histories(
         items=items.astype(np.int32),
-        offsets=offsets,
-        user_ids=np.array(user_ids, np.int64),
+        offsets=np.append(0, np.cumsum(lengths)),
+        user_ids=users,
         item_ids=item_ids,
     )
+
+
+def _as_ids(values: Iterable[Any], where: str) -> npt.NDArray[np.int64]:
+    """Ids as int64; ValueError naming the first that is no integer from 0 to 2^63 - 1."""
+    if isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.integer):
+        ids = values
+    else:
+        ids = list(values)
+        for value in ids:
+            if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+                raise ValueError(f"{where}: {value!r} is no integer")
+    for value in (min(ids), max(ids)) if len(ids) else ():
+        if not 0 <= value <= _INT64_MAX:
+            raise ValueError(f"{where}: id {value} is not between 0 and {_INT64_MAX}")
+    return np.array(ids, np.int64)
 
 
 def read_histories(path: str | os.PathLike[str]) -> Histories:
@@ -136,12 +171,15 @@ def read_histories(path: str | os.PathLike[str]) -> Histories:
     sequences: dict[int, list[int]] = {}
     line_of_user: dict[int, int] = {}
     short_lines: list[int] = []
+    rows_only = True
     for number, (user, *item_ids) in _parse_lines(path):
+        rows_only = rows_only and _looks_like_rows(item_ids)
         first = line_of_user.setdefault(user, number)
         if first != number:
+            hint = _ROWS_HINT if _looks_like_rows(item_ids) else ""
             raise UserError(
                 f"{path}:{number}: user {user} already stands on line {first}; "
-                "put each user's whole history on one line, oldest item first"
+                f"put each user's whole history on one line, oldest item first{hint}"
             )
         if len(item_ids) < MIN_ITEMS:
             short_lines.append(number)
@@ -153,7 +191,10 @@ def read_histories(path: str | os.PathLike[str]) -> Histories:
         raise UserError(
             f"{path}:{short_lines[0]}: no history is left, as all {len(short_lines)} have fewer "
             f"than {MIN_ITEMS} items; give one user a line with {MIN_ITEMS} items or more"
+            f"{_ROWS_HINT if rows_only else ''}"
         )
+    if rows_only:
+        raise UserError(f"{path}:{next(iter(line_of_user.values()))}: not histories{_ROWS_HINT}")
     if short_lines:
         warnings.warn(
             f"{path}:{short_lines[0]}: skipped {len(short_lines)} of {len(line_of_user)} histories "
@@ -162,6 +203,12 @@ def read_histories(path: str | os.PathLike[str]) -> Histories:
             stacklevel=2,
         )
     return make_histories(list(sequences), list(sequences.values()))
+
+
+def _looks_like_rows(values: list[int]) -> bool:
+    """Whether the values after a user's id may be `item rating` or `item rating timestamp`."""
+    rated = len(values) in (2, 3) and values[1] <= _MOST_RATING
+    return rated and (len(values) == 2 or values[2] in _TIMES)
 
 
 def _parse_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, list[int]]]:
@@ -214,7 +261,14 @@ def _parse_id(token: bytes, where: str) -> int:
     # repr() keeps the message on one line whatever stands in the token.
     shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
     if not _INTEGER.fullmatch(token):
-        raise UserError(f"{where}: {shown} is no integer; give ids as whole numbers between spaces")
+        hint = ""
+        if _SEPARATORS.search(text):
+            hint = "; the file seems to have other separators, as CSV has: replace them by spaces"
+        elif where.endswith(":1") and text[:1].isalpha():
+            hint = "; the line seems to be a header: delete it"
+        raise UserError(
+            f"{where}: {shown} is no integer; give ids as whole numbers between spaces{hint}"
+        )
     digits = token.lstrip(b"0")
     if token.startswith(b"-") or not digits:
         raise UserError(f"{where}: id {shown} is below 1; number users and items from 1")

@@ -24,6 +24,7 @@ from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, apply, item_vectors, scores
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
 from mqsa_jax.runs.run_directory import RunDirectory
@@ -248,6 +249,8 @@ def load_run(path: str | os.PathLike[str]) -> TrainedRun | CountedRun:
     state = best.restore_plain()
     recommender = Recommender.of(best.config, len(best.item_ids)).in_float32()
     params = state["params"] if state.get("ema_params") is None else state["ema_params"]
+    if best.term_factor != 1:
+        params = with_term_factor(params, best.term_factor)
     hparams = HParams(**state["hparams"])
     relations = read_relations(run_dir, recommender, best.data_fingerprint)
     if params["item_embedding"].shape != (recommender.num_items, recommender.dim):

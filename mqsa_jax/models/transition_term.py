@@ -11,6 +11,7 @@ Shape legend: K recent items, W neighbours of an item, P past and F future items
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +101,18 @@ def term_init(
 ) -> dict[str, Array]:
     """Parameters: log of the weight of each recent item, newest first, `weight decay^k`."""
     return {"log_weight": jnp.log(weight) + jnp.log(decay) * jnp.arange(num_recent)}
+
+
+def with_term_factor(
+    params: Mapping[str, Any], factor: float | Float[np.ndarray, " P"]
+) -> dict[str, Any]:
+    """A recommender's parameters with the term's weight times a factor, which may be 0.
+
+    Stacked parameters [P, ...] take a factor each.
+    """
+    term = params["transition_term"]
+    shift = jnp.log(jnp.asarray(factor, jnp.float32))[..., None]
+    return {**params, "transition_term": {**term, "log_weight": term["log_weight"] + shift}}
 
 
 def past_items(

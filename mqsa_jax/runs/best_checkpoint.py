@@ -37,6 +37,9 @@ class BestCheckpoint:
     """`Histories.fingerprint` of the data that it was trained on."""
     item_ids: np.ndarray
     """int64 [V], ids of the items in those data, by index."""
+    term_factor: float = 1.0
+    """Of the transition term's weight, as chosen on validation when training ended; the arrays of
+    the checkpoint have the configured weight."""
 
     def restore(self, like: State) -> State:
         """The state; `like` has its shapes, dtypes and shardings. Raises UserError at others."""
@@ -84,7 +87,22 @@ def best_checkpoint(run_dir: RunDirectory) -> BestCheckpoint:
             snapshot.history,
             snapshot.data_fingerprint,
             checkpoints.item_ids(best),
+            _term_factor(config, record, best),
         )
+
+
+def _term_factor(config: Config, record: dict[str, Any], best: int) -> float:
+    """What training chose; 1, with a warning, if it has not ended yet."""
+    if not (config.term.choose_term_weight and config.term.term_items):
+        return 1.0
+    if record["epoch"] == best and "term_factor" in record:
+        return float(record["term_factor"])
+    _warn(
+        ["training has not ended"],
+        f"the transition term has the weight {config.term.term_weight:g}, not yet one chosen on "
+        "validation",
+    )
+    return 1.0
 
 
 def resume_point(run_dir: RunDirectory, checkpoints: Checkpoints) -> tuple[int, Snapshot | None]:

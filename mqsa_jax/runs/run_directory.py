@@ -139,9 +139,10 @@ class RunDirectory:
             ) from None
         return lines
 
-    def record_best(self, epoch: int, manifest: str) -> None:
-        """Writes `best.json`: the best epoch so far and its checkpoint's `manifest_digest`."""
-        write_json(self._best_file, {"epoch": epoch, "manifest": manifest})
+    def record_best(self, epoch: int, manifest: str, **chosen: float) -> None:
+        """Writes `best.json`: the best epoch so far, its checkpoint's `manifest_digest`, and the
+        `term_factor` where validation chose one."""
+        write_json(self._best_file, {"epoch": epoch, "manifest": manifest, **chosen})
 
     def best_record(self) -> dict[str, Any]:
         """What `record_best` wrote; epoch 0 without the file. Raises UserError if it is broken."""

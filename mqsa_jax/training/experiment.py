@@ -43,9 +43,9 @@ class Experiment:
     """Makes updates of gradients; one that is not `tf_adam` has a learning rate of its own."""
 
     @classmethod
-    def load(cls, config: Config) -> "Experiment":
-        """Reads or generates the data, finds the devices, and turns the compilation cache on."""
-        histories = load_histories(config.dataset, config.run.data_dir)
+    def load(cls, config: Config, histories: Histories | None = None) -> "Experiment":
+        """Finds the devices and turns the compilation cache on; reads or generates missing data."""
+        histories = histories or load_histories(config.dataset, config.run.data_dir)
         enable_compilation_cache()
         return cls(config, histories, DeviceLayout.of(config.run.devices))
 

@@ -25,6 +25,7 @@ from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.running_epoch import RunningEpoch, epoch_runner
 from mqsa_jax.training.state import TrainState, run_key
+from mqsa_jax.training.term_choice import choose_term_factor, chooses_term
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
@@ -66,7 +67,12 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
                     f"{problem}, and epoch {best} is the best; restore it or train again"
                 )
             state = checkpoints.restore(best, state, experiment.histories)
-        return experiment.evaluate(state, best, experiment.protocol("test"), run_dir)
+        relations = experiment.relations()
+        if chooses_term(experiment):
+            factor = choose_term_factor(experiment, state, relations)
+            run_dir.record_best(best, checkpoints.manifest_digest(best), term_factor=factor)
+            state = state.with_term_factor(factor)
+        return experiment.evaluate(state, best, experiment.protocol("test"), run_dir, relations)
     finally:
         checkpoints.close()
 
@@ -79,7 +85,10 @@ def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainSt
     """
     best = best_checkpoint(run_dir)
     _check_data(experiment, best.data_fingerprint)
-    return best.restore(experiment.initial_state()), best.epoch
+    state = best.restore(experiment.initial_state())
+    if best.term_factor != 1:
+        state = state.with_term_factor(best.term_factor)
+    return state, best.epoch
 
 
 def _check_data(experiment: Experiment, data_fingerprint: str) -> None:
@@ -139,7 +148,7 @@ def _run_epochs(
             # The devices never wait: an epoch that is sure to come starts before this one is read.
             if not is_finished(with_no_better(history), settings.epochs, settings.patience):
                 upcoming = run_epoch(state)
-            line = {"epoch": len(history) + 1, **_epoch_line(running)}
+            line = {"epoch": len(history) + 1, **_epoch_line(running, experiment)}
             # Since the devices had this epoch and had trained the one before. The validation of
             # that one, which they do meanwhile, is part of it.
             began, ended = max(running.began, ended), time.perf_counter()
@@ -176,14 +185,15 @@ def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list
         yield list(source.batches(epoch, STEPS_PER_PROGRAM, capacity))
 
 
-def _epoch_line(epoch: RunningEpoch) -> dict[str, Any]:
+def _epoch_line(epoch: RunningEpoch, experiment: Experiment) -> dict[str, Any]:
     """Step and mean losses of an epoch; waits for the devices.
 
     Raises:
-      UserError: naming the step, if a loss is not a number.
+      UserError: naming the step, if a loss is not a number or training has diverged.
     """
     try:
-        return losses_line(epoch.all_losses(), int(epoch.state.step))
+        num_items = experiment.histories.num_items
+        return losses_line(epoch.all_losses(), int(epoch.state.step), num_items)
     except FloatingPointError as error:
         raise DivergenceError(f"{error}: {_DIVERGED}") from None
 

@@ -17,6 +17,8 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.inference.evaluation import checked_ranks, summarise
 from mqsa_jax.inference.evaluation_set import EvaluationSet, build_evaluation_set
+from mqsa_jax.models.recommender import Params
+from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
 from mqsa_jax.training.experiment import Experiment
@@ -33,6 +35,7 @@ from mqsa_jax.training.population_checkpoints import restore_population, save_po
 from mqsa_jax.training.running_epoch import RunningEpoch, epoch_runner
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses
+from mqsa_jax.training.term_choice import choose_term_factors, chooses_term
 from mqsa_jax.training.trial import Trial
 
 CHECKPOINT_SECONDS = 60.0
@@ -171,8 +174,8 @@ class _Group:
         self._population = population.kept_where(np.array(better))
 
     def _line(self, step: int, losses: Losses, rank_U: np.ndarray) -> dict[str, Any]:
-        """A trial's epoch; raises FloatingPointError if a loss or score is not a number."""
-        line = losses_line(losses, step)
+        """A trial's epoch; raises FloatingPointError if it diverged or a score is NaN."""
+        line = losses_line(losses, step, self._experiment.histories.num_items)
         try:
             return {**line, **metrics_line("valid", checked_ranks(rank_U))}
         except FloatingPointError as error:
@@ -204,10 +207,18 @@ class _Group:
         ]
         if not due:
             return
-        data, hparams = self._evaluation_set("test"), self._population.state.hparams
-        ranks = jax.device_get(
-            self._programs.ranks(self._population.best, hparams, data, self._relations)
-        )
+        hparams, params = self._population.state.hparams, self._population.best
+
+        def ranks_of(params: Params, split: Literal["valid", "test"] = "valid") -> jax.Array:
+            data = self._evaluation_set(split)
+            return self._programs.ranks(params, hparams, data, self._relations)
+
+        if chooses_term(self._experiment):
+            factor_P = choose_term_factors(ranks_of, params)
+            params = with_term_factor(params, factor_P)
+            for slot, trial in due:
+                trial.term_factor = float(factor_P[slot])
+        ranks = jax.device_get(ranks_of(params, "test"))
         for slot, trial in due:
             trial.test = summarise(checked_ranks(ranks[slot]))
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int, Int32, Integer, Key
 
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, init
+from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.training.optimizer import TF_ADAM
 
@@ -30,6 +31,14 @@ class TrainState:
     def eval_params(self) -> Params:
         """What validation and test see: the average, where there is one."""
         return self.params if self.ema_params is None else self.ema_params
+
+    def with_term_factor(self, factor: float) -> "TrainState":
+        """The state with the transition term's weight times a factor, for evaluation."""
+        params = with_term_factor(self.params, factor)
+        average = self.ema_params
+        if average is not None:
+            average = with_term_factor(average, factor)
+        return self.replace(params=params, ema_params=average)
 
 
 def moving_average(

@@ -78,6 +78,7 @@ def _row(trial: Trial, experiment: Experiment) -> dict[str, Any]:
         "epochs_trained": len(trial.history),
         **{f"valid_{name}": best.get(f"valid_{name}", "") for name in METRICS},
         **{f"test_{name}": test.get(name, "") for name in METRICS},
+        "term_factor": trial.term_factor,
         "problem": trial.problem,
         "data_fingerprint": experiment.histories.fingerprint(),
         "commit": provenance(experiment.layout.devices)["commit"],

@@ -18,6 +18,8 @@ class Trial:
     """What was not a number, which ended the run; its best epoch is not tested then."""
     test: dict[str, float] | None = None
     """Test metrics of the best epoch, once the run has ended."""
+    term_factor: float = 1.0
+    """Factor of the transition term's weight that validation chose (`term_choice.py`)."""
 
     @property
     def best(self) -> int:
@@ -40,7 +42,9 @@ class Trial:
 
     def plain(self) -> dict[str, Any]:
         """All of it as plain values."""
-        values = {name: getattr(self, name) for name in ("history", "problem", "test")}
+        values = {
+            name: getattr(self, name) for name in ("history", "problem", "test", "term_factor")
+        }
         return {"config": self.config.flat(), **values}
 
     @classmethod

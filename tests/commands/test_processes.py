@@ -17,7 +17,15 @@ from mqsa_jax.errors import FolderError
 from mqsa_jax.runs.files import LOCK, locked
 
 ROOT = Path(__file__).parents[2]
-FLAGS = ["--dim=4", "--max-len=4", "--epochs=1", "--devices=1", "--lambda-kd=0", "--batch-size=8"]
+FLAGS = [
+    "--patience=20",
+    "--dim=4",
+    "--max-len=4",
+    "--epochs=1",
+    "--devices=1",
+    "--lambda-kd=0",
+    "--batch-size=8",
+]
 HOLD = """
 import sys, time
 from pathlib import Path

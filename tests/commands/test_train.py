@@ -1,5 +1,6 @@
 """The command lines: flags, defaults, help, and one line for every mistake a user can mend."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -261,7 +262,7 @@ def parsed(monkeypatch, *arguments: str) -> Config:
     class Done(Exception):
         pass
 
-    def load(config):
+    def load(config, histories):
         seen.append(config)
         raise Done
 
@@ -274,18 +275,19 @@ def parsed(monkeypatch, *arguments: str) -> Config:
 
 @pytest.fixture
 def own_file(home) -> str:
-    """A file of the user's own, which is not read here."""
-    (home / "data.txt").touch()
+    """A file of the user's own."""
+    write_histories(home / "data.txt")
     return "data.txt"
 
 
 def test_hyphens_and_underscores_are_the_same(monkeypatch, own_file):
     for name, default in Config().flat().items():
-        if "_" in name and type(default) in (int, float):
-            value = "4" if isinstance(default, int) else "0.75"
+        if "_" in name and not name.endswith("_dir"):
+            values = {int: [4], bool: [], str: ["none"]}.get(type(default), [0.75])
             for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
-                config = parsed(monkeypatch, "--dataset", own_file, flag, value)
-                assert config.flat()[name] == float(value), flag
+                given = [flag, *map(str, values)]
+                config = parsed(monkeypatch, "--dataset", own_file, *given)
+                assert config.flat()[name] == (values or [True])[0], flag
 
 
 @pytest.mark.parametrize("name", sources.dataset_names())
@@ -302,11 +304,16 @@ def test_a_recipe_is_the_models_and_the_data_sets(monkeypatch, own_file):
     recipe = parsed(monkeypatch, "--dataset", own_file, "--model", "mqsa-ted-plus")
     assert recipe.term.term_items > 0 and recipe.training.ema_decay > 0
     of_beauty = parsed(monkeypatch, "--dataset", "beauty", "--model", "mqsa-ted-plus")
-    assert of_beauty.flat() == recipe.flat() | {"dataset": "beauty", "dim": 128}
+    general = presets.default_config(os.path.abspath(own_file), "mqsa-ted-plus")
+    assert recipe == presets.sized_defaults(general, 60)
+    assert of_beauty.flat() == general.flat() | {"dataset": "beauty", "dim": 128}
 
 
-def test_a_file_takes_the_general_defaults(monkeypatch, own_file):
-    assert parsed(monkeypatch, "--dataset", own_file) == Config(dataset=os.path.abspath(own_file))
+def test_a_file_takes_the_defaults_of_its_size(monkeypatch, own_file):
+    general = Config(dataset=os.path.abspath(own_file))
+    assert parsed(monkeypatch, "--dataset", own_file) == presets.sized_defaults(general, 60)
+    given = parsed(monkeypatch, "--dataset", own_file, "--batch-size=256", "--patience=20")
+    assert given.training == dataclasses.replace(general.training, epochs=400)
 
 
 def test_without_a_data_set_the_synthetic_one_is_used(monkeypatch):
@@ -316,7 +323,7 @@ def test_without_a_data_set_the_synthetic_one_is_used(monkeypatch):
 # Runs that cannot go on
 
 
-SIZES = {"dim": 8, "max-len": 8, "batch-size": 16, "devices": 1, "epochs": 2}
+SIZES = {"dim": 8, "max-len": 8, "batch-size": 15, "devices": 1, "epochs": 2, "patience": 20}
 SMALL = ["--dataset=data.txt", *(f"--{name}={value}" for name, value in SIZES.items())]
 
 
@@ -329,6 +336,17 @@ def test_a_learning_rate_that_diverges_stops_at_the_step(home, refused, capsys):
     assert list((home / "run").glob("checkpoints/*")) == []
     assert (home / "run" / "metrics.jsonl").read_text() == ""
     assert "no whole checkpoint" in refused(eval_main, "--run-dir", "run")
+
+
+@pytest.mark.parametrize(
+    "flags", [["--lr=100"], ["--lr=100", "--model=sasrec"], ["--lr=1000", "--l2=0", "--tau=1"]]
+)
+def test_a_finite_divergence_stops_too(home, capsys, flags):
+    write_histories(home / "data.txt")
+    assert train_main([*SMALL, *flags, "--run-dir", "run"]) == 2
+    err = capsys.readouterr().err
+    assert "error: training has diverged by step " in err and err.count("\n") == 1
+    assert not (home / "run" / "test_metrics.json").exists()
 
 
 def test_a_run_of_another_shape_is_refused(home, refused, capsys):
@@ -349,7 +367,7 @@ def test_a_run_of_another_shape_is_refused(home, refused, capsys):
 
 
 def test_an_interrupted_command_says_so(own_file, capsys, monkeypatch):
-    def interrupt(config):
+    def interrupt(config, histories):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Experiment, "load", interrupt)

@@ -227,13 +227,9 @@ def test_make_histories_takes_any_iterable(kind):
     )
 
 
-def test_make_histories_without_users():
-    assert_holds(make_histories([], []), [], [0], [], [])
-
-
 def test_make_histories_does_not_share_its_argument():
     user_ids = np.array([7, 9])
-    histories = make_histories(user_ids, [[1], [2]])
+    histories = make_histories(user_ids, [[1, 2, 3], [2, 2, 2]])
     user_ids[0] = 1
     assert histories.user_ids.tolist() == [7, 9]
 
@@ -273,3 +269,84 @@ def test_fingerprint_depends_on_content_alone(write):
 def test_fingerprint_tells_histories_apart(write, content):
     first = read_histories(write("1 5 6 7\n2 7 6 5\n", "a.txt"))
     assert read_histories(write(content, "b.txt")).fingerprint() != first.fingerprint()
+
+
+ROWS = "the lines look like single interactions"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "1 50 5 978300760\n2 60 3 978302109\n3 50 1 978301968\n",
+        "1\t50\t5\t978300760\n2\t60\t3\t978302109\n",
+        "1\t50\t5\n2\t60\t3\n3\t50\t1\n",
+        "196\t242\t3\t881250949\n186\t302\t3\t891717742\n196\t377\t1\t878887116\n",
+        "1 50 5\n1 60 4\n",
+    ],
+    ids=["four columns", "tabs", "three columns", "a user twice", "three columns, a user twice"],
+)
+def test_single_interactions_are_met_with_a_hint(write, content):
+    message = error_of(write(content))
+    assert ROWS in message and "user item item ..." in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["1 50 5 978300760\n2 60 3 978302109 4\n", "1 50 11 978300760\n", "1 5 6 7\n2 7 6 5\n"],
+)
+def test_histories_that_only_begin_so_are_read(write, content):
+    assert read_histories(write(content)).num_users >= 1
+
+
+@pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        ("1,50,5\n2,60,3\n", "replace them by spaces"),
+        ("1::1193::5::978300760\n", "replace them by spaces"),
+        ("1;50;5\n", "replace them by spaces"),
+        ("user\titem\trating\n1\t50\t5\n", "seems to be a header: delete it"),
+        ("user_id:token item_id:token\n1 50\n", "seems to be a header: delete it"),
+    ],
+)
+def test_a_header_or_other_separators_are_met_with_a_hint(write, content, hint):
+    message = error_of(write(content))
+    assert "whole numbers between spaces" in message and message.endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("user_ids", "sequences", "words"),
+    [
+        ([7, 7], [[1, 2, 3]] * 2, r"user ids occur more than once: \[7\]"),
+        ([4, 5, 4, 5], [[1, 2, 3]] * 4, r"more than once: \[4, 5\]"),
+        (np.array([3, 3]), [[1, 2, 3]] * 2, r"more than once: \[3\]"),
+        ([1.0], [[1, 2, 3]], "user_ids: 1.0 is no integer"),
+        (np.array([1.0]), [[1, 2, 3]], "user_ids: .* is no integer"),
+        (["a"], [[1, 2, 3]], "user_ids: 'a' is no integer"),
+        ([True], [[1, 2, 3]], "user_ids: True is no integer"),
+        ([-1], [[1, 2, 3]], "user_ids: id -1 is not between"),
+        ([1], [[1, 2.5, 3]], "history of user 1: 2.5 is no integer"),
+        ([1], [np.array([1.0, 2.0, 3.0])], "history of user 1: .* is no integer"),
+        ([1], [[1, float("nan"), 3]], "nan is no integer"),
+        ([1], [[1, False, 3]], "False is no integer"),
+        ([1], [["1", 2, 3]], "'1' is no integer"),
+        ([1], ["123"], "'1' is no integer"),
+        ([1], [[1, None, 3]], "None is no integer"),
+        ([1], [[1, -2, 3]], "id -2 is not between"),
+        ([1], [[1, 2, 2**63]], f"id {2**63} is not between"),
+        ([1], [np.array([1, 2, 2**63], np.uint64)], f"id {2**63} is not between"),
+        ([1, 2], [[1, 2, 3], [1, 2]], r"1 histories have fewer than 3 items.* users \[2\]"),
+        ([1, 2], [[], [1]], r"2 histories have fewer than 3 items.* users \[1, 2\]"),
+        ([], [], "no users"),
+        ([1, 2], [[1, 2, 3]], "2 user ids for 1 sequences"),
+    ],
+)
+def test_what_is_no_history_is_refused(user_ids, sequences, words):
+    with pytest.raises(ValueError, match=words):
+        make_histories(user_ids, sequences)
+
+
+def test_ids_may_be_0_of_any_integer_type_and_repeated_in_a_history():
+    histories = make_histories(
+        np.array([0, 5], np.uint8), [(0, 0, 0), np.array([INT64_MAX, 0, 1], np.uint64)]
+    )
+    assert_holds(histories, [0, 0, 0, 2, 0, 1], [0, 3, 6], [0, 5], [0, 1, INT64_MAX])

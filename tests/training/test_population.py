@@ -190,10 +190,13 @@ def test_seeds_of_one_number_share_batches_and_others_do_not():
     assert (batches.target[0] != batches.target[1]).any()
 
 
-def test_a_member_that_is_not_a_number_ends_alone(tmp_path, together):
+@pytest.mark.parametrize(
+    ("lr", "problem"), [(1e30, "of step"), (1000.0, "training has diverged by step")]
+)
+def test_a_member_that_diverges_ends_alone(tmp_path, together, lr, problem):
     """Its neighbours end as they do without it."""
-    *others, diverged = trained(tmp_path, [*MEMBERS[:2], with_flags(BASE, lr=1e30)])
-    assert "of step" in diverged.problem and diverged.test is None and diverged.finished
+    *others, diverged = trained(tmp_path, [*MEMBERS[:2], with_flags(BASE, lr=lr)])
+    assert problem in diverged.problem and diverged.test is None and diverged.finished
     for one, other in zip(others, together, strict=False):
         assert one.problem == ""
         assert_same(one, other)
