@@ -1,12 +1,8 @@
 """Dataclasses that are pytrees of arrays."""
 
 import typing
-from typing import Any
 
 from flax import struct
-
-Leaf = Any
-"""Retired: annotate fields with jaxtyping, under `pytree_dataclass`."""
 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(struct.field,))
