@@ -14,13 +14,13 @@ using Indices = ffi::Buffer<ffi::S32>;
 using FloatResults = ffi::ResultBuffer<ffi::F32>;
 
 ffi::Error LinearLogSumExp(ffi::ThreadPool pool, Floats x, Floats table, Floats weight,
-                           ffi::Buffer<ffi::PRED> zero_class, Indices item, Floats value,
+                           ffi::Buffer<ffi::PRED> pad_logit, Indices item, Floats value,
                            ffi::BufferR0<ffi::S32> used, FloatResults lse, FloatResults dx,
                            FloatResults dtable, FloatResults dvalue, FloatResults exps,
                            int64_t chunk) {
   const mqsa_jax::LogSumExpArguments args{
       chunk,           table.dimensions()[0], table.dimensions()[1], item.dimensions()[2],
-      x.typed_data(),  table.typed_data(),    weight.typed_data(),   zero_class.typed_data(),
+      x.typed_data(),  table.typed_data(),    weight.typed_data(),   pad_logit.typed_data(),
       item.typed_data(), value.typed_data(),  lse->typed_data(),     dx->typed_data(),
       dtable->typed_data(), dvalue->typed_data(), exps->typed_data()};
   if (!args.items || args.dim % mqsa_jax::kTileColumns ||

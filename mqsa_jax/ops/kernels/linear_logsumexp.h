@@ -1,8 +1,8 @@
 // Log-sum-exps of linear logits and all their gradients, in one pass over the table.
 //
-// For rows x, a table E and weights w: lse_n = log([zero_n] + sum_j exp(x_n . E_j + sparse_nj)), and
-// the gradients of sum_n w_n lse_n. Rows are visited a chunk at a time. A tile of items is multiplied
-// with a panel of rows while both are in the nearest cache; its exponentials are relative to a base of
+// For rows x, a table E and weights w: lse_n = log([pad_n] + sum_j exp(x_n . E_j + sparse_nj)), and
+// the gradients of sum_n w_n lse_n. Rows are processed a chunk at a time. A tile of items is multiplied
+// with a panel of rows while both are in the fastest cache; its exponentials are relative to a base of
 // each row, some logit in the tile's segment of the table, so that there is no pass for the maximum
 // over all items. The rows' gradients are summed while the tile is at hand; those of the
 // table need the whole sums, and follow in a second phase.
@@ -16,7 +16,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <new>
 #include <vector>
 
 #include "tasks.h"
@@ -29,39 +28,22 @@ inline constexpr int64_t kTileItems = 96;
 // A base this much below a logit is moved: exponentials stay far from overflow.
 inline constexpr float kFar = 32;
 inline constexpr float kLowest = std::numeric_limits<float>::lowest();
-// Tasks of a phase: enough for many threads to share, few enough that their sums are soon added up.
-inline constexpr int64_t kFewestSegments = 8, kMostSegments = 64;
-
-inline int64_t CeilOfRatio(int64_t numerator, int64_t denominator) {
-  return (numerator + denominator - 1) / denominator;
-}
-
-// Numbers that begin where a cache line does, for vectors cut in two by lines are slow.
-class Buffer {
- public:
-  explicit Buffer(int64_t size) : start_(new (std::align_val_t{64}) float[size]()) {}
-  ~Buffer() { ::operator delete[](start_, std::align_val_t{64}); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  float* at(int64_t index) const { return start_ + index; }
-
- private:
-  float* start_;
-};
+// Tasks of a phase: enough for many threads, not so many that adding up their sums takes long.
+inline constexpr int64_t kMinSegments = 8, kMaxSegments = 64;
 
 struct LogSumExpArguments {
-  int64_t chunk, items, dim, few;
+  int64_t chunk, items, dim, sparse;
   const float *x, *table, *weight;  // [rows, dim], [items, dim], [rows]
-  const bool* zero_class;           // [rows]
-  const int32_t* item;              // [rows, few]
-  const float* value;               // [rows, few]
+  const bool* pad_logit;           // [rows]
+  const int32_t* item;              // [rows, sparse]
+  const float* value;               // [rows, sparse]
   float *lse, *dx, *dtable, *dvalue;
   float* exps;  // [tiles, panels, kTileItems, kTileColumns], of one chunk.
 };
 
-// One logit's addend: `place` within the exponentials of a tile and panel.
+// One logit's addend: `offset` within the exponentials of a tile and panel.
 struct Addend {
-  int64_t place;
+  int64_t offset;
   float value;
 };
 
@@ -78,7 +60,7 @@ class LogSumExpPass {
         pool_(pool),
         panels_(CeilOfRatio(args.chunk, kTileColumns)),
         tiles_(CeilOfRatio(args.items, kTileItems)),
-        segment_tiles_(CeilOfRatio(tiles_, std::clamp(tiles_ / 8, kFewestSegments, kMostSegments))),
+        segment_tiles_(CeilOfRatio(tiles_, std::clamp(tiles_ / 8, kMinSegments, kMaxSegments))),
         segments_(CeilOfRatio(tiles_, segment_tiles_)),
         packed_(panels_ * kTileColumns * args.dim),
         base_(tiles_ * panels_ * kTileColumns),
@@ -86,10 +68,10 @@ class LogSumExpPass {
         total_(panels_ * kTileColumns),
         sum_(segments_ * panels_ * kTileColumns),
         drows_(segments_ * panels_ * kTileColumns * args.dim),
-        addends_(args.few ? tiles_ * panels_ : 0) {}
+        addends_(args.sparse ? tiles_ * panels_ : 0) {}
 
   // Rows [begin, begin + count), at most a chunk.
-  void Visit(int64_t begin, int64_t count) {
+  void Process(int64_t begin, int64_t count) {
     begin_ = begin;
     count_ = count;
     used_panels_ = CeilOfRatio(count, kTileColumns);
@@ -137,16 +119,16 @@ class LogSumExpPass {
   void SortAddends() {
     for (auto& addends : addends_) addends.clear();
     for (int64_t row = 0; row < count_; row++)
-      for (int64_t k = 0; k < args_.few; k++) {
-        const int64_t entry = (begin_ + row) * args_.few + k, item = args_.item[entry];
+      for (int64_t k = 0; k < args_.sparse; k++) {
+        const int64_t entry = (begin_ + row) * args_.sparse + k, item = args_.item[entry];
         if (args_.value[entry] == 0 || !IsItem(item)) continue;
-        const int64_t place = item % kTileItems * kTileColumns + row % kTileColumns;
+        const int64_t offset = item % kTileItems * kTileColumns + row % kTileColumns;
         addends_[item / kTileItems * panels_ + row / kTileColumns].push_back(
-            {place, args_.value[entry]});
+            {offset, args_.value[entry]});
       }
   }
 
-  // First phase: exponentials of a segment's items, their sums, and the rows' share of gradients.
+  // First phase: exponentials of a segment's items, their sums, and their part of the rows' gradients.
   void SumExponentials(int64_t segment) {
     std::fill_n(SumAt(segment, 0), used_panels_ * kTileColumns, 0.0f);
     std::fill_n(DrowsAt(segment, 0), used_panels_ * kTileColumns * args_.dim, 0.0f);
@@ -156,9 +138,9 @@ class LogSumExpPass {
         Multiply<false>(ItemsOf(tile), args_.dim, {TableAt(tile), args_.dim, 1, args_.dim, 0},
                         packed_.at(panel * kTileColumns * args_.dim), kTileColumns, exps,
                         kTileColumns);
-        if (args_.few)
+        if (args_.sparse)
           for (const Addend& addend : addends_[tile * panels_ + panel])
-            exps[addend.place] += addend.value;
+            exps[addend.offset] += addend.value;
         Exponentiate(segment, tile, panel, exps);
         Multiply<true>(args_.dim, ItemsOf(tile), {TableAt(tile), 1, args_.dim, ItemsOf(tile), 0},
                        exps, kTileColumns, DrowsAt(segment, panel), kTileColumns);
@@ -223,7 +205,7 @@ class LogSumExpPass {
     for (int64_t row = first; row < end; row++) {
       float* dx = args_.dx + (begin_ + row) * args_.dim;
       for (int64_t d = 0; d < args_.dim; d++) dx[d] = *drows.at(d * kTileColumns + row - first);
-      for (int64_t entry = (begin_ + row) * args_.few, k = 0; k < args_.few; k++, entry++) {
+      for (int64_t entry = (begin_ + row) * args_.sparse, k = 0; k < args_.sparse; k++, entry++) {
         const int64_t item = args_.item[entry];
         if (!IsItem(item)) continue;
         const float exp =
@@ -236,13 +218,13 @@ class LogSumExpPass {
   // The sum of a row over all segments, and its log-sum-exp.
   void SumRow(int64_t row) {
     const int64_t panel = row / kTileColumns, column = row % kTileColumns;
-    const bool zero_class = args_.zero_class[begin_ + row];
+    const bool pad_logit = args_.pad_logit[begin_ + row];
     const auto base_of = [&](int64_t segment) {
       return BaseAt(TilesEnd(segment) - 1, panel)[column];
     };
-    float top = zero_class ? 0 : kLowest;
+    float top = pad_logit ? 0 : kLowest;
     for (int64_t segment = 0; segment < segments_; segment++) top = std::max(top, base_of(segment));
-    float total = zero_class ? std::exp(-top) : 0;
+    float total = pad_logit ? std::exp(-top) : 0;
     for (int64_t segment = 0; segment < segments_; segment++)
       total += SumAt(segment, panel)[column] * std::exp(base_of(segment) - top);
     *top_.at(row) = top;
@@ -306,11 +288,11 @@ inline void LinearLogSumExp(const LogSumExpArguments& args, int64_t shards, int6
   std::fill_n(args.lse, rows, 0.0f);
   std::fill_n(args.dx, rows * args.dim, 0.0f);
   std::fill_n(args.dtable, args.items * args.dim, 0.0f);
-  std::fill_n(args.dvalue, rows * args.few, 0.0f);
+  std::fill_n(args.dvalue, rows * args.sparse, 0.0f);
   LogSumExpPass pass(args, pool);
   for (int64_t start = 0; start < rows; start += shard_rows)
     for (int64_t begin = start, end = start + used; begin < end; begin += args.chunk)
-      pass.Visit(begin, std::min(args.chunk, end - begin));
+      pass.Process(begin, std::min(args.chunk, end - begin));
 }
 
 }  // namespace mqsa_jax

@@ -1,4 +1,4 @@
-// Sums of x^T W E for a sparse W, with all gradients: few entries of x E^T, each with a weight.
+// Sums of x^T W E for a sparse W, with all gradients: sparse entries of x E^T, each with a weight.
 
 #ifndef MQSA_JAX_KERNELS_SPARSE_BILINEAR_H_
 #define MQSA_JAX_KERNELS_SPARSE_BILINEAR_H_
@@ -11,7 +11,7 @@
 namespace mqsa_jax {
 
 // Each task owns a range of rows, or of items, and passes over all entries for its own: no two write
-// to the same place, and sums do not depend on the number of threads.
+// to the same offset, and sums do not depend on the number of threads.
 inline constexpr int64_t kTasks = 16;
 
 struct BilinearArguments {
@@ -21,7 +21,7 @@ struct BilinearArguments {
   const float* weight;        // [entries]
   float *dx, *dtable, *dweight;
 
-  // Whether an entry has a weight, and a place.
+  // Whether an entry has a weight, and a offset.
   bool Counts(int64_t m) const {
     return weight[m] != 0 && row[m] >= 0 && row[m] < rows && item[m] >= 0 && item[m] < items;
   }
@@ -42,15 +42,15 @@ inline void AddScaled(float scale, const float* from, float* to, int64_t dim) {
   for (int64_t d = 0; d < dim; d++) to[d] += scale * from[d];
 }
 
-// Calls visit(m) for the entries m that count and whose place is owned by the task, after its part of
-// the gradient, [places, dim], is 0.
-template <typename Visit>
-void ForEachOwned(const BilinearArguments& args, int64_t task, const int32_t* place, int64_t places,
-                  float* gradient, const Visit& visit) {
-  const int64_t begin = places * task / kTasks, end = places * (task + 1) / kTasks;
+// Calls body(m) for the entries m that count and whose index is owned by the task, after its part of
+// the gradient, [size, dim], is 0.
+template <typename Body>
+void ForEachOwned(const BilinearArguments& args, int64_t task, const int32_t* index, int64_t size,
+                  float* gradient, const Body& body) {
+  const int64_t begin = size * task / kTasks, end = size * (task + 1) / kTasks;
   std::fill(gradient + begin * args.dim, gradient + end * args.dim, 0.0f);
   for (int64_t m = 0; m < args.entries; m++)
-    if (place[m] >= begin && place[m] < end && args.Counts(m)) visit(m);
+    if (index[m] >= begin && index[m] < end && args.Counts(m)) body(m);
 }
 
 // The sum; gradients go where the arguments say, 0 by weights that are 0.

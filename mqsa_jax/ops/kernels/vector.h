@@ -6,6 +6,7 @@
 #define MQSA_JAX_KERNELS_VECTOR_H_
 
 #include <cstdint>
+#include <new>
 #include <type_traits>
 
 namespace mqsa_jax {
@@ -123,6 +124,23 @@ inline void Multiply(int64_t rows, int64_t depth, const Strided& left, const flo
   for (; i + 4 <= rows; i += 4) tile(Count<4>{}, i);
   for (; i < rows; i++) tile(Count<1>{}, i);
 }
+
+inline int64_t CeilOfRatio(int64_t numerator, int64_t denominator) {
+  return (numerator + denominator - 1) / denominator;
+}
+
+// Numbers that begin where a cache line does, for vectors cut in two by lines are slow.
+class Buffer {
+ public:
+  explicit Buffer(int64_t size) : start_(new (std::align_val_t{64}) float[size]()) {}
+  ~Buffer() { ::operator delete[](start_, std::align_val_t{64}); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  float* at(int64_t index) const { return start_ + index; }
+
+ private:
+  float* start_;
+};
 
 }  // namespace mqsa_jax
 
