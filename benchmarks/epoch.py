@@ -31,7 +31,7 @@ from benchmarks.measure import (
 )
 from mqsa_jax.data import splits
 from mqsa_jax.data.sequences import Sequences
-from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.models.recommender import apply
 from mqsa_jax.ops.chunk_loop import chunk_rows

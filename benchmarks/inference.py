@@ -19,7 +19,7 @@ from benchmarks.measure import load_experiment, report, seconds
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.sequences import Sequences
-from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, apply
 from mqsa_jax.training.experiment import Experiment

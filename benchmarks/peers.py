@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks.measure import load_experiment, matmul_gflops, report, seconds
 from mqsa_jax.data import splits
-from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM

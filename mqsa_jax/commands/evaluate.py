@@ -47,7 +47,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
 
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.data.coverage import warn_of_consumed_targets
-    from mqsa_jax.inference.evaluation import Protocol
+    from mqsa_jax.inference.evaluation_set import Protocol
     from mqsa_jax.runs.files import locked
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.ablation import check_ablation, leave_out

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mqsa_jax.inference.evaluation import CUTOFFS
+from mqsa_jax.losses.metrics import CUTOFFS
 
 
 def print_result(dataset: str, result: dict[str, Any], folder: Path) -> None:

@@ -19,13 +19,9 @@ from mqsa_jax.inference.evaluation_set import (
     build_evaluation_set,
 )
 from mqsa_jax.inference.ranks import best_items, leave_out, ranks_of
-from mqsa_jax.losses import metrics
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, item_vectors, scores
 from mqsa_jax.models.relations import ItemRelations
-
-CUTOFFS = (5, 10, 20)
-"""K of HR@K and NDCG@K."""
 
 ScoreFn = Callable[[Array, Array], Array]
 """Scores [B, V] with -inf at what is left out, and targets [B], to a result [B, ...]."""
@@ -165,12 +161,3 @@ def checked_ranks(rank_U: Float[Array | np.ndarray, " U"]) -> np.ndarray:
             f"the scores of {np.isnan(ranks_U).sum()} users are not numbers (NaN)"
         )
     return ranks_U
-
-
-def summarise(rank_U: np.ndarray) -> dict[str, float]:
-    """HR@K and NDCG@K at 5, 10, 20 and MRR, means over users; worked out on the host."""
-    result = {}
-    for k in CUTOFFS:
-        result[f"HR@{k}"] = float(metrics.hit_rate(rank_U, k))
-        result[f"NDCG@{k}"] = float(metrics.ndcg(rank_U, k))
-    return {**result, "MRR": float(metrics.reciprocal_rank(rank_U))}

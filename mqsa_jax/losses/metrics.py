@@ -10,6 +10,9 @@ from jaxtyping import Bool, Float
 
 from mqsa_jax.losses.reduction import Reduction, mean, reduced
 
+CUTOFFS = (5, 10, 20)
+"""K of HR@K and NDCG@K."""
+
 
 def _checked(rank_U: Float[Any, "*U"], where: Bool[Any, "*U"] | None) -> Float[Any, "*U"]:
     """The ranks; 1 for users who do not count, NaN for ranks below 1."""
@@ -96,3 +99,12 @@ def reciprocal_rank(
       0.5
     """
     return reduced(1 / _checked(rank_U, where), where, reduce_fn)
+
+
+def summarise(rank_U: Float[Any, " U"]) -> dict[str, float]:
+    """HR@K and NDCG@K at 5, 10, 20 and MRR, means over users; worked out on the host."""
+    result = {}
+    for k in CUTOFFS:
+        result[f"HR@{k}"] = float(hit_rate(rank_U, k))
+        result[f"NDCG@{k}"] = float(ndcg(rank_U, k))
+    return {**result, "MRR": float(reciprocal_rank(rank_U))}

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from mqsa_jax.losses.metrics import summarise
+
 STOPPING_METRIC = "valid_NDCG@20"
 
 
@@ -64,7 +66,4 @@ def losses_line(
 
 def metrics_line(split: str, ranks_U: np.ndarray) -> dict[str, float]:
     """What the ranks of all users [U] come to, named after the split: `valid_NDCG@20`."""
-    # Imported late: reading a history needs no JAX.
-    from mqsa_jax.inference.evaluation import summarise
-
     return {f"{split}_{name}": value for name, value in summarise(ranks_U).items()}

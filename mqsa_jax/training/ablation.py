@@ -9,7 +9,7 @@ from typing import Any
 
 from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import summarise
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.registry import MODELS

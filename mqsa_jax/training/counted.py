@@ -6,7 +6,7 @@ import numpy as np
 
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.inference.counting import counting_ranks, counting_top_items
-from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counted_model
 from mqsa_jax.models.counted import CountedModel, count_model
 from mqsa_jax.runs.run_directory import RunDirectory

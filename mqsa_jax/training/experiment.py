@@ -19,8 +19,10 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.load import load_histories
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.inference.evaluation import Evaluator, Protocol, summarise
+from mqsa_jax.inference.evaluation import Evaluator
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_relations
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec

@@ -15,8 +15,9 @@ import numpy as np
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import Batch
-from mqsa_jax.inference.evaluation import checked_ranks, summarise
+from mqsa_jax.inference.evaluation import checked_ranks
 from mqsa_jax.inference.evaluation_set import EvaluationSet, build_evaluation_set
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.runs.checkpoints import Checkpoints

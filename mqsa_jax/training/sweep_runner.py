@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from mqsa_jax.config import Config
-from mqsa_jax.inference.evaluation import CUTOFFS
+from mqsa_jax.losses.metrics import CUTOFFS
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.provenance import provenance
 from mqsa_jax.runs.sweep_directory import SweepDirectory, flags

@@ -8,8 +8,9 @@ from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.counting import counting_ranks, counting_top_items
-from mqsa_jax.inference.evaluation import Evaluator, summarise
+from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.counted import CountedModel, count_model
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender, init

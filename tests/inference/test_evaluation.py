@@ -13,8 +13,9 @@ from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference import evaluation_set
-from mqsa_jax.inference.evaluation import Evaluator, by_user, summarise
+from mqsa_jax.inference.evaluation import Evaluator, by_user
 from mqsa_jax.inference.evaluation_set import Protocol, build_evaluation_set
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender, init
 from mqsa_jax.ops import chunk_loop

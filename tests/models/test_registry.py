@@ -13,7 +13,7 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.models.registry import MODELS, check_model_settings, with_model
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.runs.run_directory import RunDirectory

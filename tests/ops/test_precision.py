@@ -10,7 +10,7 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
 from mqsa_jax.ops.precision import product
 from mqsa_jax.training.epoch import compile_epoch

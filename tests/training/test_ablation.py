@@ -10,7 +10,8 @@ from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import Protocol, summarise
+from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.ablation import check_ablation, leave_out

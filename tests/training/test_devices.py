@@ -16,7 +16,7 @@ from mqsa_jax.data.batches import Capacity
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.evaluation import Protocol
+from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import run_key

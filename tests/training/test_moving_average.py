@@ -12,7 +12,8 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.inference.evaluation import Protocol, summarise
+from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
