@@ -51,7 +51,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.runs.files import locked
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.ablation import check_ablation, leave_out
-    from mqsa_jax.training.counted import counted_top_items, evaluate_counted
+    from mqsa_jax.training.counted_runs import counted_top_items, evaluate_counted
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import restore_best
 

@@ -37,7 +37,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.runs.files import locked
     from mqsa_jax.runs.run_directory import RunDirectory
-    from mqsa_jax.training.counted import count_and_test
+    from mqsa_jax.training.counted_runs import count_and_test
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import train
 

@@ -37,13 +37,11 @@ regularisation may be large in a run that ranks well.
 """
 
 
-def losses_line(
-    losses: "mqsa_jax.training.step.Losses", step: int, num_items: int
-) -> dict[str, Any]:
+def losses_line(losses: Any, step: int, num_items: int) -> dict[str, Any]:
     """Step and mean losses of an epoch.
 
     Args:
-      losses: of every step [steps], NumPy arrays.
+      losses: `training.step.Losses` of every step [steps], NumPy arrays.
       step: steps done at its end, since training began.
       num_items: V.
 

@@ -18,7 +18,7 @@ from mqsa_jax.inference.stored_model import COUNTED, RELATIONS, read_counted_mod
 from mqsa_jax.models.registry import MODELS, with_model
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training.counted import (
+from mqsa_jax.training.counted_runs import (
     count_and_test,
     counted_ranks,
     counted_top_items,

@@ -17,7 +17,7 @@ from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.models.registry import MODELS, check_model_settings, with_model
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training.counted import count_and_test, counted_ranks, counted_top_items
+from mqsa_jax.training.counted_runs import count_and_test, counted_ranks, counted_top_items
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import train
