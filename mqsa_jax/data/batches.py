@@ -149,7 +149,7 @@ class _Draft:
         end = np.where(users < 0, slices.begin, slices.end)
         rows = pack(splits.Slices(slices.begin, end), slot, source.max_len)
         num_items = source.histories.num_items
-        group_N = rows.place // rows.segment_ids[0].size
+        group_N = rows.index // rows.segment_ids[0].size
         key_N = group_N * num_items + source.histories.items[rows.source]
         key_D, count_D = np.unique(key_N, return_counts=True)
         return cls(source, steps, rows, key_D // num_items, key_D % num_items, count_D)

@@ -1,6 +1,6 @@
-"""Packing histories into rows, so that no computation is spent on padding.
+"""Packing histories into rows, to save computation on padding.
 
-Histories average a seventh of a row. Each row takes several, side by side, told apart by segment
+A history fills a seventh of a row on average. Each row holds several, side by side, with segment
 numbers. Many groups (a group is what one device gets of one step) are packed at once.
 
 Shape legend: G groups, B histories a group, R rows, T positions a row.
@@ -9,31 +9,32 @@ Shape legend: G groups, B histories a group, R rows, T positions a row.
 import dataclasses
 
 import numpy as np
+from jaxtyping import Int, Int32
 
 from mqsa_jax.data.splits import Slices
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PackedRows:
-    """Where each history went, and the rows' position and segment numbers."""
+    """Row and column of each history, and the rows' position and segment numbers."""
 
-    row: np.ndarray
-    """[G, B] row of each history."""
-    column: np.ndarray
-    """[G, B] first column of each history."""
-    place: np.ndarray
-    """[N] index of each packed position in the flat [G, R, T]."""
-    source: np.ndarray
-    """[N] index of its item in the flat item array."""
-    position: np.ndarray
-    """[G, R, T] int32, T - 1 for the newest item of a history; 0 at padding."""
-    segment_ids: np.ndarray
-    """[G, R, T] int32 segment number; -1 at padding."""
+    row: Int[np.ndarray, "G B"]
+    """Row of each history."""
+    column: Int[np.ndarray, "G B"]
+    """First column of each history."""
+    index: Int[np.ndarray, " N"]
+    """Of each packed position in the flat [G, R, T]."""
+    source: Int[np.ndarray, " N"]
+    """Index of its item in the flat item array."""
+    position: Int32[np.ndarray, "G R T"]
+    """T - 1 for the newest item of a history; 0 at padding."""
+    segment_ids: Int32[np.ndarray, "G R T"]
+    """Segment number; -1 at padding."""
 
     def scatter(self, value_N: np.ndarray) -> np.ndarray:
         """[G, R, T] int32 with a value at each packed position, 0 at padding."""
         out = np.zeros(self.segment_ids.size, np.int32)
-        out[self.place] = value_N
+        out[self.index] = value_N
         return out.reshape(self.segment_ids.shape)
 
 
@@ -57,7 +58,7 @@ def best_fit(length_GB: np.ndarray, row_length: int) -> tuple[np.ndarray, np.nda
     sorted_GB = np.take_along_axis(length_GB, order_GB, axis=1)
     every = np.arange(groups)
     room_GR = np.full((groups, slots), row_length, np.int32)
-    # Two rows can never both be less than half full, which bounds how many are looked at.
+    # At most one row is less than half full, which bounds the number of rows in use.
     fewest = int((-(-length_GB.sum(axis=1) // row_length)).max(initial=0))
     most = min(slots, 2 * fewest + 1)
     row_GB, column_GB = np.zeros_like(length_GB), np.zeros_like(length_GB)
@@ -90,22 +91,22 @@ def pack(
     offset_N = source_N - slices_GB.begin.ravel()[owner_N]
     group_N = owner_N // length_GB.shape[1]
     row_N = group_N * shape[1] + row_GB.ravel()[owner_N]
-    place_N = row_N * row_length + column_GB.ravel()[owner_N] + offset_N
+    index_N = row_N * row_length + column_GB.ravel()[owner_N] + offset_N
     position, segment = np.zeros(shape, np.int32), np.full(shape, -1, np.int32)
-    position.ravel()[place_N] = row_length - length_GB.ravel()[owner_N] + offset_N
-    segment.ravel()[place_N] = segment_ids_GB.ravel()[owner_N]
-    return PackedRows(row_GB, column_GB, place_N, source_N, position, segment)
+    position.ravel()[index_N] = row_length - length_GB.ravel()[owner_N] + offset_N
+    segment.ravel()[index_N] = segment_ids_GB.ravel()[owner_N]
+    return PackedRows(row_GB, column_GB, index_N, source_N, position, segment)
 
 
 def ragged(group_N: np.ndarray, num_groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """[N] place of each entry within its group (groups ascending), and [G] the groups' sizes."""
+    """[N] offset of each entry in its group (groups ascending), and [G] the groups' sizes."""
     size_G = np.bincount(group_N, minlength=num_groups)
     start_G = np.cumsum(size_G) - size_G
     return np.arange(group_N.size) - start_G[group_N], size_G
 
 
 def round_up(size: int) -> int:
-    """The next size with four leading binary digits: few different shapes, at most 1/8 waste.
+    """The next size with four leading binary digits, for fewer shapes; at most 1/8 is waste.
 
     Example:
       >>> [round_up(n) for n in (0, 7, 17, 33, 1233)]

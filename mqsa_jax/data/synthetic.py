@@ -45,14 +45,14 @@ class Recipe:
     """Clusters that a user likes."""
     persistence: float = 0.8
     """Probability that the interest stays where it is from one event to the next."""
-    transition_share: float = 0.6
-    """Share of the events that are planted successors of a recent item."""
+    transition_fraction: float = 0.6
+    """Fraction of the events that are planted successors of a recent item."""
     reach: int = 3
     """Items back that a successor may follow."""
     recency: float = 0.5
     """Probability that it follows the last item rather than one before; so again for that one."""
-    taste_share: float = 0.3
-    """Share of the events that come from the interest; what remains is noise."""
+    taste_fraction: float = 0.3
+    """Fraction of the events that come from the interest; what remains is noise."""
     mean_length: float = 9.0
     """Mean items of a history."""
     min_length: int = 5
@@ -65,7 +65,7 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """The planted structure of the items, which all users share.
+    """The planted structure of the items, common to all users.
 
     Attributes:
         cluster: int64 [V], cluster of each item, ascending.
@@ -96,9 +96,9 @@ def make_catalogue(rng: np.random.Generator, recipe: Recipe) -> Catalogue:
     # An item's successors are the next ones in a few random orders of all items: none is its own
     # successor, and all are equally often a successor.
     successors = np.empty((recipe.num_items, recipe.num_successors), np.int64)
-    for place in range(recipe.num_successors):
+    for rank in range(recipe.num_successors):
         order = rng.permutation(recipe.num_items)
-        successors[order, place] = np.roll(order, -1)
+        successors[order, rank] = np.roll(order, -1)
     return Catalogue(cluster, successors, first, np.append(0.0, np.cumsum(popularity)))
 
 
@@ -167,11 +167,11 @@ def _draw_items(
     kind = rng.random(interest.shape)
     by_taste = catalogue.popular(rng, catalogue.first[interest], catalogue.first[interest + 1])
     by_chance = catalogue.popular(rng, nothing, nothing + recipe.num_items)
-    share = recipe.transition_share + recipe.taste_share
-    drawn = np.where(kind < share, by_taste, by_chance)
+    known = recipe.transition_fraction + recipe.taste_fraction
+    drawn = np.where(kind < known, by_taste, by_chance)
     if before is None:
         return drawn
-    place = (
+    rank = (
         np.minimum(rng.geometric(recipe.top_successor, interest.shape), recipe.num_successors) - 1
     )
-    return np.where(kind < recipe.transition_share, catalogue.successors[before, place], drawn)
+    return np.where(kind < recipe.transition_fraction, catalogue.successors[before, rank], drawn)

@@ -93,12 +93,12 @@ def test_successors_are_spread_evenly(catalogue):
 
 
 def test_planted_transitions_occur_far_above_chance(histories, catalogue):
-    # A successor is drawn with probability transition_share. It follows the last item with
+    # A successor is drawn with probability transition_fraction. It follows the last item with
     # probability recency, but always for the second event of a history, which has no other before.
     # Draws of items already taken, mostly of the user's clusters, are made again: a little more.
     planted = planted_share(histories, catalogue, 1)
     steps = histories.lengths.mean() - 1
-    expected = RECIPE.transition_share * (1 + (steps - 1) * RECIPE.recency) / steps
+    expected = RECIPE.transition_fraction * (1 + (steps - 1) * RECIPE.recency) / steps
     assert expected < planted < 1.15 * expected
     # Chance: S successors among V items, some of them more popular than others.
     assert planted > 10 * RECIPE.num_successors / RECIPE.num_items
