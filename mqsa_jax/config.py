@@ -216,9 +216,8 @@ class Config:
     @classmethod
     def from_flat(cls, values: dict[str, Any]) -> "Config":
         """The inverse of `flat`. Raises UserError naming keys unknown, missing or mistyped."""
-        expected = cls().flat().keys()
-        if values.keys() != expected:
-            odd = sorted(values.keys() ^ expected)
+        odd = sorted(values.keys() ^ cls().flat().keys())
+        if odd:
             raise UserError(f"unknown or missing configuration keys: {', '.join(odd)}")
         return _build(cls, values)
 

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError, UserError
 
 BASE_URL = (
     "https://raw.githubusercontent.com/RUCAIBox/CIKM2020-S3Rec/"
@@ -146,13 +146,13 @@ def find_dataset(
     if source is None:
         raise _unknown(name)
     for origin, folder in (
-        ("--data-dir", data_dir),
+        ("{data_dir}", data_dir),
         (f"${DATA_DIR_VARIABLE}", os.environ.get(DATA_DIR_VARIABLE) or None),
     ):
         if folder is None:
             continue
         if not os.path.isdir(folder):
-            raise UserError(
+            raise SettingError(
                 f"{origin} {os.fspath(folder)!r} is no directory; "
                 f"name the folder that holds {source.file_name}"
             )
@@ -170,9 +170,9 @@ def _verified(path: Path, source: Source) -> Path:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}; check the file") from error
     if sha256 != source.sha256:
-        raise UserError(
+        raise SettingError(
             f"{path}: wrong checksum (SHA-256 {sha256}, expected {source.sha256}); "
-            f"delete it to download afresh, or pass --dataset {path} to use it as your own file"
+            f"delete it to download afresh, or give {{dataset}} {path} to use it as your own file"
         )
     return path
 
@@ -199,9 +199,9 @@ def _fetch(source: Source, url: str) -> Path:
             downloader=pooch.HTTPDownloader(stream=False),
         )
     except (OSError, ValueError) as error:
-        raise UserError(
+        raise SettingError(
             f"cannot download {url} to {path.parent}: {_reason(error)}; fetch {source.file_name} "
-            f"from there by hand and name its folder with --data-dir or ${DATA_DIR_VARIABLE}"
+            f"from there by hand and name its folder with {{data_dir}} or ${DATA_DIR_VARIABLE}"
         ) from error
     return path
 

@@ -135,7 +135,7 @@ def test_data_dir_that_is_no_directory(tmp_path, server):
     path = put(tmp_path / "dir")
     for folder in (path, tmp_path / "absent"):
         assert error_of(find_dataset, "toys", folder, base_url=server.url) == (
-            f"--data-dir {str(folder)!r} is no directory; "
+            f"data_dir {str(folder)!r} is no directory; "
             "name the folder that holds Toys_and_Games.txt"
         )
     assert server.requests == []
@@ -160,7 +160,7 @@ def test_wrong_checksum_at_hand_is_refused_and_kept(place, tmp_path, monkeypatch
     assert SHA256 in message
     assert hashlib.sha256(b"1 1 2 4\n").hexdigest() in message
     assert "delete it to download afresh" in message
-    assert f"--dataset {path}" in message
+    assert f"dataset {path}" in message
     assert path.read_bytes() == b"1 1 2 4\n"
     assert server.requests == []
 
@@ -221,7 +221,7 @@ def assert_download_fails(base_url: str, cache: Path, reason: str) -> None:
     assert error_of(find_dataset, "toys", base_url=base_url) == (
         f"cannot download {base_url}/Toys_and_Games.txt to {cache}: {reason}; "
         "fetch Toys_and_Games.txt from there by hand "
-        "and name its folder with --data-dir or $MQSA_DATA_DIR"
+        "and name its folder with data_dir or $MQSA_DATA_DIR"
     )
     assert files_below(cache) == []
 
