@@ -24,7 +24,7 @@ class EvalConfig:
     top: int = 0
     """Also writes this many best items of each user to recommendations.npz; 0: none."""
     ablation: bool = False
-    """Also writes the validation metrics without each ingredient of mqsa-ted-plus."""
+    """Also writes the validation metrics without each part of mqsa-ted-plus."""
     dataset: str | None = None
     """File of the run's data, where it lies now (default: as in training)."""
     data_dir: str | None = None

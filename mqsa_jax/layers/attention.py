@@ -80,16 +80,16 @@ def l_query_attention(
       precision: of the matrix products.
 
     Returns:
-      [..., T, D]; meaningless, but finite, at padding.
+      [..., T, D]; at padding any finite values. NaN if a traced window is below 1.
 
     Raises:
-      ValueError: if `num_heads` does not divide D.
+      ValueError: if `num_heads` does not divide D, or a window that is known is below 1.
 
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 3.
     """
     dim = x_TD.shape[-1]
-    if dim % num_heads:
+    if num_heads < 1 or dim % num_heads:
         raise ValueError(f"num_heads {num_heads} does not divide D = {dim}")
     if segment_ids_T is None:
         segment_ids_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)

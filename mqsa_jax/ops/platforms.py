@@ -64,7 +64,9 @@ def _(*args, functions, shapes):
 
 @_choice.def_impl
 def _(*args, **params):
-    return jax.jit(functools.partial(_choice.bind, **params))(*args)
+    # Compiled even where jit is switched off: what is chosen shows in lowering alone.
+    with jax.disable_jit(False):
+        return jax.jit(functools.partial(_choice.bind, **params))(*args)
 
 
 def _batched(args, dims, *, functions, shapes):

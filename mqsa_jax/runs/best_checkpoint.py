@@ -16,7 +16,7 @@ import numpy as np
 
 from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
-from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot, State
+from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.runs.files import differing_flags
 from mqsa_jax.runs.history import best_epoch
 from mqsa_jax.runs.run_directory import RunDirectory
@@ -40,11 +40,6 @@ class BestCheckpoint:
     term_factor: float = 1.0
     """Of the transition term's weight, as chosen on validation when training ended; the arrays of
     the checkpoint have the configured weight."""
-
-    def restore(self, like: State) -> State:
-        """The state; `like` has its shapes, dtypes and shardings. Raises UserError at others."""
-        with _opened(self.folder) as checkpoints:
-            return checkpoints.restore(self.epoch, like)
 
     def restore_plain(self) -> dict[str, Any]:
         """The state as nested dicts of arrays on the first device; any optimiser's."""

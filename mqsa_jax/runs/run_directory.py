@@ -23,7 +23,7 @@ from mqsa_jax.runs.files import (
 from mqsa_jax.runs.history import best_epoch
 
 RECIPE_ABLATION = "ablation.json"
-"""Validation metrics without each ingredient of a recipe."""
+"""File of validation metrics without each part of a recipe."""
 
 
 def _figures(result: dict[str, Any]) -> dict[str, Any]:
@@ -166,7 +166,7 @@ class RunDirectory:
             write_json(path, result)
 
     def write_recommendations(self, name: str, histories: Histories, top_UK: np.ndarray) -> None:
-        """Writes users' best items, as places in `item_ids`, into `recommendations.npz`.
+        """Writes users' best items, as indices into `item_ids`, into `recommendations.npz`.
 
         They stand under `NAME_topK`; -1 where a model that is counted knows no more items.
         """

@@ -9,6 +9,7 @@ from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.stored_model import write_relations
+from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
@@ -78,14 +79,19 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
 
 
 def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainState, int]:
-    """The state of a run's best epoch so far, and that epoch.
+    """The state of a run's best epoch so far, to be evaluated, and that epoch.
 
     Raises:
       UserError: see `best_checkpoint`; or if it was trained on other data.
     """
     best = best_checkpoint(run_dir)
     _check_data(experiment, best.data_fingerprint)
-    state = best.restore(experiment.initial_state())
+    plain = best.restore_plain()
+    # Without the optimiser's state: it may be that of a user's own optimiser.
+    state = TrainState(
+        plain["params"], (), plain["step"], HParams(**plain["hparams"]), plain.get("ema_params")
+    )
+    state = experiment.layout.replicate(state)
     if best.term_factor != 1:
         state = state.with_term_factor(best.term_factor)
     return state, best.epoch

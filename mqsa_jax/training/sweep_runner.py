@@ -17,13 +17,13 @@ from mqsa_jax.training.population_loop import train_population
 from mqsa_jax.training.trial import Trial
 
 TRIALS_PER_DEVICE = {"cpu": 2}
-"""Members that train at a time on each device, by backend."""
+"""Trials that train at a time on each device, by platform."""
 TRIALS_PER_ACCELERATOR = 8
 METRICS = [*(f"{name}@{k}" for k in CUTOFFS for name in ("HR", "NDCG")), "MRR"]
 
 
 def default_population(num_devices: int) -> int:
-    """Members that train at a time, where the user does not say."""
+    """Trials that train at a time by default."""
     return num_devices * TRIALS_PER_DEVICE.get(jax.default_backend(), TRIALS_PER_ACCELERATOR)
 
 
@@ -59,7 +59,7 @@ def run_sweep(
 
 
 def _interrupted(checkpoints: Checkpoints, waiting: Sequence[Config]) -> list[Config]:
-    """Members of the group whose checkpoint lies there; none unless all of them are waited for."""
+    """Trials of the interrupted group; none unless all of them are still wanted."""
     latest = checkpoints.latest()
     if latest is None:
         return []

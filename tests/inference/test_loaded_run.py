@@ -6,6 +6,7 @@ import shutil
 
 import jaxtyping
 import numpy as np
+import optax
 import pytest
 
 import mqsa_jax
@@ -18,6 +19,7 @@ from mqsa_jax.inference.stored_model import COUNTED, RELATIONS, read_counted_mod
 from mqsa_jax.models.registry import MODELS, with_model
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.training import term_choice
 from mqsa_jax.training.counted_runs import (
     count_and_test,
     counted_ranks,
@@ -249,3 +251,26 @@ def test_a_damaged_best_checkpoint_is_not_loaded(trained, tmp_path):
     largest.write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
         mqsa_jax.load_run(copy)
+
+
+def test_the_weight_of_the_term_that_validation_chose_is_kept(tmp_path, monkeypatch):
+    """And a run of another optimiser than the default is evaluated like any other."""
+    monkeypatch.setattr(term_choice, "FACTORS", (3.0,))
+    model = ModelConfig(model="mqsa-ted-plus", dim=8, max_len=MAX_LEN)
+    config = with_model(Config(model=model), "mqsa-ted-plus", choose_term_weight=True)
+    training = TrainingConfig(batch_size=16, epochs=1, lr=0.02, ema_decay=0.9)
+    config = dataclasses.replace(config, training=training)
+    experiment = Experiment(config, HISTORIES, DeviceLayout.of(1), optimizer=optax.sgd(0.1))
+    run_dir = RunDirectory(tmp_path / "run")
+    result = train(experiment, run_dir, resume=False)
+    run = mqsa_jax.load_run(run_dir.path)
+    weight = float(np.exp(run.params["transition_term"]["log_weight"][0]))
+    assert weight == pytest.approx(3 * config.term.term_weight, rel=1e-5)
+    state, epoch = restore_best(experiment, run_dir)
+    again = experiment.evaluate(state, epoch, Protocol("test"), run_dir)
+    assert again["NDCG@20"] == result["NDCG@20"] and again["MRR"] == result["MRR"]
+    known = [sequence[:-1].tolist() for sequence in sequences()]
+    evaluator = experiment.evaluator(Protocol("test"))
+    best_UK = evaluator.top_items(state.eval_params, state.hparams, 3)
+    listed = [[item for item, _ in each] for each in run.top_items(known, 3)]
+    assert (np.array(listed) == FACTOR * (best_UK + 1)).mean() > 0.95

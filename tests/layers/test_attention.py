@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.layers.attention import dense, l_query_attention, layer_norm
+from mqsa_jax.layers.attention import (
+    dense,
+    dense_init,
+    l_query_attention,
+    layer_norm,
+    norm_init,
+)
 from tests import oracle
 
 ROWS, T, D = 2, 7, 6
@@ -217,3 +223,13 @@ def test_layer_norm_has_no_epsilon_to_speak_of():
     params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
     out = layer_norm(params, jnp.array([0.001, -0.001]))
     np.testing.assert_allclose(out, [1, -1], atol=1e-4)
+
+
+@pytest.mark.parametrize("num_heads", [0, -1, 3])
+def test_heads_that_do_not_divide_the_width_are_refused(num_heads):
+    params = {name: dense_init(jax.random.key(0), 4) for name in ("query", "key", "value")}
+    params["query_norm"] = norm_init(jax.random.key(0), 4)
+    with pytest.raises(ValueError, match=f"num_heads {num_heads} does not divide D = 4"):
+        l_query_attention(params, jnp.ones((2, 4)), 1, num_heads=num_heads)
+    with pytest.raises(ValueError, match="window must be at least 1"):
+        l_query_attention(params, jnp.ones((2, 4)), 0)

@@ -40,6 +40,13 @@ def test_the_nearest_one_is_taken(platforms, expected):
         assert float(jnp.max(run(jnp.zeros((2, 2))))) == expected
 
 
+def test_works_where_jit_is_switched_off():
+    with jax.disable_jit():
+        assert float(name_of(["gpu", "cpu"])(jnp.zeros(()))) == 1
+        loss, _ = loss_gradient(*INPUTS)
+    assert float(loss) == float(loss_gradient(*INPUTS)[0])
+
+
 def test_a_kernel_that_is_not_at_hand_is_passed_over():
     functions = {"gpu": jnp.negative, "cpu": jnp.exp, "cpu_kernel": lambda x: None}
     for run in (lambda x: x, jax.vmap):
