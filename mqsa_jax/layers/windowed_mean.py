@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -41,7 +42,7 @@ def windowed_mean(
       >>> windowed_mean(jnp.array([[1.0], [3.0], [5.0], [7.0]]), 2).ravel().tolist()
       [1.0, 2.0, 4.0, 6.0]
     """
-    if not isinstance(window, jax.core.Tracer) and window < 1:
+    if not isinstance(window, jax.core.Tracer) and np.asarray(window) < 1:
         raise ValueError(f"window must be at least 1, got {window}")
     if segment_ids_T is None:
         segment_ids_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)

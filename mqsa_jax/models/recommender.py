@@ -181,6 +181,7 @@ def apply(
     expected = (recommender.num_items, recommender.dim)
     if item_VD.shape != expected:
         raise ValueError(f"item vectors have shape {item_VD.shape}, expected [V, D] = {expected}")
+    sequences = jax.tree.map(jnp.asarray, sequences)
     encoder, masks = recommender.encoder, None
     if key is not None:
         widths = encoder.mask_widths(sequences.segment_ids.shape[-1])

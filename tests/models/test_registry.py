@@ -153,7 +153,7 @@ def test_a_model_fixes_its_flags():
     assert (config.model.alpha, config.objective.lambda_kd) == (1.0, 0.0)
     check_model_settings(config)
     other = dataclasses.replace(config, model=dataclasses.replace(config.model, alpha=0.5))
-    with pytest.raises(UserError, match="--model sasrec fixes --alpha at 1.0, got 0.5"):
+    with pytest.raises(UserError, match="model sasrec fixes alpha at 1.0, got 0.5"):
         check_model_settings(other)
 
 

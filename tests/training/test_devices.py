@@ -116,7 +116,7 @@ def test_all_local_devices_work_unless_fewer_are_asked_for():
 
 
 def test_more_devices_than_there_are_is_a_user_error():
-    with pytest.raises(UserError, match=r"--devices 9 .* the 8 local cpu device\(s\)"):
+    with pytest.raises(UserError, match=r"devices 9 .* the 8 local cpu device\(s\)"):
         DeviceLayout.of(9)
 
 

@@ -285,7 +285,7 @@ def test_an_epoch_starts_before_the_last_one_is_read_and_none_in_vain(
         return lambda *inputs: (seen.append("start"), program(*inputs))[1]
 
     monkeypatch.setattr(loop, "compile_epoch", compile_told)
-    monkeypatch.setattr(loop, "_epoch_line", lambda epoch: (seen.append("read"), read(epoch))[1])
+    monkeypatch.setattr(loop, "_epoch_line", lambda *epoch: (seen.append("read"), read(*epoch))[1])
     train(tmp_path, EPOCHS, f"--patience={patience}")
     # Epoch 3 may be the last of a patience of 2: whether a fourth comes is only known then.
     epochs = {2: 3, 20: EPOCHS}[patience]
