@@ -94,7 +94,8 @@ def chunk_products(experiment: Experiment) -> list[Product]:
     """The three products of one chunk of rows: its logits, gradients of its rows, of the table."""
     items, dim = experiment.histories.num_items, experiment.recommender.dim
     config = experiment.config.training
-    rows = chunk_rows(config.batch_size * experiment.config.model.max_len, items)
+    platform = experiment.layout.platform
+    rows = chunk_rows(config.batch_size * experiment.config.model.max_len, items, platform)
     return [(rows, dim, items), (rows, items, dim), (dim, rows, items)]
 
 
