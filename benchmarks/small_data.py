@@ -96,7 +96,8 @@ def run(name: str, path: Path, model: str, defaults: str, seed: int, folder: Pat
         "seconds": round(sum(line["seconds"] for line in history), 1),
         "command": f"python train.py --dataset FILE --model {model} --seed {seed} "
         + " ".join(flags),
-        "provenance": test["provenance"],
+        # Without the command of the process, which names a temporary folder.
+        "provenance": {k: v for k, v in test["provenance"].items() if k != "command"},
     }
 
 
