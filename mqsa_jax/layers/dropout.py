@@ -6,7 +6,6 @@ every mask as it was.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from mqsa_jax.ops.platforms import by_platform
+from mqsa_jax.ops.platforms import bound, by_platform
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -28,7 +27,7 @@ def keep_mask(
     Args:
       key: the key of this step and purpose.
       rate: dropout probability in [0, 1), held to within 2**-16; may be traced. At 0 the mask is
-        exactly 1.
+        exactly 1; outside [0, 1) it is NaN.
       unit_N: [...] int32, the number of each unit: equal numbers get equal masks.
       width: W, entries of a unit.
 
@@ -58,9 +57,9 @@ def keep_masks(
     """
     leaves, tree = jax.tree.flatten(widths)
     check_key(key)
-    draw = partial(_draw, widths=tuple(leaves))
+    draw = bound(_draw, widths=tuple(leaves))
     # XLA for CPUs would make the masks again in every pass that reads them.
-    functions = {"cpu": partial(_in_memory, draw), "gpu": draw}
+    functions = {"cpu": bound(_in_memory, draw=draw), "gpu": draw}
     rate = jax.lax.stop_gradient(jnp.float32(rate))
     return tree.unflatten(by_platform(functions, jax.random.key_data(key), rate, unit_N))
 
@@ -72,12 +71,16 @@ def _draw(key_2: Array, rate: Array, unit_N: Array, *, widths: tuple[int, ...]) 
     draws_NW = draws_NW2.reshape(*unit_N.shape, -1).astype(jnp.float32)
     # No draw lies below 0, so that a rate of 0 drops nothing.
     dropped = jnp.minimum(jnp.round(rate * 2**16), 2**16 - 1)
-    mask_NW = (draws_NW >= dropped) / (1 - dropped / 2**16)
+    kept = 1 / (1 - dropped / 2**16)
+    # A rate that is no probability drops nothing, so that all of the mask is NaN.
+    valid = (rate >= 0) & (rate < 1)
+    dropped, kept = jnp.where(valid, dropped, 0), jnp.where(valid, kept, jnp.nan)
+    mask_NW = jnp.where(draws_NW >= dropped, kept, 0)
     return jnp.split(mask_NW, np.cumsum(widths), axis=-1)[:-1]
 
 
 def _in_memory(
-    draw: Callable[..., list[Array]], key_2: Array, rate: Array, unit_N: Array
+    key_2: Array, rate: Array, unit_N: Array, *, draw: Callable[..., list[Array]]
 ) -> list[Array]:
     """What `draw` makes, once: XLA takes nothing out of a loop whose turns it cannot count.
 

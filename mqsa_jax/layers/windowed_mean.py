@@ -33,7 +33,7 @@ def windowed_mean(
       [..., T, D]; NaN, gradients too, if a traced window is below 1.
 
     Raises:
-      ValueError: if a window that is known is below 1.
+      ValueError: if the window is not an integer, or a window that is known is below 1.
 
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056: the L-query of multi-query self-attention.
@@ -42,6 +42,8 @@ def windowed_mean(
       >>> windowed_mean(jnp.array([[1.0], [3.0], [5.0], [7.0]]), 2).ravel().tolist()
       [1.0, 2.0, 4.0, 6.0]
     """
+    if jnp.ndim(window) or not jnp.issubdtype(jnp.result_type(window), jnp.integer):
+        raise ValueError(f"window must be one integer, got {window}")
     if not isinstance(window, jax.core.Tracer) and np.asarray(window) < 1:
         raise ValueError(f"window must be at least 1, got {window}")
     if segment_ids_T is None:

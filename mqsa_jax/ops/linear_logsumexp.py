@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.ops.chunk_loop import PLATFORMS, chunk_rows, tail_rows
 from mqsa_jax.ops.kernels import cpu_logsumexp as kernel
-from mqsa_jax.ops.platforms import by_platform
+from mqsa_jax.ops.platforms import bound, by_platform
 from mqsa_jax.ops.precision import Precision, accumulator
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
@@ -84,7 +84,8 @@ def linear_logsumexp(
       table_VD: [V, D] E, one row a class.
       weight_SN: [S, N] w.
       pad_logit: whether one more class takes part whose logit is always 0; for all rows or each.
-      sparse: [S, N, K] what is added to K logits of each row; None: nothing.
+      sparse: [S, N, K] what is added to K logits of each row; None: nothing. A class outside 0..V-1
+        makes its row NaN.
       chunk: rows at a time; None chooses by the platform that the program is lowered for.
       precision: of the matrix products.
 
@@ -102,6 +103,7 @@ def linear_logsumexp(
     pad_SN = jnp.broadcast_to(jnp.asarray(pad_logit), weight_SN.shape)
     where_SN = weight_SN != 0
     num_rows, num_items = x_SND.shape[1], table_VD.shape[0]
+    sparse = None if sparse is None else sparse.in_range(num_items)
     chunks = {name: chunk or chunk_rows(num_rows, num_items, name) for name in PLATFORMS}
     # Room for a whole tail chunk behind the last row, wherever the tail begins.
     room = max(map(tail_rows, chunks.values()))
@@ -186,7 +188,7 @@ def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse,
     `chunks` are pairs of a platform and its rows at a time.
     """
     functions = {
-        name: partial(chunk_loop.logsumexps, chunk=chunk, precision=precision)
+        name: bound(chunk_loop.logsumexps, chunk=chunk, precision=precision)
         for name, chunk in chunks
     }
     lse_SM = by_platform(functions, x_SMD, table_VD, pad_SM, sparse, used)
@@ -195,13 +197,11 @@ def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse,
 
 def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
     functions = {
-        name: partial(chunk_loop.logsumexps_with_gradients, chunk=chunk, precision=precision)
+        name: bound(chunk_loop.logsumexps_with_gradients, chunk=chunk, precision=precision)
         for name, chunk in chunks
     }
     if precision == "float32" and x_SMD.dtype == table_VD.dtype == jnp.float32:
-        functions["cpu_kernel"] = partial(
-            kernel.logsumexps_with_gradients, chunk=dict(chunks)["cpu"]
-        )
+        functions["cpu_kernel"] = bound(kernel.logsumexps_with_gradients, chunk=dict(chunks)["cpu"])
     lse_SM, *gradients = by_platform(functions, x_SMD, table_VD, weight_SM, pad_SM, sparse, used)
     dx_SMD, dtable_VD, dvalue_SMK = jax.tree.map(
         lambda gradient, value: gradient.astype(value.dtype),

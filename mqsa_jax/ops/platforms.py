@@ -4,8 +4,9 @@
 compiled ahead of time on a CPU host.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -24,7 +25,9 @@ _choice.multiple_results = True
 def by_platform(functions: Mapping[Platform, Callable[..., Any]], *args: Any) -> Any:
     """Calls the function of the platform that the program is lowered for.
 
-    Not differentiable: for use inside `jax.custom_vjp` rules, or where no gradient flows.
+    Not differentiable: for use inside `jax.custom_vjp` rules, or where no gradient flows. Outside
+    `jit` a program is compiled for functions that are not equal to earlier ones, so give arguments
+    that are no arrays by `bound`, not by closures.
 
     Args:
       functions: by platform, all of the same results; `gpu` stands for those that are missing, and
@@ -40,20 +43,36 @@ def by_platform(functions: Mapping[Platform, Callable[..., Any]], *args: Any) ->
     out_leaves, out_tree = jax.tree.flatten(out)
     results = _choice.bind(
         *leaves,
-        functions=tuple((name, _flat(function, tree)) for name, function in functions.items()),
+        functions=tuple((name, _Flat(function, tree)) for name, function in functions.items()),
         shapes=tuple((leaf.shape, leaf.dtype) for leaf in out_leaves),
     )
     return out_tree.unflatten(results)
 
 
-def _flat(function: Callable[..., Any], tree: Any) -> Callable[..., list[Any] | None]:
+def bound(function: Callable[..., Any], **static: Hashable) -> Callable[..., Any]:
+    """`functools.partial(function, **static)` that equals another one of the same parts."""
+    return _Bound(function, tuple(static.items()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bound:
+    function: Callable[..., Any]
+    static: tuple[tuple[str, Hashable], ...]
+
+    def __call__(self, *args: Any) -> Any:
+        return self.function(*args, **dict(self.static))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Flat:
     """The function of flat arguments, with flat results."""
 
-    def flat(*leaves):
-        out = function(*tree.unflatten(leaves))
-        return None if out is None else jax.tree.leaves(out)
+    function: Callable[..., Any]
+    tree: Any
 
-    return flat
+    def __call__(self, *leaves: Any) -> list[Any] | None:
+        out = self.function(*self.tree.unflatten(leaves))
+        return None if out is None else jax.tree.leaves(out)
 
 
 @_choice.def_abstract_eval
@@ -66,26 +85,36 @@ def _(*args, functions, shapes):
 def _(*args, **params):
     # Compiled even where jit is switched off: what is chosen shows in lowering alone.
     with jax.disable_jit(False):
-        return jax.jit(functools.partial(_choice.bind, **params))(*args)
+        return _compiled(**params)(*args)
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(functions, shapes):
+    return jax.jit(functools.partial(_choice.bind, functions=functions, shapes=shapes))
 
 
 def _batched(args, dims, *, functions, shapes):
     size = next(arg.shape[dim] for arg, dim in zip(args, dims, strict=True) if dim is not None)
-    mapped = tuple((name, _mapped(function, dims)) for name, function in functions)
+    mapped = tuple((name, _Mapped(function, tuple(dims))) for name, function in functions)
     shapes = tuple(((size, *shape), dtype) for shape, dtype in shapes)
     return _choice.bind(*args, functions=mapped, shapes=shapes), [0] * len(shapes)
 
 
-def _mapped(function: Callable[..., Any], dims: tuple[int | None, ...]) -> Callable[..., Any]:
+@dataclasses.dataclass(frozen=True)
+class _Mapped:
     """`vmap` of a flat function, None where that is None."""
 
-    def mapped(*leaves):
+    function: Callable[..., list[Any] | None]
+    dims: tuple[int | None, ...]
+
+    def __call__(self, *leaves: Any) -> list[Any] | None:
         try:
-            return jax.vmap(lambda *own: _present(function(*own)), in_axes=dims)(*leaves)
+            return jax.vmap(self._present, in_axes=self.dims)(*leaves)
         except _Absent:
             return None
 
-    return mapped
+    def _present(self, *leaves: Any) -> list[Any]:
+        return _present(self.function(*leaves))
 
 
 class _Absent(Exception):

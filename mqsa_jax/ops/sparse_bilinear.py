@@ -25,12 +25,16 @@ def sparse_bilinear(
       table_VD: [V, D] E, one row an item.
       row_M: int32 [M], 0..N-1, ascending.
       item_M: int32 [M], 0..V-1.
-      weight_M: [M] w; 0 leaves an entry out, and its gradient may then be 0.
+      weight_M: [M] w; 0 leaves an entry out, whatever its indices, and its gradient may then be 0.
 
     Returns:
-      The sum, a scalar; differentiable once, by reverse mode, in rows, table and weights.
+      The sum, a scalar; differentiable once, by reverse mode, in rows, table and weights. NaN,
+      gradients too, if an entry that counts has an index out of range.
     """
-    return _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)
+    valid_M = (row_M >= 0) & (row_M < x_ND.shape[0]) & (item_M >= 0) & (item_M < table_VD.shape[0])
+    factor = jnp.where((valid_M | (weight_M == 0)).all(), 1, jnp.nan)
+    # A factor, so that gradients are NaN too.
+    return factor * _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)
 
 
 @jax.custom_vjp

@@ -15,13 +15,23 @@ class SparseLogits:
     value: Float[Array, "*B K"]
     """0 where there is nothing to add."""
 
+    def in_range(self, num_classes: int) -> "SparseLogits":
+        """These for V classes: the value of a class outside 0..V-1 becomes NaN, added to another.
+
+        Gathers would clamp such a class, scatters drop it, and a kernel read beside its memory.
+        """
+        valid = (self.item >= 0) & (self.item < num_classes)
+        value = self.value * jnp.where(valid, 1, jnp.nan).astype(self.value.dtype)
+        return SparseLogits(jnp.where(valid, self.item, 0), value)
+
     def added_to(self, logit: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
-        """[..., V] the logits with these."""
+        """[..., V] the logits with these; some of a row are NaN where it has a class outside V."""
+        own = self.in_range(logit.shape[-1])
         add = jnp.vectorize(
             lambda logit_V, item_K, value_K: logit_V.at[item_K].add(value_K),
             signature="(v),(k),(k)->(v)",
         )
-        return add(logit, self.item, self.value)
+        return add(logit, own.item, own.value)
 
     def at(self, item: Int[Array, "*B"]) -> Float[Array, "*B"]:
         """[...] what is added to the logit of one class of each row."""

@@ -31,6 +31,22 @@ def test_a_rate_of_zero_keeps_even_the_smallest_draw(getkey, monkeypatch):
     assert (keep_mask(getkey(), 1e-4, jnp.arange(5), 3) == 0).all()
 
 
+@pytest.mark.parametrize("rate", [-0.1, 1.0, 1.5, np.nan, np.inf])
+def test_a_rate_that_is_no_probability_below_1_gives_nan(getkey, rate):
+    draw = jax.jit(keep_mask, static_argnums=3)
+    assert np.isnan(draw(getkey(), rate, jnp.arange(5), 3)).all()
+
+
+def test_masks_of_one_tree_lie_in_the_order_of_its_leaves(getkey):
+    """Twelve blocks: as text, block 10 would come before block 2."""
+    key, unit = getkey(), jnp.arange(3)
+    masks = keep_masks(key, 0.5, unit, [{"b": 2, "a": 1}] * 12)
+    whole = keep_mask(key, 0.5, unit, 36)
+    for block, mask in enumerate(masks):
+        np.testing.assert_array_equal(mask["a"], whole[:, 3 * block : 3 * block + 1])
+        np.testing.assert_array_equal(mask["b"], whole[:, 3 * block + 1 : 3 * block + 3])
+
+
 def test_a_mask_belongs_to_the_number_of_its_unit(getkey):
     key = getkey()
     draw = jax.jit(keep_mask, static_argnums=3)

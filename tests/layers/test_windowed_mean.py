@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -149,6 +150,17 @@ def test_a_window_below_1_is_refused(window):
     x_TD = jnp.ones((4, 2))
     with pytest.raises(ValueError, match="window must be at least 1"):
         windowed_mean(x_TD, jnp.asarray(window) if isinstance(window, np.ndarray) else int(window))
+
+
+@pytest.mark.parametrize("window", [2.0, jnp.array([2, 3]), True, np.float32(2)])
+def test_a_window_that_is_not_one_integer_is_refused(window):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        for mean in (windowed_mean, jax.jit(windowed_mean)):
+            with pytest.raises(ValueError, match="window must be one integer"):
+                mean(jnp.ones((4, 2)), window)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("window", [0, -1])

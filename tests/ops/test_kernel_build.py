@@ -9,11 +9,16 @@ import pytest
 from mqsa_jax.ops.kernels import build
 
 REAL = build.shutil.which("c++")
+STUB = "\n".join(f'extern "C" int {name}() {{ return 1; }}' for name in build.SYMBOLS)
+"""A library of the same symbols that compiles at once; the kernels themselves other tests run."""
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty folder for compiled programs, and a compiler that counts its calls."""
+def cache(tmp_path, tmp_path_factory, monkeypatch):
+    """An empty folder for compiled programs, and sources that are compiled quickly."""
+    sources = tmp_path_factory.mktemp("sources")
+    (sources / "handlers.cc").write_text(STUB)
+    monkeypatch.setattr(build, "SOURCES", sources)
     monkeypatch.delenv(build.SWITCH, raising=False)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(build, "load", build.load.__wrapped__)
@@ -116,6 +121,26 @@ def test_a_compiler_that_cannot_be_read_is_told_in_one_line(cache, monkeypatch, 
     assert build.load() is None
     (record,) = caplog.records
     assert "\n" not in record.getMessage()
+
+
+@pytest.mark.skipif(REAL is None, reason="no C++ compiler")
+def test_a_library_that_lacks_a_kernel_is_compiled_again_and_told_if_it_still_does(
+    cache, tmp_path, monkeypatch, caplog
+):
+    """As of an older version, whole by its digest."""
+    other = tmp_path / "other.cc"
+    other.write_text(f'extern "C" void {build.SYMBOLS[0]}() {{}}')
+    assert build.load() is not None
+    (library,) = cache.glob("*.so")
+    older = library.with_name("older.so")
+    build._output([REAL, "-shared", "-fPIC", str(other), "-o", str(older)])
+    older.replace(library)
+    library.with_suffix(".sha256").write_text(build._digest(library))
+    assert hasattr(build.load(), build.SYMBOLS[1]) and not caplog.records
+    monkeypatch.setattr(build, "SYMBOLS", (*build.SYMBOLS, "mqsa_jax_missing"))
+    assert build.load() is None
+    (record,) = caplog.records
+    assert "mqsa_jax_missing" in record.getMessage()
 
 
 @pytest.mark.skipif(REAL is None, reason="no C++ compiler")

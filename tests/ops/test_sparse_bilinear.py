@@ -53,6 +53,17 @@ def test_no_entries_at_all():
     assert value == 0 and not gradient.any()
 
 
+@pytest.mark.parametrize(("row", "item"), [(0, 3), (0, -1), (1, 0), (-1, 2), (0, 2**31 - 1)])
+def test_an_index_out_of_range_gives_nan_unless_it_has_no_weight(row, item):
+    x, table = jnp.array([[1.0, 2.0]]), jnp.ones((3, 2))
+    gradients = jax.jit(jax.value_and_grad(sparse_bilinear, argnums=(0, 1, 4)))
+    rows, items = jnp.array([0, row]), jnp.array([2, item])
+    for array in jax.tree.leaves(gradients(x, table, rows, items, jnp.ones(2))):
+        assert np.isnan(array).all()
+    value, (dx, dtable, _) = gradients(x, table, rows, items, jnp.array([2.0, 0.0]))
+    assert (value, dx.tolist(), dtable[2].tolist()) == (6, [[2.0, 2.0]], [2.0, 4.0])
+
+
 def test_under_vmap(rng):
     x_BND = jnp.asarray(rng.normal(size=(3, 4, 2)), jnp.float32)
     table, weight = jnp.asarray(rng.normal(size=(5, 2)), jnp.float32), jnp.ones(6)

@@ -41,6 +41,25 @@ def test_visible_example():
     assert [sparse.at(jnp.array([item])).tolist() for item in range(3)] == [[5.0], [0.0], [1.5]]
 
 
+@pytest.mark.parametrize("item", [-1, 3, 2**31 - 1])
+def test_a_class_out_of_range_gives_nan(item):
+    sparse = SparseLogits(jnp.array([[2, item], [0, 1]]), jnp.ones((2, 2)))
+    added = sparse.added_to(jnp.zeros((2, 3)))
+    assert np.isnan(added[0]).any() and added[1].tolist() == [1.0, 1.0, 0.0]
+    total = jax.jit(
+        lambda table: linear_logsumexp(
+            jnp.ones((1, 2, 4)), table, jnp.array([[1.0, 0.0]]), sparse=sparse_1N
+        )[0]
+    )
+    sparse_1N = jax.tree.map(lambda leaf: leaf[None], sparse)
+    value, gradient = jax.value_and_grad(total)(jnp.ones((3, 4)))
+    assert np.isnan(value) and np.isnan(gradient).all()
+    # The row that holds it does not count.
+    sparse_1N = jax.tree.map(lambda leaf: leaf[:, ::-1], sparse_1N)
+    value, gradient = jax.value_and_grad(lambda table: total.__wrapped__(table))(jnp.ones((3, 4)))
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
 @pytest.mark.parametrize("chunk", [1, 3, N])
 def test_in_log_sum_exps_with_gradients(rng, chunk):
     x, table, weight, sparse = arrays(rng)
