@@ -61,11 +61,11 @@ def matmul_gflops(products: Sequence[Product] | None = None, repeats: int = 9) -
     """
     on_cpu = jax.default_backend() == "cpu"
     products = products or [((2048,) if on_cpu else (8192,)) * 3]
-    multiply, place = (np.matmul, np.asarray) if on_cpu else (jax.jit(jnp.matmul), jax.device_put)
+    multiply, put = (np.matmul, np.asarray) if on_cpu else (jax.jit(jnp.matmul), jax.device_put)
     rng = np.random.default_rng(0)
     total = 0.0
     for m, k, n in products:
-        a, b = (place(rng.random(shape, np.float32)) for shape in ((m, k), (k, n)))
+        a, b = (put(rng.random(shape, np.float32)) for shape in ((m, k), (k, n)))
         total += statistics.median(seconds(partial(multiply, a, b), repeats))
     return 2 * sum(m * k * n for m, k, n in products) / total / 1e9
 

@@ -58,12 +58,12 @@ def measure(histories: list[list[int]], settings: dict) -> dict:
 
 
 def write_interactions(histories: list[list[int]], folder: Path) -> None:
-    """Writes RecBole's atomic file; a history's places serve as times."""
+    """Writes RecBole's atomic file; a history's offsets serve as times."""
     folder.mkdir()
     with open(folder / f"{DATASET}.inter", "w") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
         for user, items in enumerate(histories):
-            file.writelines(f"{user}\t{item}\t{place}\n" for place, item in enumerate(items))
+            file.writelines(f"{user}\t{item}\t{offset}\n" for offset, item in enumerate(items))
 
 
 def recbole_settings(settings: dict) -> dict:

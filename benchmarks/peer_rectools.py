@@ -75,7 +75,7 @@ def measure(histories: list[list[int]], settings: dict) -> dict:
 
 
 def interactions(histories: list[list[int]]) -> pd.DataFrame:
-    """RecTools' table of interactions; a history's places, as days, serve as times."""
+    """RecTools' table of interactions; a history's offsets, as days, serve as times."""
     rows = [(user, *pair) for user, items in enumerate(histories) for pair in enumerate(items)]
     table = pd.DataFrame(rows, columns=[Columns.User, Columns.Datetime, Columns.Item])
     table[Columns.Datetime] = pd.Timestamp(0) + pd.to_timedelta(table[Columns.Datetime], "D")

@@ -94,7 +94,7 @@ def synthetic_batch(sizes: Sizes, row_start: np.ndarray, rng: np.random.Generato
 
     Args:
       sizes: of the batch.
-      row_start: [V + 1] where the teacher's rows begin; decides how many entries are visited.
+      row_start: [V + 1] where the teacher's rows begin; decides how many entries are read.
       rng: randomness of items and targets.
     """
     length = sizes.max_len

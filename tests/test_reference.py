@@ -158,8 +158,8 @@ def unpacked(values_SRT, batch, user_of_segment, fill):
     segment = np.asarray(batch.inputs.segment_ids)
     out = np.full((len(user_of_segment), segment.shape[-1]), fill)
     real = segment >= 0
-    place = (user_of_segment[segment[real]], np.asarray(batch.inputs.position)[real])
-    out[place] = np.asarray(values_SRT)[real]
+    index = (user_of_segment[segment[real]], np.asarray(batch.inputs.position)[real])
+    out[index] = np.asarray(values_SRT)[real]
     return out
 
 

@@ -56,7 +56,7 @@ def objective(
 
     With `axis_name`, this device's part of it, so scaled that the mean over the axis is the whole.
     """
-    share = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
+    scale = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
     encoder_key, student_key = jax.random.split(key)
     item_VD = item_vectors(recommender, params, relations)
     user_SRTD = apply(
@@ -70,7 +70,7 @@ def objective(
         item_VD=item_VD,
     )
     shards, rows, length, dim = user_SRTD.shape
-    weight = share / jnp.maximum(batch.num_positions, 1)
+    weight = scale / jnp.maximum(batch.num_positions, 1)
     ranking = ranking_cross_entropy(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,

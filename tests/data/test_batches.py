@@ -62,10 +62,10 @@ def contents(batch):
     result = {}
     segment = batch.inputs.segment_ids
     for number in np.unique(segment[segment >= 0]).tolist():
-        place = segment == number
-        assert place.any(-1).sum() == 1, "a history lies in one row of one shard"
+        own = segment == number
+        assert own.any(-1).sum() == 1, "a history lies in one row of one shard"
         arrays = batch.inputs.item, batch.target, batch.inputs.position
-        result[number] = tuple(array[place].tolist() for array in arrays)
+        result[number] = tuple(array[own].tolist() for array in arrays)
     return result
 
 

@@ -117,15 +117,15 @@ def test_every_history_can_be_unpacked(case, num_rows):
     for group in range(groups):
         for slot in range(slots):
             begin, end = slices_GB.begin[group, slot], slices_GB.end[group, slot]
-            place = rows.segment_ids[group] == segment_ids_GB[group, slot]
+            own = rows.segment_ids[group] == segment_ids_GB[group, slot]
             # Row by row, left to right: the history in its order, and all in one row.
-            assert item[group][place].tolist() == ITEMS[begin:end].tolist()
-            assert place.any(1).sum() == (end > begin)
+            assert item[group][own].tolist() == ITEMS[begin:end].tolist()
+            assert own.any(1).sum() == (end > begin)
             positions = list(range(row_length - (end - begin), row_length))
-            assert rows.position[group][place].tolist() == positions
+            assert rows.position[group][own].tolist() == positions
             if end > begin:
-                row, columns = rows.row[group, slot], np.nonzero(place.any(0))[0]
-                assert place[row].any()
+                row, columns = rows.row[group, slot], np.nonzero(own.any(0))[0]
+                assert own[row].any()
                 assert columns[0] == rows.column[group, slot]
                 assert (np.diff(columns) == 1).all()
     padding = rows.segment_ids < 0
@@ -153,8 +153,8 @@ def test_an_example_of_rows():
 
 
 def test_ragged_numbers_the_entries_of_each_group():
-    place, size = ragged(np.array([0, 0, 0, 2, 3, 3]), 5)
-    assert place.tolist() == [0, 1, 2, 0, 0, 1]
+    offset, size = ragged(np.array([0, 0, 0, 2, 3, 3]), 5)
+    assert offset.tolist() == [0, 1, 2, 0, 0, 1]
     assert size.tolist() == [3, 0, 1, 2, 0]
 
 

@@ -148,13 +148,13 @@ def test_variable_that_names_no_directory(tmp_path, monkeypatch, server):
     assert server.requests == []
 
 
-@pytest.mark.parametrize("place", ["data_dir", "variable", "cache"])
-def test_wrong_checksum_at_hand_is_refused_and_kept(place, tmp_path, monkeypatch, cache, server):
-    folder = cache if place == "cache" else tmp_path / place
+@pytest.mark.parametrize("location", ["data_dir", "variable", "cache"])
+def test_wrong_checksum_at_hand_is_refused_and_kept(location, tmp_path, monkeypatch, cache, server):
+    folder = cache if location == "cache" else tmp_path / location
     path = put(folder, b"1 1 2 4\n")
-    if place == "variable":
+    if location == "variable":
         monkeypatch.setenv("MQSA_DATA_DIR", str(folder))
-    data_dir = folder if place == "data_dir" else None
+    data_dir = folder if location == "data_dir" else None
     message = error_of(find_dataset, "toys", data_dir, base_url=server.url)
     assert message.startswith(f"{path}: wrong checksum ")
     assert SHA256 in message

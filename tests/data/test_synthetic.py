@@ -36,7 +36,7 @@ def pairs(histories, lag: int) -> tuple[np.ndarray, np.ndarray]:
     return item[:-lag][same], item[lag:][same]
 
 
-def planted_share(histories, catalogue, lag: int) -> float:
+def planted_fraction(histories, catalogue, lag: int) -> float:
     """Share of the pairs `lag` apart of which the later is a planted successor of the earlier."""
     earlier, later = pairs(histories, lag)
     return (catalogue.successors[earlier] == later[:, None]).any(1).mean()
@@ -87,8 +87,8 @@ def test_popularity_has_a_long_tail(histories):
 
 def test_successors_are_spread_evenly(catalogue):
     items = np.arange(RECIPE.num_items)
-    for place in range(RECIPE.num_successors):
-        assert np.sort(catalogue.successors[:, place]).tolist() == items.tolist()
+    for column in range(RECIPE.num_successors):
+        assert np.sort(catalogue.successors[:, column]).tolist() == items.tolist()
     assert (catalogue.successors != items[:, None]).all()
 
 
@@ -96,7 +96,7 @@ def test_planted_transitions_occur_far_above_chance(histories, catalogue):
     # A successor is drawn with probability transition_fraction. It follows the last item with
     # probability recency, but always for the second event of a history, which has no other before.
     # Draws of items already taken, mostly of the user's clusters, are made again: a little more.
-    planted = planted_share(histories, catalogue, 1)
+    planted = planted_fraction(histories, catalogue, 1)
     steps = histories.lengths.mean() - 1
     expected = RECIPE.transition_fraction * (1 + (steps - 1) * RECIPE.recency) / steps
     assert expected < planted < 1.15 * expected
@@ -105,9 +105,9 @@ def test_planted_transitions_occur_far_above_chance(histories, catalogue):
 
 
 def test_transitions_reach_back_as_far_as_said(histories, catalogue):
-    share = [planted_share(histories, catalogue, lag) for lag in range(1, RECIPE.reach + 3)]
-    within, beyond = share[: RECIPE.reach], share[RECIPE.reach :]
-    assert share[0] == max(share)
+    fraction = [planted_fraction(histories, catalogue, lag) for lag in range(1, RECIPE.reach + 3)]
+    within, beyond = fraction[: RECIPE.reach], fraction[RECIPE.reach :]
+    assert fraction[0] == max(fraction)
     assert min(within) > 3 * max(beyond)
 
 
@@ -121,13 +121,13 @@ def test_users_stay_in_their_clusters_above_chance(histories, catalogue):
     cluster = catalogue.cluster[planted_items(histories)]
     user = np.repeat(np.arange(histories.num_users), histories.lengths)
 
-    def share_of_favourite(cluster: np.ndarray) -> float:
+    def fraction_of_favourite(cluster: np.ndarray) -> float:
         counts = np.zeros((histories.num_users, RECIPE.num_clusters))
         np.add.at(counts, (user, cluster), 1)
         return (counts.max(1) / histories.lengths).mean()
 
     shuffled = np.random.default_rng(0).permutation(cluster)
-    assert share_of_favourite(cluster) > 1.3 * share_of_favourite(shuffled)
+    assert fraction_of_favourite(cluster) > 1.3 * fraction_of_favourite(shuffled)
 
 
 def test_interest_shows_beyond_the_reach_of_transitions(histories, catalogue):

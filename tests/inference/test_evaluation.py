@@ -23,7 +23,7 @@ from tests import oracle
 
 USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8
 CONFIG = Config(model=ModelConfig(dim=D, max_len=MAX_LEN, window=3, alpha=0.4, dropout=0.5))
-HYPER = HParams.of(CONFIG)
+HPARAMS = HParams.of(CONFIG)
 RECOMMENDER = Recommender(num_items=V, dim=D, max_len=MAX_LEN)
 HELD_OUT = {"valid": 2, "test": 1}
 
@@ -97,7 +97,7 @@ every_protocol = pytest.mark.parametrize(
 @every_protocol
 def test_ranks_agree_with_the_oracle(split, policy):
     evaluator = Evaluator(HISTORIES, Protocol(split, policy), RECOMMENDER, DeviceLayout.of(1))
-    actual = evaluator.ranks(params(), HYPER)
+    actual = evaluator.ranks(params(), HPARAMS)
     assert actual.tolist() == expected_ranks(split, policy)
 
 
@@ -112,7 +112,7 @@ def test_ranks_do_not_depend_on_the_number_of_devices(num_devices, shape):
     data = build_evaluation_set(HISTORIES, Protocol("test"), MAX_LEN, num_devices)
     assert data.chunks.target.shape == shape
     evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(num_devices))
-    assert evaluator.ranks(params(), HYPER).tolist() == expected_ranks("test", "history")
+    assert evaluator.ranks(params(), HPARAMS).tolist() == expected_ranks("test", "history")
 
 
 def test_users_come_in_chunks_that_they_do_not_fill():
@@ -168,7 +168,7 @@ def test_pairs_are_left_out_some_at_a_time(monkeypatch, most):
     for num_devices in (1, 2):
         layout = DeviceLayout.of(num_devices)
         evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, layout)
-        assert evaluator.ranks(params(), HYPER).tolist() == expected_ranks("test", "history")
+        assert evaluator.ranks(params(), HPARAMS).tolist() == expected_ranks("test", "history")
 
 
 def uneven(rng, long, short):
@@ -215,15 +215,15 @@ def test_a_score_that_is_no_number_is_an_error():
     evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(1))
     broken = {**params(), "item_embedding": params()["item_embedding"].at[3].set(jnp.nan)}
     with pytest.raises(FloatingPointError, match=f"scores of {USERS} users"):
-        evaluator.ranks(broken, HYPER)
+        evaluator.ranks(broken, HPARAMS)
 
 
 def test_a_target_consumed_before_is_never_recommended():
     known = np.array([sequence[-1] in sequence[:-1] for sequence in SEQUENCES])
     assert 0 < known.sum() < USERS
     evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(1))
-    np.testing.assert_array_equal(evaluator.ranks(params(), HYPER) == np.inf, known)
-    best_UK = evaluator.top_items(params(), HYPER, V + 2)
+    np.testing.assert_array_equal(evaluator.ranks(params(), HPARAMS) == np.inf, known)
+    best_UK = evaluator.top_items(params(), HPARAMS, V + 2)
     for best_K, sequence in zip(best_UK.tolist(), SEQUENCES, strict=True):
         listed = [item for item in best_K if item >= 0]
         # All others, and then the list ends.
@@ -233,7 +233,7 @@ def test_a_target_consumed_before_is_never_recommended():
 
 def test_dropout_has_no_effect():
     evaluator = Evaluator(HISTORIES, Protocol("test"), RECOMMENDER, DeviceLayout.of(1))
-    wild = HYPER.replace(dropout=jnp.float32(0.9))
+    wild = HPARAMS.replace(dropout=jnp.float32(0.9))
     assert evaluator.ranks(params(), wild).tolist() == expected_ranks("test", "history")
 
 

@@ -84,9 +84,9 @@ def test_visible_example():
 def test_the_graph_agrees_with_the_dense_matrix(rng):
     dense_VV = random_dense(rng)
     graph = item_graph(counts_of(dense_VV, spare=5))
-    place = np.asarray(graph.target) * V + np.asarray(graph.source)
-    assert (np.diff(place) > 0).all()
-    assert place.size == np.count_nonzero(adjacency(dense_VV))
+    key = np.asarray(graph.target) * V + np.asarray(graph.source)
+    assert (np.diff(key) > 0).all()
+    assert key.size == np.count_nonzero(adjacency(dense_VV))
     np.testing.assert_allclose(
         in_full(graph.weight, graph, V), normalised(dense_VV), rtol=1e-6, atol=1e-7
     )
@@ -168,11 +168,11 @@ def test_penalty_agrees_with_the_differences(rng, reduce_fn, masked):
     )(item_VD, graph)
     np.testing.assert_allclose(value, share_V @ penalties(item_VD, a_VV), rtol=1e-5)
     expected = np.zeros((V, D))
-    for place in np.ndindex(V, D):
+    for index in np.ndindex(V, D):
         move = np.zeros((V, D))
-        move[place] = 1e-4
+        move[index] = 1e-4
         high, low = (share_V @ penalties(item_VD + sign * move, a_VV) for sign in (1.0, -1.0))
-        expected[place] = (high - low) / 2e-4
+        expected[index] = (high - low) / 2e-4
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
 
 

@@ -56,10 +56,12 @@ def test_packed_histories_are_as_if_alone(params, run, x):
         length = columns.stop - columns.start
         for first in (0, T - length):
             alone, segment = np.zeros_like(x), np.full_like(LAYOUT, -1)
-            place = slice(first, first + length)
-            alone[0, place], segment[0, place] = x[row, columns], 5
+            mine = slice(first, first + length)
+            alone[0, mine], segment[0, mine] = x[row, columns], 5
             out = run(params, alone, segment, None)
-            np.testing.assert_allclose(out[0, place], packed[row, columns], rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(
+                out[0, mine], packed[row, columns], rtol=1e-4, atol=1e-5
+            )
 
 
 def test_gradient_reaches_earlier_positions_of_the_same_history_only(backbone, params, x):

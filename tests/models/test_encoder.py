@@ -20,17 +20,17 @@ DEEP = Recommender(num_items=V, dim=D, max_len=T, num_blocks=2, num_heads=2)
 FLAT = Recommender(num_items=V, dim=D, max_len=T)
 HISTORIES = {0: [3, 1, 4], 1: [1, 5, 9, 2], 2: [6, 5], 3: [3, 5, 8, 9]}
 """Items by segment number."""
-PLACES = {0: (0, 0), 1: (0, 3), 2: (1, 0), 3: (1, 2)}
+STARTS = {0: (0, 0), 1: (0, 3), 2: (1, 0), 3: (1, 2)}
 """Row and first column; one position of padding is left, at the end."""
-OTHER_PLACES = {0: (1, 4), 1: (0, 0), 2: (0, 4), 3: (1, 0)}
+OTHER_STARTS = {0: (1, 4), 1: (0, 0), 2: (0, 4), 3: (1, 0)}
 
 
-def packed(places, histories=None, padding_item=0):
-    """Sequences [ROWS, T] with each history at its place."""
+def packed(starts, histories=None, padding_item=0):
+    """Sequences [ROWS, T] with each history at its start."""
     histories = histories or HISTORIES
     item, position = np.full((ROWS, T), padding_item, np.int32), np.zeros((ROWS, T), np.int32)
     segment = np.full((ROWS, T), -1, np.int32)
-    for number, (row, first) in places.items():
+    for number, (row, first) in starts.items():
         length = len(histories[number])
         columns = slice(first, first + length)
         item[row, columns] = histories[number]
@@ -39,9 +39,9 @@ def packed(places, histories=None, padding_item=0):
     return Sequences(jnp.asarray(item), jnp.asarray(position), jnp.asarray(segment))
 
 
-def taken(out, places, number):
+def taken(out, starts, number):
     """The positions of one history, from an array laid out as `packed`."""
-    row, first = places[number]
+    row, first = starts[number]
     return np.asarray(out)[row, first : first + len(HISTORIES[number])]
 
 
@@ -86,18 +86,18 @@ def test_agrees_with_the_oracle(encoder, encode):
     )
     def run(cuts, window, alpha, seed):
         rng = np.random.default_rng(seed)
-        histories, places = {}, {}
+        histories, starts = {}, {}
         for row in range(ROWS):
             first, second = sorted(cuts[2 * row : 2 * row + 2])
             for begin, end in ((first, second), (second, T)):
                 if end > begin:
-                    places[len(histories)] = row, begin
+                    starts[len(histories)] = row, begin
                     histories[len(histories)] = rng.integers(0, V, end - begin)
         params = random_params(encoder, seed)
-        out = encode(params, packed(places, histories, padding_item=2), window, np.float32(alpha))
+        out = encode(params, packed(starts, histories, padding_item=2), window, np.float32(alpha))
         flat = traverse_util.flatten_dict(params, sep="/")
         for number, items in histories.items():
-            row, begin = places[number]
+            row, begin = starts[number]
             expected = oracle.encode(
                 flat,
                 items,
@@ -114,7 +114,7 @@ def test_agrees_with_the_oracle(encoder, encode):
 
 
 def test_alpha_mixes_the_branches(params):
-    sequences = packed(PLACES)
+    sequences = packed(STARTS)
     short, long, mixed = (encode_deep(params, sequences, 3, alpha) for alpha in (1.0, 0.0, 0.3))
     np.testing.assert_allclose(mixed, 0.3 * short + 0.7 * long, atol=1e-5)
     other = random_params(DEEP, 1)
@@ -127,45 +127,45 @@ def test_alpha_mixes_the_branches(params):
 
 def test_window_one_makes_the_long_branch_a_short_one(params):
     twin = {**params, "long": params["short"]}
-    sequences = packed(PLACES)
+    sequences = packed(STARTS)
     short = encode_deep(twin, sequences, 1, 1.0)
     np.testing.assert_allclose(encode_deep(twin, sequences, 1, 0.0), short, atol=1e-5)
     assert np.abs(encode_deep(twin, sequences, 2, 0.0) - short).max() > 0.01
 
 
 def test_the_window_does_not_touch_the_short_branch(params):
-    sequences = packed(PLACES)
+    sequences = packed(STARTS)
     one, all_items = (encode_deep(params, sequences, window, 1.0) for window in (1, T))
     np.testing.assert_array_equal(one, all_items)
 
 
 def test_a_window_beyond_the_row_takes_the_whole_history(params):
-    sequences = packed(PLACES)
+    sequences = packed(STARTS)
     row, beyond = (encode_deep(params, sequences, window, 0.0) for window in (T, 2**31 - 1))
     np.testing.assert_array_equal(row, beyond)
 
 
 def test_histories_do_not_see_their_neighbours(params):
-    here, there = packed(PLACES), packed(OTHER_PLACES)
+    here, there = packed(STARTS), packed(OTHER_STARTS)
     at_home, elsewhere = (encode_deep(params, each, 3, 0.4) for each in (here, there))
-    for number, places in PLACES.items():
-        alone = encode_deep(params, packed({number: places}), 3, 0.4)
-        expected = taken(at_home, PLACES, number)
-        np.testing.assert_allclose(taken(elsewhere, OTHER_PLACES, number), expected, atol=1e-5)
-        np.testing.assert_allclose(taken(alone, PLACES, number), expected, atol=1e-5)
+    for number, starts in STARTS.items():
+        alone = encode_deep(params, packed({number: starts}), 3, 0.4)
+        expected = taken(at_home, STARTS, number)
+        np.testing.assert_allclose(taken(elsewhere, OTHER_STARTS, number), expected, atol=1e-5)
+        np.testing.assert_allclose(taken(alone, STARTS, number), expected, atol=1e-5)
 
 
 def test_items_at_padding_are_never_read(params):
-    real = np.asarray(packed(PLACES).segment_ids) >= 0
+    real = np.asarray(packed(STARTS).segment_ids) >= 0
     assert not real.all()
-    outs = [encode_deep(params, packed(PLACES, padding_item=item), 3, 0.4) for item in (0, 11)]
+    outs = [encode_deep(params, packed(STARTS, padding_item=item), 3, 0.4) for item in (0, 11)]
     np.testing.assert_array_equal(*(np.asarray(out)[real] for out in outs))
 
 
 def test_gradient_reaches_earlier_positions_of_the_same_history_only(params):
     """One item a position, so that a gradient in an item's vector is one in a position."""
     item = np.arange(ROWS * T, dtype=np.int32).reshape(ROWS, T)
-    sequences = packed(PLACES).replace(item=item)
+    sequences = packed(STARTS).replace(item=item)
     segment = np.asarray(sequences.segment_ids)
     direction_D = np.random.default_rng(1).normal(size=D).astype(np.float32)
 
@@ -177,7 +177,7 @@ def test_gradient_reaches_earlier_positions_of_the_same_history_only(params):
 
     slope = np.abs(jacobian(params["item_embedding"])).max(-1)  # [row, t, item]
     reached = np.zeros((ROWS, T, V), bool)
-    for number, (row, first) in PLACES.items():
+    for number, (row, first) in STARTS.items():
         for t in range(first, first + len(HISTORIES[number])):
             reached[row, t, item[row, first : t + 1]] = True
     assert reached.any(-1).tolist() == (segment >= 0).tolist()
@@ -191,7 +191,7 @@ def test_gradient_reaches_earlier_positions_of_the_same_history_only(params):
 
 
 def test_a_block_is_zero_at_padding_and_reads_nothing_there(params, rng):
-    segment = packed(PLACES).segment_ids
+    segment = packed(STARTS).segment_ids
     real = np.asarray(segment) >= 0
     x = rng.normal(size=(ROWS, T, D)).astype(np.float32)
     block = Block(num_heads=2)
@@ -213,7 +213,7 @@ def test_a_block_is_zero_at_padding_and_reads_nothing_there(params, rng):
 
 def test_works_under_vmap_pmap_and_grad():
     params = random_params(FLAT, 0)
-    both = packed(PLACES), packed(OTHER_PLACES)
+    both = packed(STARTS), packed(OTHER_STARTS)
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves * 4), *both)
     expected = jnp.stack([encode_flat(params, each, 3, 0.4) for each in both] * 4)
 
@@ -279,22 +279,22 @@ def test_initial_parameters_are_a_function_of_the_key():
 
 
 def test_positions_are_numbered_by_history_and_place_in_it():
-    units = np.asarray(position_units(packed(PLACES)))
+    units = np.asarray(position_units(packed(STARTS)))
     # T = 7: history 1 has 7 * 1 + 6 at its newest item, history 2 has 7 * 2 + 6.
-    assert taken(units, PLACES, 1).tolist() == [10, 11, 12, 13]
-    assert taken(units, PLACES, 2).tolist() == [19, 20]
-    real = units[np.asarray(packed(PLACES).segment_ids) >= 0]
+    assert taken(units, STARTS, 1).tolist() == [10, 11, 12, 13]
+    assert taken(units, STARTS, 2).tolist() == [19, 20]
+    real = units[np.asarray(packed(STARTS).segment_ids) >= 0]
     assert np.unique(real).size == real.size
 
 
 def test_a_dropout_of_zero_is_none(params, getkey):
-    without = encode_deep(params, packed(PLACES), 3, 0.4)
-    with_key = encode_noisily(params, packed(PLACES), 0.0, getkey())
+    without = encode_deep(params, packed(STARTS), 3, 0.4)
+    with_key = encode_noisily(params, packed(STARTS), 0.0, getkey())
     np.testing.assert_allclose(with_key, without, atol=1e-5)
 
 
 def test_dropout_is_a_function_of_its_key(params):
-    sequences = packed(PLACES)
+    sequences = packed(STARTS)
     one, again, other = (
         encode_noisily(params, sequences, 0.5, jax.random.key(seed)) for seed in (1, 1, 2)
     )
@@ -306,17 +306,17 @@ def test_dropout_is_a_function_of_its_key(params):
 @pytest.mark.parametrize("rate", [0.3, 0.7])
 def test_dropout_does_not_depend_on_packing(params, getkey, rate):
     key = getkey()
-    here = encode_noisily(params, packed(PLACES), rate, key)
-    there = encode_noisily(params, packed(OTHER_PLACES), rate, key)
+    here = encode_noisily(params, packed(STARTS), rate, key)
+    there = encode_noisily(params, packed(OTHER_STARTS), rate, key)
     for number in HISTORIES:
-        expected = taken(here, PLACES, number)
-        np.testing.assert_allclose(taken(there, OTHER_PLACES, number), expected, atol=1e-4)
+        expected = taken(here, STARTS, number)
+        np.testing.assert_allclose(taken(there, OTHER_STARTS, number), expected, atol=1e-4)
 
 
 def test_equal_histories_are_dropped_differently(params, getkey):
     histories = {0: [3, 1, 4], 1: [3, 1, 4]}
-    places = {0: (0, 0), 1: (1, 2)}
-    out = np.asarray(encode_noisily(params, packed(places, histories), 0.5, getkey()))
+    starts = {0: (0, 0), 1: (1, 2)}
+    out = np.asarray(encode_noisily(params, packed(starts, histories), 0.5, getkey()))
     assert (np.abs(out[0, 0:3] - out[1, 2:5]).max(-1) > 1e-3).all()
 
 
@@ -340,7 +340,7 @@ SILENT = {
 
 @jax.jit
 def encode_masked(params, masks):
-    return DEEP.encoder.apply({"params": params}, packed(PLACES), 3, 0.4, masks)
+    return DEEP.encoder.apply({"params": params}, packed(STARTS), 3, 0.4, masks)
 
 
 @pytest.mark.parametrize("masked", sorted(traverse_util.flatten_dict(WIDTHS, sep="/")))
@@ -349,7 +349,7 @@ def test_a_mask_of_zeros_silences_its_layer(params, masked):
     masks = {name: jnp.ones((ROWS, T, width)) for name, width in flat.items()}
     ones = traverse_util.unflatten_dict(masks, sep="/")
     np.testing.assert_allclose(
-        encode_masked(params, ones), encode_deep(params, packed(PLACES), 3, 0.4), atol=1e-5
+        encode_masked(params, ones), encode_deep(params, packed(STARTS), 3, 0.4), atol=1e-5
     )
     zeros = traverse_util.unflatten_dict({**masks, masked: 0 * masks[masked]}, sep="/")
     prefix, _, kind = masked.rpartition("/")

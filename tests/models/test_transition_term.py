@@ -38,7 +38,7 @@ def counted(sequences):
     ).trimmed()
 
 
-def near_of(counts, width):
+def neighbours_of(counts, width):
     return neighbours(
         counts, width, popularity=POPULARITY, num_recent=K, time_span=SPAN, decay=DECAY
     )
@@ -81,13 +81,13 @@ def test_in_training_a_history_does_not_see_what_it_adds(rng):
     sequences = histories(rng)
     counts = counted(sequences)
     _, scale_from, scale_to = normalised(counts, POPULARITY)
-    neighbours = near_of(counts, V)
+    neighbours = neighbours_of(counts, V)
     for number, sequence in enumerate(sequences):
         without = dense_counts(sequences[:number] + sequences[number + 1 :])
         actual = term_of(sequence[:-1], neighbours, sequence[1:])
-        for place in range(len(sequence) - 1):
-            expected = expected_term(sequence[: place + 1], without, scale_from, scale_to)
-            np.testing.assert_allclose(actual[place], expected, rtol=1e-4, atol=1e-5)
+        for last in range(len(sequence) - 1):
+            expected = expected_term(sequence[: last + 1], without, scale_from, scale_to)
+            np.testing.assert_allclose(actual[last], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_at_evaluation_all_counts_take_part(rng):
@@ -99,7 +99,7 @@ def test_at_evaluation_all_counts_take_part(rng):
     damped = whole / np.maximum(rows, 1e-9) ** 0.5 / np.maximum(columns, 1e-9) ** POPULARITY
     np.testing.assert_allclose(matrix.toarray(), damped, rtol=1e-6, atol=1e-12)
     past = [3, 1, 7, 2]
-    actual = term_of(past, near_of(counts, V))[-1]
+    actual = term_of(past, neighbours_of(counts, V))[-1]
     np.testing.assert_allclose(
         actual, expected_term(np.array(past), whole, scale_from, scale_to), rtol=1e-5
     )
@@ -108,7 +108,7 @@ def test_at_evaluation_all_counts_take_part(rng):
 def test_the_strongest_neighbours_are_kept(rng):
     counts = counted(histories(rng))
     matrix = normalised(counts, POPULARITY)[0].toarray()
-    neighbours = near_of(counts, 3)
+    neighbours = neighbours_of(counts, 3)
     for item in range(V):
         strongest = -np.sort(-matrix[item])[:3]
         np.testing.assert_allclose(neighbours.weight[item], strongest, rtol=1e-6)
@@ -136,7 +136,7 @@ def test_past_and_future_stay_in_their_history():
 
 @pytest.mark.parametrize("sequences", [[[0, 1]], [[4], [5]]], ids=["hardly any", "none"])
 def test_few_transitions_give_numbers(sequences):
-    neighbours = near_of(counted([np.array(each) for each in sequences]), 4)
+    neighbours = neighbours_of(counted([np.array(each) for each in sequences]), 4)
     term = term_of([0, 1, 2], neighbours, [1, 2, 3])
     assert np.isfinite(term).all()
     # 0 -> 1 is this history's own.
@@ -144,7 +144,7 @@ def test_few_transitions_give_numbers(sequences):
 
 
 def test_weights_are_learned(rng):
-    neighbours = near_of(counted(histories(rng)), V)
+    neighbours = neighbours_of(counted(histories(rng)), V)
     past = past_items(jnp.array([1, 2, 3]), jnp.zeros(3, jnp.int32), K + SPAN)
 
     def total(params):

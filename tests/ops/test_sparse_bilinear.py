@@ -1,4 +1,4 @@
-"""Sums of few weighted logits, and their gradients, entry by entry in float64."""
+"""Sums of sparse weighted logits, and their gradients, entry by entry in float64."""
 
 import jax
 import jax.numpy as jnp

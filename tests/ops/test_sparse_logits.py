@@ -1,4 +1,4 @@
-"""Logits of few classes a row: alone, in log-sum-exps and in combined losses."""
+"""Sparse logits: alone, in log-sum-exps and in combined losses."""
 
 import jax
 import jax.numpy as jnp
@@ -65,8 +65,8 @@ def test_in_log_sum_exps_with_gradients(rng, chunk):
     x, table, weight, sparse = arrays(rng)
 
     def total(x, table, weight, value):
-        few = SparseLogits(sparse.item, value)
-        return linear_logsumexp(x, table, weight, pad_logit=True, sparse=few, chunk=chunk)[0]
+        own = SparseLogits(sparse.item, value)
+        return linear_logsumexp(x, table, weight, pad_logit=True, sparse=own, chunk=chunk)[0]
 
     value, gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3)))(
         x, table, weight, sparse.value
@@ -105,8 +105,8 @@ def test_losses_with_and_without_combine(rng):
     wide = jax.tree.map(lambda leaf: leaf[..., :2], sparse)
     table = jnp.asarray(table)
     losses = [
-        ranking_cross_entropy(jnp.asarray(x), table, target, jnp.asarray(weight), sparse=few)
-        for few in (sparse, None, wide)
+        ranking_cross_entropy(jnp.asarray(x), table, target, jnp.asarray(weight), sparse=own)
+        for own in (sparse, None, wide)
     ]
     total, values = combine(losses, table, [1.0, 0.5, 2.0])
     alone = [float(combine([loss], table, [1.0])[0]) for loss in losses]

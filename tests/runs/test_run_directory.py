@@ -58,7 +58,7 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(home):
-    """A run in the default place, not to be changed, and what it printed."""
+    """A run in the default folder, not to be changed, and what it printed."""
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", printed)
@@ -145,11 +145,11 @@ def events(folder: Path) -> dict[str, dict[int, float]]:
     """Values by tag and step. A record is its length (8 bytes), a CRC (4), the event, a CRC (4)."""
     values = {}
     for file in folder.iterdir():
-        content, place = file.read_bytes(), 0
-        while place < len(content):
-            (size,) = struct.unpack_from("<Q", content, place)
-            event = Event.FromString(content[place + 12 : place + 12 + size])
-            place += size + 16
+        content, offset = file.read_bytes(), 0
+        while offset < len(content):
+            (size,) = struct.unpack_from("<Q", content, offset)
+            event = Event.FromString(content[offset + 12 : offset + 12 + size])
+            offset += size + 16
             for value in event.summary.value:
                 values.setdefault(value.tag, {})[event.step] = value.simple_value
     return values

@@ -46,7 +46,7 @@ CHANGES = [
     {"lambda_kd": 0.5, "tau": 0.3, "seed": 2},
     {"dropout": 0.0, "l2": 1e-2, "lr": 1e-2},
 ]
-MEMBERS = [with_flags(BASE, **changes) for changes in CHANGES]
+TRIALS = [with_flags(BASE, **changes) for changes in CHANGES]
 
 
 @lru_cache
@@ -62,7 +62,7 @@ def experiment(config: Config = BASE, num_devices: int = 1) -> Experiment:
     return Experiment(config, histories, layout(num_devices))
 
 
-def trained(folder: Path, trials=MEMBERS, num_devices: int = 2):
+def trained(folder: Path, trials=TRIALS, num_devices: int = 2):
     """The trials, trained together, on two devices: three fill up to two on each."""
     checkpoints = Checkpoints(folder)
     try:
@@ -85,7 +85,7 @@ class Alone:
 def alone(tmp_path_factory) -> list[Alone]:
     """Each trial's run alone."""
     outcomes = []
-    for index, config in enumerate(MEMBERS):
+    for index, config in enumerate(TRIALS):
         run_dir = RunDirectory(tmp_path_factory.mktemp("alone") / str(index))
         here = experiment(config)
         result = train(here, run_dir, resume=False)
@@ -117,11 +117,11 @@ def test_the_trials_are_what_the_tests_take_them_for(alone):
     """One ends early and leaves, so that the others go on in a smaller program."""
     assert [len(run.history) for run in alone] == [3, 4, 4]
     assert {run.result["epoch"] for run in alone} == {1, 2}
-    assert len({run.result["NDCG@20"] for run in alone}) == len(MEMBERS)
+    assert len({run.result["NDCG@20"] for run in alone}) == len(TRIALS)
 
 
-def test_each_member_ends_as_it_does_alone(together, alone):
-    assert [trial.config for trial in together] == MEMBERS
+def test_each_trial_ends_as_it_does_alone(together, alone):
+    assert [trial.config for trial in together] == TRIALS
     assert_as_alone(together, alone)
 
 
@@ -130,7 +130,7 @@ def test_parameters_after_two_epochs(alone, num_devices):
     here = experiment(num_devices=num_devices)
     relations = here.relations()
     programs = compile_population(here.recommender, here.layout)
-    trials = [MEMBERS[index] for index in padded(range(len(MEMBERS)), num_devices)]
+    trials = [TRIALS[index] for index in padded(range(len(TRIALS)), num_devices)]
     state = initial_population(trials, programs, here.layout).state
     source = here.batch_source(relations.counts)
     source = TrialBatches.of(source, [config.training.seed for config in trials])
@@ -193,9 +193,9 @@ def test_seeds_of_one_number_share_batches_and_others_do_not():
 @pytest.mark.parametrize(
     ("lr", "problem"), [(1e30, "of step"), (1000.0, "training has diverged by step")]
 )
-def test_a_member_that_diverges_ends_alone(tmp_path, together, lr, problem):
+def test_a_trial_that_diverges_ends_alone(tmp_path, together, lr, problem):
     """Its neighbours end as they do without it."""
-    *others, diverged = trained(tmp_path, [*MEMBERS[:2], with_flags(BASE, lr=lr)])
+    *others, diverged = trained(tmp_path, [*TRIALS[:2], with_flags(BASE, lr=lr)])
     assert problem in diverged.problem and diverged.test is None and diverged.finished
     for one, other in zip(others, together, strict=False):
         assert one.problem == ""

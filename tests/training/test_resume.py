@@ -316,9 +316,9 @@ def with_nan(state):
     return state.replace(params={**state.params, "item_embedding": embedding})
 
 
-@pytest.mark.parametrize("place", ["before the steps", "after the steps"])
+@pytest.mark.parametrize("when", ["before the steps", "after the steps"])
 def test_not_a_number_stops_training_and_leaves_the_last_checkpoint(
-    uninterrupted, tmp_path, monkeypatch, capsys, place
+    uninterrupted, tmp_path, monkeypatch, capsys, when
 ):
     """In epoch 3: in its first loss, or only in the scores of its validation."""
     compile_epoch = loop.compile_epoch
@@ -328,7 +328,7 @@ def test_not_a_number_stops_training_and_leaves_the_last_checkpoint(
 
         def poisoned(state, *rest):
             epoch = int(state.step) // STEPS + 1
-            if epoch == 3 and place == "before the steps":
+            if epoch == 3 and when == "before the steps":
                 state = with_nan(state)
             state, losses = program(state, *rest)
             return (with_nan(state) if epoch == 3 else state), losses
@@ -340,7 +340,7 @@ def test_not_a_number_stops_training_and_leaves_the_last_checkpoint(
         assert train_main(arguments(tmp_path, EPOCHS)) == 2
     message = capsys.readouterr().err
     assert message.startswith("train.py: error: ") and message.count("\n") == 1, message
-    step = 2 * STEPS + 1 if place == "before the steps" else 3 * STEPS
+    step = 2 * STEPS + 1 if when == "before the steps" else 3 * STEPS
     assert f"step {step}" in message
     assert epochs_kept(tmp_path) == [1, 2]
     assert len(lines(tmp_path)) == 2

@@ -51,8 +51,8 @@ def expected_gat(params, item_VD, w_VV):
     for i in range(V):
         around = [j for j in range(V) if w_VV[i, j] > 0 or j == i]
         logits = value_VD[i] @ params["target"] + value_VD[around] @ params["source"]
-        share = np.exp(oracle.log_softmax(np.where(logits > 0, logits, 0.2 * logits)))
-        out_VD[i] = item_VD[i] + share @ value_VD[around] + params["bias"]
+        weight = np.exp(oracle.log_softmax(np.where(logits > 0, logits, 0.2 * logits)))
+        out_VD[i] = item_VD[i] + weight @ value_VD[around] + params["bias"]
     return out_VD
 
 
