@@ -35,7 +35,7 @@ from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.models.recommender import apply
 from mqsa_jax.ops.chunk_loop import chunk_rows
-from mqsa_jax.ops.precision import Precision
+from mqsa_jax.ops.products import Precision
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM

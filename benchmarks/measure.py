@@ -20,11 +20,10 @@ from mqsa_jax.config import Config, TrainingConfig
 from mqsa_jax.data.histories import read_histories
 from mqsa_jax.data.sources import resolve_dataset
 from mqsa_jax.data.synthetic import synthetic_histories
-from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.errors import UserError
-from mqsa_jax.ops.precision import Precision
+from mqsa_jax.ops.products import Precision
 from mqsa_jax.runs.provenance import provenance, versions
-from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.experiment import Experiment
 
 RESULTS = Path(__file__).parent / "results"

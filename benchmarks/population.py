@@ -16,10 +16,10 @@ import jax
 import tyro
 
 from benchmarks.measure import load_experiment, one_call, report
+from mqsa_jax.grid import with_flags
 from mqsa_jax.inference.evaluation_set import Protocol, build_evaluation_set
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
 from mqsa_jax.training.population import (
     TrialBatches,

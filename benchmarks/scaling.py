@@ -25,10 +25,10 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.devices import enable_compilation_cache
 from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
-from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.state import init_state, run_key
 from mqsa_jax.training.step import train_step
 

@@ -139,35 +139,36 @@ def page() -> str:
         "| Data | Model | Seeds | General | By size | Change | Batch size | Term weights |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    groups = dict.fromkeys((row["data"], row["model"]) for row in rows)
-    for data, model in groups:
-        found = {
-            defaults: [
-                row
-                for row in rows
-                if (row["data"], row["model"], row["defaults"]) == (data, model, defaults)
-            ]
-            for defaults in ("general", "by size")
-        }
-        if not all(found.values()):
-            continue
-        old, new = (
-            float(np.mean([row["test_NDCG@20"] for row in group])) for group in found.values()
-        )
-        sized = found["by size"]
-        weights = sorted({row["term_weight"] for row in sized}) if "plus" in model else []
+    compared = _compared(rows)
+    for (data, model), (old, new) in compared.items():
+        before, after = (np.mean([row["test_NDCG@20"] for row in group]) for group in (old, new))
+        weights = sorted({row["term_weight"] for row in new}) if "plus" in model else []
         lines.append(
-            f"| {data} | {MODELS[model]} | {min(map(len, found.values()))} | {old:.4f} | "
-            f"{new:.4f} | {100 * (new / old - 1):+.1f}% | {sized[0]['batch_size']} | "
+            f"| {data} | {MODELS[model]} | {min(len(old), len(new))} | {before:.4f} | "
+            f"{after:.4f} | "
+            f"{100 * (after / before - 1):+.1f}% | {new[0]['batch_size']} | "
             f"{', '.join(f'{weight:g}' for weight in weights)} |"
         )
     worse = [line for line in lines if "| -" in line]
-    lines += ["", f"Worse by size: {len(worse)} of {len(groups)} rows."]
+    lines += ["", f"Worse by size: {len(worse)} of {len(compared)} rows."]
     lines += [
         "With so few users a difference of a few percent is within what seeds differ by: a test",
         "of 150 users moves by .0067 of HR with one user.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _compared(rows: list[dict]) -> dict[tuple[str, str], tuple[list[dict], list[dict]]]:
+    """By data set and model, the runs by general defaults and by size, where both are there."""
+    groups = {}
+    for key in dict.fromkeys((row["data"], row["model"]) for row in rows):
+        own = [row for row in rows if (row["data"], row["model"]) == key]
+        old, new = (
+            [row for row in own if row["defaults"] == name] for name in ("general", "by size")
+        )
+        if old and new:
+            groups[key] = old, new
+    return groups
 
 
 def main() -> None:

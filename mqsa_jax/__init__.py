@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from mqsa_jax.data.histories import Histories as Histories
     from mqsa_jax.data.histories import make_histories as make_histories
     from mqsa_jax.data.histories import read_histories as read_histories
-    from mqsa_jax.data.load import load_histories as load_histories
     from mqsa_jax.data.multi_step import multi_step as multi_step
     from mqsa_jax.data.sequences import Sequences as Sequences
+    from mqsa_jax.data.sources import load_histories as load_histories
     from mqsa_jax.data.transitions import TransitionCounts as TransitionCounts
     from mqsa_jax.data.transitions import count_transitions as count_transitions
     from mqsa_jax.errors import UserError as UserError
@@ -46,7 +46,7 @@ _MODULES = {
     "config": ("Config",),
     "data.batches": ("Batch", "BatchSource"),
     "data.histories": ("Histories", "make_histories", "read_histories"),
-    "data.load": ("load_histories",),
+    "data.sources": ("load_histories",),
     "data.multi_step": ("multi_step",),
     "data.sequences": ("Sequences",),
     "data.transitions": ("TransitionCounts", "count_transitions"),

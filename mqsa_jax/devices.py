@@ -1,9 +1,13 @@
-"""Which devices work, and how arrays lie on them: users split over `data`, all else replicated."""
+"""Which devices work, how arrays lie on them, and where programs compiled for them are kept.
+
+Users are split over the axis `data`; all else is replicated.
+"""
 
 import dataclasses
 
 import jax
 import numpy as np
+import pooch
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mqsa_jax.errors import SettingError
@@ -59,3 +63,16 @@ class DeviceLayout:
         return jax.device_put(
             tree, jax.tree.map(lambda leaf: split if leaf.ndim > axis else self.replicated, tree)
         )
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, so that the next start compiles nothing.
+
+    `JAX_COMPILATION_CACHE_DIR` chooses another folder, `JAX_ENABLE_COMPILATION_CACHE=0` turns it
+    off.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = pooch.os_cache("mqsa_jax") / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Below a fifth of a second, reading a program back costs as much as compiling it.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

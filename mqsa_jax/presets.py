@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mqsa_jax.config import Config, ModelName
 from mqsa_jax.data.sources import dataset_names
+from mqsa_jax.grid import with_flags
 from mqsa_jax.models.registry import PLUS, with_model
-from mqsa_jax.training.grid import with_flags
 
 BATCHES_AN_EPOCH = 32
 """Wanted at least, in powers of two, within the limits below."""

@@ -7,6 +7,11 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs that are compiled in a third of the time, in processes that tests start too. An empty
+# XLA_FLAGS compiles as for users; CI runs the numerical tests that way as well.
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jaxtyping
 
@@ -22,15 +27,6 @@ from mqsa_jax.ops.kernels import build, registration
 CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Programs that run slowly but are compiled in a third of the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module", params=["xla", "kernels"])

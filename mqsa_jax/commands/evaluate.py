@@ -54,6 +54,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.training.counted_runs import counted_top_items, evaluate_counted
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import restore_best
+    from mqsa_jax.training.results import evaluate
 
     run_dir = RunDirectory(options.run_dir)
     config = _with_options(run_dir.config(), options)
@@ -74,7 +75,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
         else:
             state, epoch = restore_best(experiment, run_dir)
             relations = experiment.relations()
-            result = experiment.evaluate(state, epoch, protocol, run_dir, relations)
+            result = evaluate(experiment, state, epoch, protocol, run_dir, relations)
             evaluator = experiment.evaluator(protocol, relations)
             best = partial(evaluator.top_items, state.eval_params, state.hparams)
             if options.ablation:

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from mqsa_jax.commands.command_line import peek, with_full_path
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.load import load_histories
-from mqsa_jax.data.sources import dataset_names
+from mqsa_jax.data.sources import dataset_names, load_histories
+from mqsa_jax.grid import with_flags
 from mqsa_jax.presets import default_config, sized_defaults
-from mqsa_jax.training.grid import with_flags
 
 
 def settings_for(

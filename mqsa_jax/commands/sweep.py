@@ -8,10 +8,10 @@ from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
 from mqsa_jax.errors import DataError, FolderError, UserError
+from mqsa_jax.grid import SCALARS, grid
 from mqsa_jax.models.registry import MODELS, check_model_settings
 from mqsa_jax.runs.files import locked
 from mqsa_jax.runs.sweep_directory import SweepDirectory
-from mqsa_jax.training.grid import SCALARS, grid, parse_values
 
 MOST_SEEDS = 10_000
 HINTS = {
@@ -68,7 +68,7 @@ def _sweep(program: str, arguments: Sequence[str]) -> None:
         if not base.run.resume:
             sweep_dir.delete()
         sweep_dir.start(base, experiment.histories.fingerprint())
-        at_once = options.population or default_population(experiment.layout.num_shards)
+        at_once = options.population or default_population(experiment.layout)
         if decided:
             print(decided, flush=True)
         run_sweep(experiment, configs, at_once, sweep_dir)
@@ -105,7 +105,7 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
     if options.population is not None and options.population < 1:
         raise UserError(f"--population must be at least 1, got {options.population}")
     values = {
-        name: parse_values(name.replace("_", "-"), text, type(Config().flat()[name]))
+        name: _numbers(name.replace("_", "-"), text, type(Config().flat()[name]))
         for name, text in texts.items()
     }
     if options.seeds is not None:
@@ -120,9 +120,22 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
 
 def _seeds(text: str) -> list[float | int]:
     """`5` stands for the seeds 1 to 5, `1,2,7` for these."""
-    seeds = parse_values("seeds", text, int)
+    seeds = _numbers("seeds", text, int)
     if "," in text:
         return seeds
     if not 1 <= seeds[0] <= MOST_SEEDS:
         raise UserError(f"--seeds must be between 1 and {MOST_SEEDS}, or a list, got {text}")
     return list(range(1, seeds[0] + 1))
+
+
+def _numbers(flag: str, text: str, kind: type) -> list[float | int]:
+    """The numbers of a comma list, each once.
+
+    Raises:
+      UserError: naming the flag, if one is not a number of that kind.
+    """
+    try:
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"--{flag} takes {what} with commas between them, got {text}") from None

@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mqsa_jax.data.histories import Histories, read_histories
+from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.errors import SettingError, UserError
 
 BASE_URL = (
@@ -66,6 +68,20 @@ def dataset_title(dataset: str) -> str:
     """
     known = dataset.lower() in dataset_names()
     return dataset.capitalize() if known else Path(dataset).name
+
+
+def load_histories(dataset: str, data_dir: str | os.PathLike[str] | None = None) -> Histories:
+    """Finds, downloads or generates a data set, and reads it.
+
+    Args:
+      dataset: one of `dataset_names()` in any case, or the path of a file.
+      data_dir: a folder that may hold the file.
+
+    Raises:
+      UserError: see `resolve_dataset` and `read_histories`.
+    """
+    path = resolve_dataset(dataset, data_dir)
+    return synthetic_histories() if path is None else read_histories(path)
 
 
 def resolve_dataset(

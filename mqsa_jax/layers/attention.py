@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.layers.windowed_mean import causal_mask, windowed_mean
-from mqsa_jax.ops.precision import Precision, product
-from mqsa_jax.ops.row_products import row_dot, scale_rows
+from mqsa_jax.ops.products import Precision, product, row_dot, scale_rows
 
 # Not `nn.Dense` and `nn.LayerNorm`: `l_query_attention` is a function of its parameters, to be
 # called without flax; initial values would come from other keys; and row products by einsum take
@@ -47,7 +46,7 @@ def dense(
 
 
 def _softmax(logits_T: Float[Array, "*B T"]) -> Float[Array, "*B T"]:
-    """As `jax.nn.softmax`, with gradients by `row_products`."""
+    """As `jax.nn.softmax`, with gradients by `row_dot`."""
     top_1 = jax.lax.stop_gradient(logits_T.max(-1, keepdims=True))
     exp_T = jnp.exp(logits_T - top_1)
     return scale_rows(exp_T, 1 / exp_T.sum(-1))

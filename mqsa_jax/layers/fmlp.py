@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mqsa_jax.layers.attention import dense, dense_init, layer_norm, norm_init
-from mqsa_jax.ops.precision import Precision, product
+from mqsa_jax.ops.products import Precision, product
 
 FREQUENCY_STDDEV = 0.02
 """Of the real and of the imaginary part of the authors' filter at each frequency, at first."""

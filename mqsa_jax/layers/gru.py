@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.layers.attention import dense, dense_init
-from mqsa_jax.ops.precision import Precision
+from mqsa_jax.ops.products import Precision
 
 
 def gru_init(key: Key[Array, ""], dim: int) -> dict[str, dict[str, Array]]:

@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, Key
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.layers.attention import dense
 from mqsa_jax.losses.reduction import Reduction, reduced
-from mqsa_jax.ops.precision import Precision, product
-from mqsa_jax.ops.row_products import row_dot
+from mqsa_jax.ops.products import Precision, product, row_dot
 from mqsa_jax.pytree import pytree_dataclass
 
 GAT_SLOPE = 0.2

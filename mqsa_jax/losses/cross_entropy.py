@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 
 from mqsa_jax.losses.reduction import Reduction, mean
 from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
-from mqsa_jax.ops.precision import Precision
+from mqsa_jax.ops.products import Precision
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
 

@@ -13,7 +13,7 @@ from mqsa_jax.losses.cross_entropy import (
 )
 from mqsa_jax.losses.reduction import Reduction, reduced
 from mqsa_jax.ops.linear_logsumexp import row_logsumexps
-from mqsa_jax.ops.row_products import row_dot
+from mqsa_jax.ops.products import row_dot
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 

@@ -16,7 +16,7 @@ from mqsa_jax.layers.attention import dense, dense_init, l_query_attention, laye
 from mqsa_jax.layers.fmlp import FMLP
 from mqsa_jax.layers.gru import GRU
 from mqsa_jax.models.registry import Backbone
-from mqsa_jax.ops.precision import Precision
+from mqsa_jax.ops.products import Precision
 
 EMBEDDING_STDDEV = 0.01
 

@@ -27,7 +27,7 @@ from mqsa_jax.models.transition_term import (
     term_init,
     transition_term,
 )
-from mqsa_jax.ops.precision import Precision
+from mqsa_jax.ops.products import Precision
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 SMOOTHING_LAYERS = 1

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from mqsa_jax.ops.precision import Precision, accumulator, product
+from mqsa_jax.ops.products import Precision, accumulator, product
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 CHUNK_ROWS = {"cpu": 256, "gpu": 4096, "tpu": 2048}

@@ -17,7 +17,7 @@ from mqsa_jax.ops import chunk_loop
 from mqsa_jax.ops.chunk_loop import PLATFORMS, chunk_rows, tail_rows
 from mqsa_jax.ops.kernels import cpu_logsumexp as kernel
 from mqsa_jax.ops.platforms import bound, by_platform
-from mqsa_jax.ops.precision import Precision, accumulator
+from mqsa_jax.ops.products import Precision, accumulator
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 

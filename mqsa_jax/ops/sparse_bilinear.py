@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from mqsa_jax.ops.kernels.registration import SPARSE_BILINEAR, registered
 from mqsa_jax.ops.platforms import by_platform
-from mqsa_jax.ops.row_products import row_dot, scale_rows
+from mqsa_jax.ops.products import row_dot, scale_rows
 
 
 def sparse_bilinear(

@@ -11,7 +11,7 @@ import numpy as np
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.load import load_histories
+from mqsa_jax.data.sources import load_histories
 from mqsa_jax.errors import UserError
 from mqsa_jax.reporting import user_statistics
 from mqsa_jax.reporting.configurations import Group, reference_of

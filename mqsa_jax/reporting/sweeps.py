@@ -9,6 +9,7 @@ from typing import Any
 
 from mqsa_jax.config import WITHOUT_FLAG, Config, ModelConfig
 from mqsa_jax.errors import UserError
+from mqsa_jax.grid import VARYING
 from mqsa_jax.reporting.configurations import Group
 from mqsa_jax.reporting.results import (
     ABLATION,
@@ -20,7 +21,6 @@ from mqsa_jax.reporting.results import (
     as_flags,
     differences,
 )
-from mqsa_jax.training.grid import VARYING
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from mqsa_jax.config import RUN_FLAGS, Config, ModelConfig
 from mqsa_jax.errors import DataError, FolderError, UserError
+from mqsa_jax.grid import VARYING, identity
 from mqsa_jax.runs.files import (
     differing_flags,
     is_empty,
@@ -17,7 +18,6 @@ from mqsa_jax.runs.files import (
     write_atomically,
     write_json,
 )
-from mqsa_jax.training.grid import VARYING, identity
 
 _NOT_BASE = RUN_FLAGS | set(VARYING)
 """Flags that do not belong to what all trials share."""

@@ -8,7 +8,8 @@ import dataclasses
 from typing import Any
 
 from mqsa_jax.config import Config
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError
+from mqsa_jax.grid import with_flags
 from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params
@@ -16,7 +17,6 @@ from mqsa_jax.models.registry import MODELS
 from mqsa_jax.models.relations import ItemRelations, term_neighbours
 from mqsa_jax.models.transition_term import term_init
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.state import TrainState
 
 RELATION_FLAGS = {
@@ -31,12 +31,12 @@ RELATION_FLAGS = {
 
 
 def check_ablation(config: Config) -> None:
-    """Raises UserError unless the run's term can be left out of it."""
+    """Raises SettingError unless the run's term can be left out of it."""
     counted = MODELS[config.model.model].counted
     if counted or not config.term.term_items or config.term.term_dropout < 1:
-        raise UserError(
-            "--ablation needs a run whose encoder trained alone beside a term: "
-            "--model mqsa-ted-plus with --term-dropout 1"
+        raise SettingError(
+            "{ablation} needs a run whose encoder trained alone beside a term: "
+            "{model} mqsa-ted-plus with {term_dropout} 1"
         )
 
 

@@ -11,6 +11,7 @@ from mqsa_jax.inference.stored_model import write_counted_model
 from mqsa_jax.models.counted import CountedModel, count_model
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.results import record
 
 
 def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def evaluate_counted(
     """Ranks all users and writes result and model to the run's folder."""
     model, histories, _ = _counted(experiment)
     write_counted_model(run_dir, experiment.config, model, histories)
-    return experiment.record(counted_ranks(experiment, protocol), 0, protocol, run_dir)
+    return record(experiment, counted_ranks(experiment, protocol), 0, protocol, run_dir)
 
 
 def counted_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What a configuration and its data come to: everything that training and evaluation share."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -9,27 +9,17 @@ import optax
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
-from mqsa_jax.data.coverage import (
-    check_trainable,
-    consumed_targets,
-    untrained_targets,
-    warn_of_consumed_targets,
-)
+from mqsa_jax.data.coverage import check_trainable, warn_of_consumed_targets
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.load import load_histories
+from mqsa_jax.data.sources import load_histories
 from mqsa_jax.data.transitions import TransitionCounts
-from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
-from mqsa_jax.inference.stored_model import write_relations
-from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
 from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
-from mqsa_jax.runs.provenance import provenance, versions
-from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training.compilation_cache import enable_compilation_cache
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, init_state
 
@@ -45,11 +35,16 @@ class Experiment:
     """Makes updates of gradients; one that is not `tf_adam` has a learning rate of its own."""
 
     @classmethod
-    def load(cls, config: Config, histories: Histories | None = None) -> "Experiment":
+    def load(
+        cls,
+        config: Config,
+        histories: Histories | None = None,
+        optimizer: optax.GradientTransformation = TF_ADAM,
+    ) -> "Experiment":
         """Finds the devices and turns the compilation cache on; reads or generates missing data."""
         histories = histories or load_histories(config.dataset, config.run.data_dir)
         enable_compilation_cache()
-        return cls(config, histories, DeviceLayout.of(config.run.devices))
+        return cls(config, histories, DeviceLayout.of(config.run.devices), optimizer)
 
     @property
     def recommender(self) -> Recommender:
@@ -110,41 +105,3 @@ class Experiment:
         return Evaluator(
             self.histories, protocol, model, self.layout, relations or self.relations()
         )
-
-    def evaluate(
-        self,
-        state: TrainState,
-        epoch: int,
-        protocol: Protocol,
-        run_dir: RunDirectory,
-        relations: ItemRelations | None = None,
-    ) -> dict[str, Any]:
-        """Ranks all users; writes the result, and what `load_run` needs, to the run's folder."""
-        relations = relations or self.relations()
-        write_relations(run_dir, relations, self.histories)
-        ranks_U = self.evaluator(protocol, relations).ranks(state.eval_params, state.hparams)
-        return self.record(ranks_U, epoch, protocol, run_dir)
-
-    def record(
-        self, ranks_U: np.ndarray, epoch: int, protocol: Protocol, run_dir: RunDirectory
-    ) -> dict[str, Any]:
-        """Writes what the ranks [U] of all users come to, to the run's folder; returns it."""
-        data = (self.histories, protocol.split)
-        policy, max_len = protocol.exclude_seen, self.config.model.max_len
-        result = {
-            **summarise(ranks_U),
-            "split": protocol.split,
-            "exclude_seen": protocol.exclude_seen,
-            "ranking": "full",
-            "users": self.histories.num_users,
-            "items": self.histories.num_items,
-            "consumed_targets": consumed_targets(*data, policy, max_len),
-            "untrained_targets": untrained_targets(*data, max_len),
-            "epoch": epoch,
-            "data_fingerprint": self.histories.fingerprint(),
-            "versions": versions(),
-            "provenance": provenance(self.layout.devices),
-        }
-        name = protocol.result_name(self.config.evaluation.exclude_seen)
-        run_dir.write_result(name, result, self.histories.user_ids, ranks_U)
-        return result

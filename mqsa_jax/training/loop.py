@@ -13,18 +13,18 @@ from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
-from mqsa_jax.runs.history import (
-    best_epoch,
-    is_finished,
-    losses_line,
-    metrics_line,
-    with_no_better,
-)
+from mqsa_jax.runs.history import best_epoch, is_finished, with_no_better
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.progress import Progress
-from mqsa_jax.training.running_epoch import RunningEpoch, epoch_runner
+from mqsa_jax.training.results import evaluate
+from mqsa_jax.training.running_epoch import (
+    RunningEpoch,
+    epoch_runner,
+    losses_line,
+    metrics_line,
+)
 from mqsa_jax.training.state import TrainState, run_key
 from mqsa_jax.training.term_choice import choose_term_factor, chooses_term
 
@@ -41,6 +41,9 @@ class _Resumed:
 
 def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[str, Any]:
     """Trains to early stopping, restores the best epoch and evaluates it on the test split.
+
+    A folder is for one process at a time: `with locked(run_dir.path)` of `runs.files`, as the
+    command line has it, keeps others out.
 
     Args:
       experiment: configuration, data and devices.
@@ -73,7 +76,7 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
             factor = choose_term_factor(experiment, state, relations)
             run_dir.record_best(best, checkpoints.manifest_digest(best), term_factor=factor)
             state = state.with_term_factor(factor)
-        return experiment.evaluate(state, best, experiment.protocol("test"), run_dir, relations)
+        return evaluate(experiment, state, best, experiment.protocol("test"), run_dir, relations)
     finally:
         checkpoints.close()
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import Batch
+from mqsa_jax.grid import VARYING
 from mqsa_jax.inference.evaluation import checked_ranks
 from mqsa_jax.inference.evaluation_set import EvaluationSet, build_evaluation_set
 from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.runs.checkpoints import Checkpoints
-from mqsa_jax.runs.history import STOPPING_METRIC, losses_line, metrics_line
+from mqsa_jax.runs.history import STOPPING_METRIC
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import VARYING
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
 from mqsa_jax.training.population import (
     TrialBatches,
@@ -33,7 +33,12 @@ from mqsa_jax.training.population import (
     trial_keys,
 )
 from mqsa_jax.training.population_checkpoints import restore_population, save_population
-from mqsa_jax.training.running_epoch import RunningEpoch, epoch_runner
+from mqsa_jax.training.running_epoch import (
+    RunningEpoch,
+    epoch_runner,
+    losses_line,
+    metrics_line,
+)
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses
 from mqsa_jax.training.term_choice import choose_term_factors, chooses_term

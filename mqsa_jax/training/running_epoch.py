@@ -1,7 +1,13 @@
-"""An epoch in flight: its steps and its validation, handed to the devices and not waited for."""
+"""An epoch in flight: its steps and its validation, handed to the devices and not waited for.
 
+And what it came to: the numbers of its line in a run's history.
+"""
+
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -9,10 +15,21 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from mqsa_jax.data.batches import Batch
-from mqsa_jax.data.prefetch import prefetched
+from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses
+
+DIVERGED = 10.0
+"""Ranking loss of an epoch, in units of that of guessing, from which training has diverged.
+
+Initial scores are all but equal, so that training begins at the loss of guessing, log(V + 1) with
+the padding class, and reduces it; even a learning rate that is too high for learning anything stays
+near it. The ranking loss alone is compared: l2, distillation (logits are divided by tau) and graph
+regularisation may be large in a run that ranks well.
+"""
+Item = TypeVar("Item")
+_END = object()
 
 
 @pytree_dataclass
@@ -46,7 +63,7 @@ def epoch_runner(
       train: the compiled steps of a stack.
       validate: the compiled ranks of the validation targets.
     """
-    stacks = prefetched(stacks)
+    stacks = _prefetched(stacks)
 
     def run_epoch(state: TrainState) -> RunningEpoch:
         losses = []
@@ -57,3 +74,42 @@ def epoch_runner(
         return RunningEpoch(state, losses, validate(state), began)
 
     return run_epoch
+
+
+def _prefetched(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each made in another thread while the one before it is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, items, _END)
+        while (item := upcoming.result()) is not _END:
+            upcoming = pool.submit(next, items, _END)
+            yield item
+
+
+def losses_line(losses: Losses, step: int, num_items: int) -> dict[str, Any]:
+    """Step and mean losses of an epoch.
+
+    Args:
+      losses: of every step, NumPy arrays [steps].
+      step: steps done at its end, since training began.
+      num_items: V.
+
+    Raises:
+      FloatingPointError: naming the step, if a loss is not a number, or if training has diverged.
+    """
+    wrong = np.flatnonzero(~np.isfinite(losses.loss))
+    if wrong.size:
+        first = step - losses.loss.size + int(wrong[0]) + 1
+        raise FloatingPointError(f"the loss of step {first} is {losses.loss[wrong[0]]}")
+    means = {name: float(getattr(losses, name).mean()) for name in ("loss", "loss_rec", "loss_kd")}
+    guessing = math.log(num_items + 1)
+    if means["loss_rec"] > DIVERGED * guessing:
+        raise FloatingPointError(
+            f"training has diverged by step {step}: the mean ranking loss of the epoch is "
+            f"{means['loss_rec']:.4g}, that of guessing {guessing:.4g}"
+        )
+    return {"step": step, **means}
+
+
+def metrics_line(split: str, ranks_U: np.ndarray) -> dict[str, float]:
+    """What the ranks of all users [U] come to, named after the split: `valid_NDCG@20`."""
+    return {f"{split}_{name}": value for name, value in summarise(ranks_U).items()}

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-
 from mqsa_jax.config import Config
+from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.grid import identity
 from mqsa_jax.losses.metrics import CUTOFFS
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.provenance import provenance
 from mqsa_jax.runs.sweep_directory import SweepDirectory, flags
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import identity
 from mqsa_jax.training.population_checkpoints import trials_of
 from mqsa_jax.training.population_loop import train_population
 from mqsa_jax.training.trial import Trial
@@ -22,9 +21,9 @@ TRIALS_PER_ACCELERATOR = 8
 METRICS = [*(f"{name}@{k}" for k in CUTOFFS for name in ("HR", "NDCG")), "MRR"]
 
 
-def default_population(num_devices: int) -> int:
+def default_population(layout: DeviceLayout) -> int:
     """Trials that train at a time by default."""
-    return num_devices * TRIALS_PER_DEVICE.get(jax.default_backend(), TRIALS_PER_ACCELERATOR)
+    return layout.num_shards * TRIALS_PER_DEVICE.get(layout.platform, TRIALS_PER_ACCELERATOR)
 
 
 def run_sweep(

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from benchmarks.epoch import dense_batch, dense_objective
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
@@ -13,8 +12,6 @@ from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import run_key
 from mqsa_jax.training.step import objective
-
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):

@@ -10,7 +10,6 @@ from mqsa_jax.commands.evaluate import eval_main
 from mqsa_jax.commands.sweep import sweep_main
 from mqsa_jax.commands.train import train_main
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 FLAGS = ["--dataset=loops.txt", "--dim=16", "--max-len=12", "--batch-size=20", "--devices=1"]
 FLAGS += ["--seed=1", "--lr=0.02"]
 

@@ -12,7 +12,6 @@ from mqsa_jax.commands.evaluate import eval_main
 from mqsa_jax.commands.sweep import sweep_main
 from mqsa_jax.commands.train import train_main
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 FLAGS = ["--dataset=shop.txt", "--dim=8", "--max-len=10", "--devices=1", "--seed=1", "--epochs=2"]
 PLUS = [*FLAGS, "--model=mqsa-ted-plus", "--run-dir=run"]
 

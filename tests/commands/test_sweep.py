@@ -12,12 +12,11 @@ from mqsa_jax.commands.sweep import sweep_main
 from mqsa_jax.commands.train import train_main
 from mqsa_jax.config import RUN_FLAGS, Config
 from mqsa_jax.errors import UserError
+from mqsa_jax.grid import grid, identity, with_flags
 from mqsa_jax.runs.sweep_directory import SweepDirectory
 from mqsa_jax.training import population_loop
 from mqsa_jax.training import sweep_runner as sweep
-from mqsa_jax.training.grid import grid, identity, with_flags
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SETTINGS = {"dim": 8, "max-len": 6, "batch-size": 30, "epochs": 2, "devices": 1}
 FLAGS = ["--dataset=histories.txt", *(f"--{name}={value}" for name, value in SETTINGS.items())]
 GRID = ["--seeds=1,4", "--alpha", "0,1", "--population=2"]

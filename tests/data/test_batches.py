@@ -19,7 +19,6 @@ from mqsa_jax.training.state import init_state
 from mqsa_jax.training.step import objective
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 USERS, V, T, SIZE = 21, 13, 6, 8
 CONFIG = Config(
     model=ModelConfig(dim=16, num_heads=2, max_len=T, window=3, alpha=0.4),

@@ -19,7 +19,7 @@ from mqsa_jax.inference.stored_model import COUNTED, RELATIONS, read_counted_mod
 from mqsa_jax.models.registry import MODELS, with_model
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training import term_choice
+from mqsa_jax.training import loop, term_choice
 from mqsa_jax.training.counted_runs import (
     count_and_test,
     counted_ranks,
@@ -28,8 +28,8 @@ from mqsa_jax.training.counted_runs import (
 )
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import restore_best, train
+from mqsa_jax.training.results import evaluate
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 USERS, MAX_LEN, FACTOR = 60, 6, 10
 NAMES = ("mqsa-ted", "mqsa-ted-plus", "gat", "gru4rec", "transition-paths", "popular")
 
@@ -227,7 +227,7 @@ def test_a_run_that_was_stopped_is_loaded_without_its_data(tmp_path):
     expected = mqsa_jax.load_run(run_dir.path).scores([[10, 20]])
     stopped = RunDirectory(tmp_path / "stopped")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "evaluate", _interrupt)
+        patch.setattr(loop, "evaluate", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(experiment, stopped, resume=False)
     assert not list(stopped.path.glob("*_metrics.json"))
@@ -267,7 +267,7 @@ def test_the_weight_of_the_term_that_validation_chose_is_kept(tmp_path, monkeypa
     weight = float(np.exp(run.params["transition_term"]["log_weight"][0]))
     assert weight == pytest.approx(3 * config.term.term_weight, rel=1e-5)
     state, epoch = restore_best(experiment, run_dir)
-    again = experiment.evaluate(state, epoch, Protocol("test"), run_dir)
+    again = evaluate(experiment, state, epoch, Protocol("test"), run_dir)
     assert again["NDCG@20"] == result["NDCG@20"] and again["MRR"] == result["MRR"]
     known = [sequence[:-1].tolist() for sequence in sequences()]
     evaluator = experiment.evaluator(Protocol("test"))

@@ -20,8 +20,6 @@ from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 N, D, V, K = 6, 3, 6, 2
 WHERE = np.array([True, True, False, True, False, False])
 COTANGENT = np.array([0.5, -2.0, 7.0, 1.0, 9.0, 3.0], np.float32)

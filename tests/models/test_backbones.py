@@ -59,9 +59,7 @@ def test_packed_histories_are_as_if_alone(params, run, x):
             mine = slice(first, first + length)
             alone[0, mine], segment[0, mine] = x[row, columns], 5
             out = run(params, alone, segment, None)
-            np.testing.assert_allclose(
-                out[0, mine], packed[row, columns], rtol=1e-4, atol=1e-5
-            )
+            np.testing.assert_allclose(out[0, mine], packed[row, columns], rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_reaches_earlier_positions_of_the_same_history_only(backbone, params, x):

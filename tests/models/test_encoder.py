@@ -14,7 +14,6 @@ from mqsa_jax.models.encoder import Block, attention_mask
 from mqsa_jax.models.recommender import Recommender, apply, init
 from tests import oracle
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 ROWS, T, D, V = 2, 7, 6, 17
 DEEP = Recommender(num_items=V, dim=D, max_len=T, num_blocks=2, num_heads=2)
 FLAT = Recommender(num_items=V, dim=D, max_len=T)

@@ -25,7 +25,6 @@ from mqsa_jax.models.relations import ItemRelations, item_relations
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.step import objective
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 V, D, T = 12, 4, 6
 BASE = Config(model=ModelConfig(dim=D, max_len=T), training=TrainingConfig(batch_size=8))
 VECTOR_GRAPHS = ("ges", "graphsage", "gat")

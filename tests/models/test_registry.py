@@ -23,7 +23,6 @@ from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import train
 from mqsa_jax.training.state import run_key
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 NAMES = typing.get_args(ModelName)
 TRAINED = [name for name in NAMES if not MODELS[name].counted]
 COUNTED = [name for name in NAMES if name not in TRAINED]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mqsa_jax.ops.row_products import row_dot, scale_rows
+from mqsa_jax.ops.products import row_dot, scale_rows
 
 SHAPE = (2, 5, 7)
 

@@ -10,16 +10,15 @@ from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
+from mqsa_jax.grid import with_flags
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.ablation import check_ablation, leave_out
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import restore_best, train
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 RECIPE = with_model(
     Config(
         model=ModelConfig(dim=8, max_len=6),
@@ -84,5 +83,5 @@ def test_the_term_weighs_what_the_variant_says(trained):
 )
 def test_runs_without_such_a_term_are_refused(flags):
     check_ablation(RECIPE)
-    with pytest.raises(UserError, match="--ablation needs"):
+    with pytest.raises(UserError, match="ablation needs .* model mqsa-ted-plus"):
         check_ablation(with_flags(RECIPE, **flags))

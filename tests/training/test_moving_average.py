@@ -12,18 +12,17 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.grid import with_flags
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import restore_best, train
 from mqsa_jax.training.population_loop import train_population
 from mqsa_jax.training.state import moving_average, run_key
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 PLAIN = Config(
     model=ModelConfig(dim=8, max_len=6),
     training=TrainingConfig(batch_size=40, lr=3e-3, epochs=2, seed=1),

@@ -11,15 +11,14 @@ import pytest
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.grid import with_flags
 from mqsa_jax.layers.item_graph import regularisation
 from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.step import Losses, objective
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 V = 24
 BASE = Config(
     model=ModelConfig(dim=8, max_len=8, dropout=0.0),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from functools import cache, partial
+from functools import cache
 
 import chex
 import jax
@@ -15,19 +15,18 @@ from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
+from mqsa_jax.grid import with_flags
 from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import with_flags
 from mqsa_jax.training.loop import train
 from mqsa_jax.training.optimizer import tf_adam
 from mqsa_jax.training.population_loop import train_population
 from mqsa_jax.training.state import run_key
 from mqsa_jax.training.step import objective
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONFIG = Config(
     model=ModelConfig(dim=8, max_len=6, dropout=0.0),
     training=TrainingConfig(batch_size=20, lr=3e-3, epochs=2, seed=1),
@@ -83,6 +82,7 @@ def test_adam_is_not_that_of_optax_where_gradients_are_small():
 
 # Optimisers of the user's own
 
+gradient_of = jax.jit(jax.grad(objective, has_aux=True), static_argnames="recommender")
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
@@ -97,12 +97,11 @@ def test_steps_are_those_of_the_optimizer(name, parallel):
 
     teacher = transition_teacher(relations.counts, start.hparams.tau)
     fixed = dict(recommender=here.recommender, hparams=start.hparams, teacher=teacher)
-    gradient_of = jax.jit(jax.grad(partial(objective, **fixed), has_aux=True))
     params, opt_state = start.params, optimizer.init(start.params)
     rate = {"learning_rate": start.hparams.lr} if name == "default within a chain" else {}
     for step in range(source.num_steps):
         batch = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf[step]), batches)
-        gradient, _ = gradient_of(params, batch, jax.random.key(0))
+        gradient, _ = gradient_of(params, batch, jax.random.key(0), **fixed)
         update, opt_state = optimizer.update(gradient, opt_state, params, **rate)
         params = optax.apply_updates(params, update)
     # A constant added to all keys changes nothing: what Adam makes of rounding errors is noise.

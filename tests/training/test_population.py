@@ -18,6 +18,7 @@ from jax.extend.core import jaxprs_in_params
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.grid import SCALARS, with_flags
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
@@ -25,7 +26,6 @@ from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training import population_loop
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.grid import SCALARS, with_flags
 from mqsa_jax.training.loop import train
 from mqsa_jax.training.population import (
     TrialBatches,
@@ -36,7 +36,6 @@ from mqsa_jax.training.population import (
 )
 from mqsa_jax.training.population_loop import train_population
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 BASE = Config(
     model=ModelConfig(dim=8, num_heads=2, max_len=6, dropout=0.4),
     training=TrainingConfig(batch_size=20, lr=3e-3, epochs=12, patience=2, seed=1),

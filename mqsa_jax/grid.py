@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mqsa_jax.config import Config
-from mqsa_jax.errors import UserError
 
 SCALARS = (
     "window",
@@ -41,16 +40,3 @@ def grid(base: Config, values: Mapping[str, Sequence[float | int]]) -> Iterator[
 def identity(values: Mapping[str, Any]) -> tuple[float, ...]:
     """What tells a trial from the others of its sweep; from its flags, be they numbers or text."""
     return tuple(float(values[name]) for name in VARYING)
-
-
-def parse_values(flag: str, text: str, kind: type) -> list[float | int]:
-    """The numbers of a comma list, each once.
-
-    Raises:
-      UserError: naming the flag, if one is not a number of that kind.
-    """
-    try:
-        return list(dict.fromkeys(kind(part) for part in text.split(",")))
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"--{flag} takes {what} with commas between them, got {text}") from None

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mqsa_jax.runs.history import losses_line
+from mqsa_jax.training.running_epoch import losses_line
 from mqsa_jax.training.step import Losses
 
 

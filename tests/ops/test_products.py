@@ -12,7 +12,7 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
-from mqsa_jax.ops.precision import product
+from mqsa_jax.ops.products import product
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import run_key
