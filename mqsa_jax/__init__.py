@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mqsa_jax.models.recommender import item_vectors as item_vectors
     from mqsa_jax.models.recommender import scores as scores
     from mqsa_jax.models.relations import item_relations as item_relations
+    from mqsa_jax.ops.sparse_logits import SparseLogits as SparseLogits
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ _MODULES = {
     "losses.teacher": ("Teacher", "teacher_probabilities", "transition_teacher"),
     "models.recommender": ("Recommender", "apply", "init", "item_vectors", "scores"),
     "models.relations": ("item_relations",),
+    "ops.sparse_logits": ("SparseLogits",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -125,9 +125,9 @@ class TermConfig:
     term_span: Count = 5
     """Steps ahead that count as a transition of the term."""
     term_span_decay: Factor = 0.7
-    """Weight of one more step ahead, above 0, at most 1."""
+    """Weight of one more step ahead in a transition of the term, above 0, at most 1."""
     term_symmetric: Fraction = 0.1
-    """The same for transitions of the term."""
+    """Weight of a transition of the term when counted backwards too, 0 to 1."""
     term_popularity: NotNegative = 0.3
     """Exponent that damps frequent items as targets of the term; 0 does not."""
     choose_term_weight: bool = False
@@ -141,7 +141,7 @@ class TrainingConfig:
     lr: Positive = 1e-3
     """Learning rate of Adam."""
     ema_decay: BelowOne = 0.0
-    """Decay a step of the average of parameters that is evaluated; 0: they themselves are."""
+    """Decay a step of the moving average of the parameters, which is evaluated; 0: no average."""
     batch_size: Count = 256
     """Users in a step, over all devices together."""
     epochs: Count = 200
@@ -179,7 +179,7 @@ class RunConfig:
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))
-"""Flags that change results by rounding at most."""
+"""Flags that are not part of what is trained: they change results by rounding at most."""
 MAY_CHANGE = RUN_FLAGS | {"epochs", "patience"}
 """Flags in which a resumed run may differ from the one before: none changes an epoch's result."""
 

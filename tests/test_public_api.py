@@ -1,13 +1,17 @@
 """What `import mqsa_jax` offers: to readers, to type checkers, and without waiting for JAX."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
 import mqsa_jax
+from mqsa_jax.training import loop
+from mqsa_jax.training.optimizer import TF_ADAM
 
 SOURCE = Path(mqsa_jax.__file__)
 
@@ -40,3 +44,14 @@ def test_other_names_are_not_there():
 def test_importing_the_package_does_not_import_jax():
     program = "import sys, mqsa_jax; mqsa_jax.Config; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=SOURCE.parents[1]).returncode == 0
+
+
+def test_the_program_of_the_documentation_runs(tmp_path, monkeypatch):
+    """But for the training itself, which other tests run with such optimisers."""
+    page = (SOURCE.parents[1] / "docs" / "usage.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(loop, "train", create_autospec(loop.train))
+    exec(program.replace('"toys"', '"synthetic"'), {})
+    experiment = loop.train.call_args.args[0]
+    assert experiment.optimizer is not TF_ADAM

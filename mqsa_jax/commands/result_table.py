@@ -14,7 +14,6 @@ def print_result(dataset: str, result: dict[str, Any], folder: Path) -> None:
     table = Table("", *(f"@{k}" for k in CUTOFFS))
     for name in ("HR", "NDCG"):
         table.add_row(name, *(f"{result[f'{name}@{k}']:.4f}" for k in CUTOFFS))
-    table.add_row("MRR", f"{result['MRR']:.4f}")
     print(
         f"{dataset}, {result['split']} split, epoch {result['epoch']}: {result['users']} users, "
         f"all {result['items']} items ranked, items seen excluded: {result['exclude_seen']}"
@@ -25,4 +24,5 @@ def print_result(dataset: str, result: dict[str, Any], folder: Path) -> None:
             "no model can have learned them"
         )
     Console().print(table)
+    print(f"MRR, without a cutoff: {result['MRR']:.4f}")
     print(f"Results in {folder}")

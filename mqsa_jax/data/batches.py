@@ -36,7 +36,8 @@ class Batch:
     num_positions: Float32[Array, "*steps"]
     """Real positions of all shards together."""
     max_bumps: int = struct.field(pytree_node=False)
-    """Bound on the teacher's entries in the rows of one shard's distinct items."""
+    """Bound on the teacher's bumps, entries above a row's constant (`losses/teacher.py`), in the
+    rows of one shard's distinct items."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -252,10 +252,11 @@ def _parse_ids(tokens: list[bytes], where: str) -> list[int]:
         ids = list(map(int, tokens))
         if min(ids) >= 1:
             return ids
-    return [_parse_id(token, where) for token in tokens]
+    header = not any(token.isdigit() for token in tokens)
+    return [_parse_id(token, where, header) for token in tokens]
 
 
-def _parse_id(token: bytes, where: str) -> int:
+def _parse_id(token: bytes, where: str, header: bool) -> int:
     """Return the id that `token` stands for, or say why it is none."""
     text = token.decode("utf-8")
     # repr() keeps the message on one line whatever stands in the token.
@@ -264,7 +265,7 @@ def _parse_id(token: bytes, where: str) -> int:
         hint = ""
         if _SEPARATORS.search(text):
             hint = "; the file seems to have other separators, as CSV has: replace them by spaces"
-        elif where.endswith(":1") and text[:1].isalpha():
+        elif where.endswith(":1") and header:
             hint = "; the line seems to be a header: delete it"
         raise UserError(
             f"{where}: {shown} is no integer; give ids as whole numbers between spaces{hint}"

@@ -4,31 +4,59 @@ An item that is left out of a ranking has the score -inf. Such an item is never 
 rank is inf, and no list holds it.
 """
 
+import operator
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mqsa_jax.ops.sparse_logits import is_index
+
+AnyArray = Array | np.ndarray
 NO_ITEM = -1
 """Fills a list that ends early."""
 
 
 def leave_out(
-    score_BV: Float[Array, "B V"], seen_user_M: Int[Array, " M"], seen_item_M: Int[Array, " M"]
+    score_BV: Float[AnyArray, "B V"],
+    seen_user_M: Int[AnyArray, " M"] | None,
+    seen_item_M: Int[AnyArray, " M"] | None,
 ) -> Float[Array, "B V"]:
     """Scores with -inf at the pairs (row, item) that are left out; a NaN stays NaN.
 
     Args:
       score_BV: [B, V] scores of all items for each user.
-      seen_user_M: [M] int32 row of each pair; B or above is padding.
-      seen_item_M: [M] int32 item of each pair, 0..V-1.
+      seen_user_M: [M] int32 row of each pair, 0..B-1; any other number is padding. None, as is
+        `seen_item_M` then: nothing is left out.
+      seen_item_M: [M] int32 item of each pair, 0..V-1. A row with another one gets a NaN.
+
+    Raises:
+      ValueError: if the two differ in length, or one is missing.
     """
+    score_BV = jnp.asarray(score_BV)
+    if seen_user_M is None and seen_item_M is None:
+        return score_BV
+    shapes = [getattr(array, "shape", None) for array in (seen_user_M, seen_item_M)]
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1:
+        raise ValueError(
+            f"pairs to leave out need a row and an item each, got arrays of shapes {shapes}"
+        )
+    seen_user_M, seen_item_M = jnp.asarray(seen_user_M), jnp.asarray(seen_item_M)
+    num_users, num_items = score_BV.shape
+    user_M = jnp.where(is_index(seen_user_M, num_users), seen_user_M, num_users)
+    valid_M = is_index(seen_item_M, num_items)
     # A minimum, since NaN wins it: a score that is not a number must not disappear here.
-    return score_BV.at[seen_user_M, seen_item_M].min(-jnp.inf, mode="drop")
+    return score_BV.at[user_M, jnp.where(valid_M, seen_item_M, 0)].min(
+        jnp.where(valid_M, -jnp.inf, jnp.nan), mode="drop"
+    )
 
 
 def ranks_of(score_BV: Float[Array, "B V"], target_B: Int[Array, " B"]) -> Float[Array, " B"]:
     """1 + items scored strictly higher + half the ties; see `target_ranks`."""
     num_items = score_BV.shape[-1]
+    if target_B.shape != score_BV.shape[:1]:
+        raise ValueError(f"{score_BV.shape[0]} rows of scores, but targets of {target_B.shape}")
     target_score_B = jnp.take_along_axis(score_BV, target_B[:, None], axis=1)[:, 0]
 
     # One pass over floats: on CPUs a sum of booleans takes several times as long.
@@ -38,14 +66,14 @@ def ranks_of(score_BV: Float[Array, "B V"], target_B: Int[Array, " B"]) -> Float
     points_B = jnp.where(score_BV > target_score_B1, 1.0, not_above_BV).sum(-1)
     # The target ties with itself: 1 + (points - 1/2). NaN + inf is NaN.
     rank_B = jnp.where(target_score_B == -jnp.inf, jnp.inf, 0.5) + points_B
-    return jnp.where((target_B >= 0) & (target_B < num_items), rank_B, jnp.nan)
+    return jnp.where(is_index(target_B, num_items), rank_B, jnp.nan)
 
 
 def target_ranks(
-    score_BV: Float[Array, "B V"],
-    target_B: Int[Array, " B"],
-    seen_user_M: Int[Array, " M"],
-    seen_item_M: Int[Array, " M"],
+    score_BV: Float[AnyArray, "B V"],
+    target_B: Int[AnyArray, " B"],
+    seen_user_M: Int[AnyArray, " M"] | None = None,
+    seen_item_M: Int[AnyArray, " M"] | None = None,
 ) -> Float[Array, " B"]:
     """1 + items scored strictly higher + half the ties, over all items but those seen.
 
@@ -55,22 +83,30 @@ def target_ranks(
     Args:
       score_BV: [B, V] scores of all items for each user.
       target_B: [B] int32 target of each user, 0..V-1.
-      seen_user_M, seen_item_M: pairs to leave out, as of `leave_out`.
+      seen_user_M, seen_item_M: [M] row of the scores and item of each pair to leave out, as
+        `leave_out` takes them; None: nothing is left out.
 
     Returns:
       [B] ranks, 1 to V, halves included, or inf; NaN where a score of the user is NaN or the target
-      is outside its range.
+      or an item of a pair is outside its range.
+
+    Raises:
+      ValueError: if the arrays do not agree in their shapes.
 
     Example:
       >>> score_BV = jnp.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
       >>> target_ranks(score_BV, jnp.array([1, 1]), jnp.array([0, 1]), jnp.array([0, 1])).tolist()
       [1.0, inf]
     """
-    return ranks_of(leave_out(score_BV, seen_user_M, seen_item_M), target_B)
+    return ranks_of(leave_out(score_BV, seen_user_M, seen_item_M), jnp.asarray(target_B))
 
 
 def best_items(score_BV: Float[Array, "B V"], k: int) -> Int[Array, "B k"]:
     """The k items of highest score; see `top_items`. Items of score -inf are in no list."""
+    try:
+        k = operator.index(k)
+    except TypeError:
+        raise ValueError(f"k must be a whole number, got {k}") from None
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     num_items = score_BV.shape[-1]
@@ -82,16 +118,16 @@ def best_items(score_BV: Float[Array, "B V"], k: int) -> Int[Array, "B k"]:
 
 
 def top_items(
-    score_BV: Float[Array, "B V"],
-    seen_user_M: Int[Array, " M"],
-    seen_item_M: Int[Array, " M"],
+    score_BV: Float[AnyArray, "B V"],
+    seen_user_M: Int[AnyArray, " M"] | None,
+    seen_item_M: Int[AnyArray, " M"] | None,
     k: int,
 ) -> Int[Array, "B k"]:
     """The k items that each user scores highest, best first, without those seen.
 
     Args:
       score_BV: [B, V] scores of all items for each user.
-      seen_user_M, seen_item_M: pairs to leave out, as of `leave_out`.
+      seen_user_M, seen_item_M: as of `target_ranks`.
       k: length of the lists, at least 1; static. Ties go to the smaller index.
 
     Returns:
@@ -99,7 +135,7 @@ def top_items(
       an empty list.
 
     Raises:
-      ValueError: if k is below 1.
+      ValueError: if k is not a whole number of at least 1, or the pairs differ in length.
 
     Example:
       >>> score_BV = jnp.array([[3.0, 2.0, 1.0]])

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, Key
 
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.layers.attention import dense
-from mqsa_jax.losses.reduction import Reduction, reduced
+from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.ops.products import Precision, product, row_dot
 from mqsa_jax.pytree import pytree_dataclass
 
@@ -163,6 +163,7 @@ def regularisation(
       Belkin and Niyogi, NIPS 2001, "Laplacian Eigenmaps"; Zhu et al., WSDM 2024, arXiv 2311.01056,
       compare it with distillation.
     """
+    where = checked_where(where, item_VD.shape[:1])
     if where is not None:
         read_V = where.at[graph.source].max(where[graph.target])
         item_VD = jnp.where(read_V[:, None], item_VD, 0)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Bool, Float, Float32
 
 from mqsa_jax.losses.reduction import Reduction, mean
 from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
@@ -115,11 +115,6 @@ def linear_weights(
     if reduce_fn is jnp.mean or reduce_fn is mean:
         return where_N / jnp.maximum(where_N.sum(), 1).astype(jnp.float32)
     return None
-
-
-def is_index(index: Int[Array, "*N"], size: int) -> Bool[Array, "*N"]:
-    """[...] whether each is an index of an axis of this size: 0 to size - 1."""
-    return (index >= 0) & (index < size)
 
 
 def one_shard(where_N: Bool[Array, "*N"], rows: Any) -> Any:

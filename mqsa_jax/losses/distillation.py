@@ -8,15 +8,15 @@ from jaxtyping import Array, Bool, Float, Int
 from mqsa_jax.losses.cross_entropy import (
     LinearCrossEntropy,
     combine,
-    is_index,
     linear_weights,
     one_shard,
 )
-from mqsa_jax.losses.reduction import Reduction, reduced
+from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.losses.teacher import Teacher, checked_temperature
 from mqsa_jax.ops.linear_logsumexp import row_logsumexps
 from mqsa_jax.ops.products import row_dot
 from mqsa_jax.ops.sparse_bilinear import sparse_bilinear
+from mqsa_jax.ops.sparse_logits import is_index
 
 
 def distillation_loss(
@@ -58,14 +58,15 @@ def distillation_loss(
 
     Raises:
       AssertionError: naming the shapes that do not agree.
+      ValueError: if `where` is not boolean, or of another shape than the rows.
       ValueError: if `tau` is not above 0.
 
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
     """
     chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
+    where = checked_where(where, item_N.shape)
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
-    chex.assert_equal_shape([where_N, item_N])
     student_1ND, item_1N = one_shard(where_N, (student_ND, item_N))
     weight_N = linear_weights(reduce_fn, where_N)
     if weight_N is not None:

@@ -6,17 +6,20 @@ For NumPy arrays they are computed by NumPy in the precision of the array, and J
 
 from typing import Any
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Real
 
-from mqsa_jax.losses.reduction import Reduction, mean, reduced
+from mqsa_jax.losses.reduction import Reduction, checked_where, mean, reduced
 
 CUTOFFS = (5, 10, 20)
 """K of HR@K and NDCG@K."""
 
 
-def _checked(rank_U: Float[Any, "*U"], where: Bool[Any, "*U"] | None) -> Float[Any, "*U"]:
+def _checked(rank_U: Real[Any, "*U"], where: Bool[Any, "*U"] | None) -> Float[Any, "*U"]:
     """The ranks; 1 for users who do not count, NaN for ranks below 1."""
     xp = rank_U.__array_namespace__()
+    where = checked_where(where, rank_U.shape)
+    # Integers hold no NaN.
+    rank_U = rank_U.astype(xp.result_type(rank_U.dtype, xp.float32))
     rank_U = rank_U if where is None else xp.where(where, rank_U, 1)
     # A product, so that gradients are NaN too.
     return rank_U * xp.where(rank_U >= 1, 1, xp.nan).astype(rank_U.dtype)
@@ -29,7 +32,7 @@ def _checked_cutoff(k: int) -> int:
 
 
 def hit_rate(
-    rank_U: Float[Any, "*U"],
+    rank_U: Real[Any, "*U"],
     k: int,
     *,
     where: Bool[Any, "*U"] | None = None,
@@ -63,7 +66,7 @@ def hit_rate(
 
 
 def ndcg(
-    rank_U: Float[Any, "*U"],
+    rank_U: Real[Any, "*U"],
     k: int,
     *,
     where: Bool[Any, "*U"] | None = None,
@@ -84,7 +87,7 @@ def ndcg(
 
 
 def reciprocal_rank(
-    rank_U: Float[Any, "*U"],
+    rank_U: Real[Any, "*U"],
     *,
     where: Bool[Any, "*U"] | None = None,
     reduce_fn: Reduction | None = mean,

@@ -7,14 +7,13 @@ from jaxtyping import Array, Bool, Float, Int
 from mqsa_jax.losses.cross_entropy import (
     LinearCrossEntropy,
     combine,
-    is_index,
     linear_weights,
     one_shard,
 )
-from mqsa_jax.losses.reduction import Reduction, reduced
+from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.ops.linear_logsumexp import row_logsumexps
 from mqsa_jax.ops.products import row_dot
-from mqsa_jax.ops.sparse_logits import SparseLogits
+from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
 
 
 def ranking_loss(
@@ -48,6 +47,7 @@ def ranking_loss(
 
     Raises:
       AssertionError: naming the shapes that do not agree.
+      ValueError: if `where` is not boolean, or of another shape than the rows.
 
     Reference:
       Zhu et al., WSDM 2024, arXiv 2311.01056: the recommendation loss.
@@ -58,8 +58,8 @@ def ranking_loss(
       2.3026
     """
     chex.assert_shape(user_ND, (*target_N.shape, item_VD.shape[-1]))
+    where = checked_where(where, target_N.shape)
     where_N = jnp.ones(target_N.shape, bool) if where is None else where
-    chex.assert_equal_shape([where_N, target_N])
     if sparse is not None:
         chex.assert_shape([sparse.item, sparse.value], (*target_N.shape, None))
     user_1ND, target_1N, sparse = one_shard(where_N, (user_ND, target_N, sparse))

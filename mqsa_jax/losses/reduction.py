@@ -30,6 +30,19 @@ def mean(value: Float[Any, "*N"], where: Bool[Any, "*N"]) -> Float[Any, ""]:
     return value.mean(where=where)
 
 
+def checked_where(
+    where: Bool[Any, "..."] | None, shape: tuple[int, ...]
+) -> Bool[Any, "..."] | None:
+    """`where` itself; ValueError unless it is None, or boolean and of the shape of the rows."""
+    if where is None:
+        return None
+    if where.dtype != bool:
+        raise ValueError(f"where must be boolean, got {where.dtype}")
+    if where.shape != shape:
+        raise ValueError(f"where must have the shape of the rows, {shape}, got {where.shape}")
+    return where
+
+
 def reduced(
     value: Float[Any, "*N"], where: Bool[Any, "*N"] | None, reduce_fn: Reduction | None
 ) -> Float[Any, "..."]:
@@ -45,7 +58,8 @@ def reduced(
       The reduced value [], or the values [...], 0 where a row does not count.
 
     Raises:
-      ValueError: if `reduce_fn` does not reduce all axes.
+      ValueError: if `reduce_fn` does not reduce all axes, or `where` is not boolean or of another
+        shape.
 
     Example:
       >>> value, where = np.array([1.0, 5.0, np.nan]), np.array([True, True, False])
@@ -53,6 +67,7 @@ def reduced(
       (3.0, [1.0, 5.0, 0.0])
     """
     xp = value.__array_namespace__()
+    where = checked_where(where, value.shape)
     where = xp.ones(value.shape, bool) if where is None else where
     value = xp.where(where, value, 0)
     if reduce_fn is None:

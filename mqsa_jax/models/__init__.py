@@ -1,1 +1,1 @@
-"""The models that `--model` selects, a file each: the parts that each is built of."""
+"""The recommender and its parts; `registry.py` lists what `--model` selects."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mqsa_jax.config import Config, TermConfig
 from mqsa_jax.data.sequences import Sequences, position_units
@@ -28,7 +28,7 @@ from mqsa_jax.models.transition_term import (
     transition_term,
 )
 from mqsa_jax.ops.products import Precision
-from mqsa_jax.ops.sparse_logits import SparseLogits
+from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
 
 SMOOTHING_LAYERS = 1
 """Steps over the graph that GES takes, as by its authors' default."""
@@ -171,11 +171,18 @@ def apply(
       item_VD: [V, D] what `item_vectors` gives, where it is at hand; None: made here.
 
     Returns:
-      [..., T, D]; the last position of a history holds the vector that predicts its next item.
+      [..., T, D]; the last position of a history holds the vector that predicts its next item. A
+      row is NaN if it has an item outside 0..V-1 or a position outside 0..`max_len` - 1.
 
     Raises:
-      ValueError: if the model needs relations that are missing, or `item_VD` has another shape.
+      ValueError: if T is below `max_len`, the model needs relations that are missing, or `item_VD`
+        has another shape.
     """
+    if sequences.item.shape[-1] < recommender.max_len:
+        raise ValueError(
+            f"rows have {sequences.item.shape[-1]} positions, but the recommender's max_len is "
+            f"{recommender.max_len}, and the newest item of a history has position max_len - 1"
+        )
     if item_VD is None:
         item_VD = item_vectors(recommender, params, relations)
     expected = (recommender.num_items, recommender.dim)
@@ -186,7 +193,15 @@ def apply(
     if key is not None:
         widths = encoder.mask_widths(sequences.segment_ids.shape[-1])
         masks = keep_masks(key, dropout, position_units(sequences), widths)
-    return encoder.apply({"params": params}, sequences, window, alpha, masks, item_VD)
+    user_TD = encoder.apply({"params": params}, sequences, window, alpha, masks, item_VD)
+    return user_TD * jnp.where(_are_valid(recommender, sequences), 1, jnp.nan)[..., None, None]
+
+
+def _are_valid(recommender: Recommender, sequences: Sequences) -> Bool[Array, "*B"]:
+    """[...] whether all items and positions of each row are in range."""
+    valid_T = is_index(sequences.item, recommender.num_items)
+    valid_T &= is_index(sequences.position, recommender.max_len)
+    return (valid_T | (sequences.segment_ids < 0)).all(-1)
 
 
 def score_term(
@@ -233,7 +248,7 @@ def scores(
     recommender: Recommender,
     params: Params,
     sequences: Sequences,
-    last_B: Int[Array, "*S B"],
+    last_B: Int[Array, "*S B"] | None = None,
     *,
     window: Int[Array, ""] | int,
     alpha: Float[Array, ""] | float,
@@ -245,11 +260,20 @@ def scores(
     Args:
       recommender, params, window, alpha, relations, item_VD: as of `apply`.
       sequences: histories packed into rows, [..., R, T].
-      last_B: [..., B] position of each history's newest item in the flat [R, T].
+      last_B: [..., B] position of each history's newest item in the flat [R, T]; its scores are NaN
+        if no history is there. None: the end of each row, for one history a row.
 
     Raises:
-      ValueError: if the model needs relations that are missing.
+      ValueError: as `apply`.
     """
+    rows, length = sequences.item.shape[-2:]
+    if last_B is None:
+        last_B = jnp.arange(1, rows + 1) * length - 1
+        last_B = jnp.broadcast_to(last_B, (*sequences.item.shape[:-2], rows))
+    segment_ids_B1 = _at(jnp.asarray(sequences.segment_ids)[..., None], last_B)
+    valid_B = is_index(last_B, rows * length) & (segment_ids_B1[..., 0] >= 0)
+    # Behind the last position, where a gather finds NaN.
+    last_B = jnp.where(valid_B, last_B, rows * length)
     if item_VD is None:
         item_VD = item_vectors(recommender, params, relations)
     user_TD = apply(recommender, params, sequences, window=window, alpha=alpha, item_VD=item_VD)

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 from mqsa_jax.ops.kernels.registration import SPARSE_BILINEAR, registered
 from mqsa_jax.ops.platforms import by_platform
 from mqsa_jax.ops.products import row_dot, scale_rows
+from mqsa_jax.ops.sparse_logits import is_index
 
 
 def sparse_bilinear(
@@ -31,7 +32,7 @@ def sparse_bilinear(
       The sum, a scalar; differentiable once, by reverse mode, in rows, table and weights. NaN,
       gradients too, if an entry that counts has an index out of range.
     """
-    valid_M = (row_M >= 0) & (row_M < x_ND.shape[0]) & (item_M >= 0) & (item_M < table_VD.shape[0])
+    valid_M = is_index(row_M, x_ND.shape[0]) & is_index(item_M, table_VD.shape[0])
     factor = jnp.where((valid_M | (weight_M == 0)).all(), 1, jnp.nan)
     # A factor, so that gradients are NaN too.
     return factor * _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)

@@ -1,7 +1,7 @@
 """Sparse logits, K classes a row, to be added to dense ones that are never kept."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.pytree import pytree_dataclass
 
@@ -20,7 +20,7 @@ class SparseLogits:
 
         Gathers would clamp such a class, scatters drop it, and a kernel read beside its memory.
         """
-        valid = (self.item >= 0) & (self.item < num_classes)
+        valid = is_index(self.item, num_classes)
         value = self.value * jnp.where(valid, 1, jnp.nan).astype(self.value.dtype)
         return SparseLogits(jnp.where(valid, self.item, 0), value)
 
@@ -36,3 +36,8 @@ class SparseLogits:
     def at(self, item: Int[Array, "*B"]) -> Float[Array, "*B"]:
         """[...] what is added to the logit of one class of each row."""
         return (self.value * (self.item == item[..., None])).sum(-1)
+
+
+def is_index(index: Int[Array, "*N"], size: int) -> Bool[Array, "*N"]:
+    """[...] whether each is an index of an axis of this size: 0 to size - 1."""
+    return (index >= 0) & (index < size)

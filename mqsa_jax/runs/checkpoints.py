@@ -207,7 +207,7 @@ def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
         if there.get(name) != here.get(name):
             raise UserError(
                 f"{path}: {name} has shape {there.get(name)}, expected {here.get(name)}; "
-                "it is of another run"
+                "it is of another run, or of another optimiser: resume with the one it began with"
             )
 
 

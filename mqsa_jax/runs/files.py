@@ -86,6 +86,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; is this the folder of a run?") from None
+    except NotADirectoryError:
+        raise UserError(f"{path.parent} is a file; name the folder of a run") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}); restore or delete it") from None
 

@@ -32,7 +32,7 @@ class Experiment:
     histories: Histories
     layout: DeviceLayout
     optimizer: optax.GradientTransformation = TF_ADAM
-    """Makes updates of gradients; one that is not `tf_adam` has a learning rate of its own."""
+    """`lr` reaches `tf_adam` only; any other has a learning rate of its own."""
 
     @classmethod
     def load(

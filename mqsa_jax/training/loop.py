@@ -139,7 +139,7 @@ def _run_epochs(
     experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, start: _Resumed
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     settings = experiment.config.training
-    # Let go of: the devices hold two states as it is, that of the epoch read and of the next.
+    # Frees the first state: the devices already hold those of the current and of the next epoch.
     state, start.state = start.state, None
     history = list(start.history)
     _write_history(run_dir, checkpoints, history)
@@ -158,8 +158,8 @@ def _run_epochs(
             if not is_finished(with_no_better(history), settings.epochs, settings.patience):
                 upcoming = run_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running, experiment)}
-            # Since the devices had this epoch and had trained the one before. The validation of
-            # that one, which they do meanwhile, is part of it.
+            # From the end of the epoch before, or the start of this one if later, to its end. The
+            # devices validate the epoch before meanwhile.
             began, ended = max(running.began, ended), time.perf_counter()
             line["seconds"] = round(ended - began, 3)
             history.append(line | _validation_line(validation, running))

@@ -71,6 +71,7 @@ def objective(
     )
     shards, rows, length, dim = user_SRTD.shape
     weight = scale / jnp.maximum(batch.num_positions, 1)
+    # Both losses need the logits of rows over the catalogue: described here, computed by `combine`.
     ranking = ranking_cross_entropy(
         user_SRTD.reshape(shards, rows * length, dim),
         item_VD,

@@ -306,6 +306,8 @@ def test_histories_that_only_begin_so_are_read(write, content):
         ("1;50;5\n", "replace them by spaces"),
         ("user\titem\trating\n1\t50\t5\n", "seems to be a header: delete it"),
         ("user_id:token item_id:token\n1 50\n", "seems to be a header: delete it"),
+        ("alice 1 2 3\nbob 2 3 4\n", "give ids as whole numbers between spaces"),
+        ("u1 1 2 3\n", "give ids as whole numbers between spaces"),
     ],
 )
 def test_a_header_or_other_separators_are_met_with_a_hint(write, content, hint):

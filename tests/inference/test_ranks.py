@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,3 +141,69 @@ def test_lists_of_scores_that_are_no_numbers_are_empty():
 def test_a_list_without_a_length_is_refused():
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         top_items(jnp.zeros((B, V)), *map(jnp.asarray, pairs([set()] * B)), 0)
+
+
+# What is out of range
+
+
+THREE = jnp.array([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+
+
+def test_nothing_need_be_left_out():
+    assert target_ranks(THREE, jnp.array([1, 0])).tolist() == [2.0, 3.0]
+    assert top_items(THREE, None, None, 2).tolist() == [[0, 1], [2, 1]]
+
+
+@pytest.mark.parametrize("row", [-1, -2, 2, 2**31 - 1])
+def test_a_pair_of_no_row_is_padding(row):
+    pair = jnp.array([row]), jnp.array([0])
+    assert target_ranks(THREE, jnp.array([1, 0]), *pair).tolist() == [2.0, 3.0]
+    assert top_items(THREE, *pair, 1).tolist() == [[0], [2]]
+
+
+@pytest.mark.parametrize("item", [-1, 3, 2**31 - 1])
+def test_a_pair_of_no_item_is_not_passed_over(item):
+    pair = jnp.array([1]), jnp.array([item])
+    first, second = target_ranks(THREE, jnp.array([1, 0]), *pair).tolist()
+    assert first == 2.0 and np.isnan(second)
+    assert top_items(THREE, *pair, 1).tolist() == [[0], [-1]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "items"), [([0, 1], [0]), ([0], [0, 1]), (None, [0]), ([0], None), (0, 0), ([[0]], 1)]
+)
+def test_pairs_of_other_lengths_are_refused(rows, items):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    pair = (None if each is None else jnp.array(each) for each in (rows, items))
+    try:
+        with pytest.raises(ValueError, match="pairs to leave out need a row and an item each"):
+            top_items(THREE, *pair, 1)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_targets_of_other_users_are_refused(count):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match="2 rows of scores, but targets of"):
+            target_ranks(THREE, jnp.zeros(count, int))
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("k", [2.0, 2.5, "2", None, 0, -1])
+def test_a_length_that_is_no_whole_number_is_refused_and_leaves_no_trace(k):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match="^k must be "):
+            top_items(THREE, None, None, k)
+        assert top_items(THREE, None, None, 2).tolist() == [[0, 1], [2, 1]]
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_numpy_arrays_are_ranked_too():
+    scores, pair = np.asarray(THREE), (np.array([0]), np.array([0]))
+    assert target_ranks(scores, np.array([1, 0]), *pair).tolist() == [1.0, 3.0]
+    assert top_items(scores, *pair, 2).tolist() == [[1, 2], [2, 1]]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 import scipy.sparse
@@ -266,3 +267,26 @@ def test_a_reduction_must_reduce_all_axes(rng, name):
     indices = {key: jnp.asarray(value, jnp.int32) for key, value in indices.items()}
     with pytest.raises(ValueError, match="must reduce all axes"):
         CASES[name].fn(floats, indices, reduce_fn=lambda value, where: value)
+
+
+@pytest.mark.parametrize("where", [WHERE.astype(np.float32), WHERE.astype(int), WHERE[:, None]])
+def test_where_is_boolean_and_of_the_shape_of_the_rows(where):
+    user, items = jnp.ones((N, D)), jnp.ones((V, D))
+    index, rank = jnp.arange(N), jnp.ones(N)
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        for reduce_fn in (mean, None):
+            options = {"where": jnp.asarray(where), "reduce_fn": reduce_fn}
+            for call in (
+                lambda options=options: ranking_loss(user, items, index, **options),
+                lambda options=options: distillation_loss(
+                    user, items, index, TEACHER, 0.5, **options
+                ),
+                lambda options=options: metrics.hit_rate(rank, 5, **options),
+                lambda options=options: metrics.reciprocal_rank(rank, **options),
+                lambda options=options: regularisation(items, GRAPH, **options),
+            ):
+                with pytest.raises(ValueError, match="^where must "):
+                    call()
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

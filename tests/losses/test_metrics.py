@@ -184,3 +184,12 @@ def test_the_host_keeps_the_precision(name):
     value = METRICS[name](rank)
     assert value.dtype == np.float64
     np.testing.assert_allclose(value, ORACLE[name](rank), rtol=1e-14)
+
+
+@every_metric
+@pytest.mark.parametrize("on_host", [False, True])
+def test_ranks_may_be_whole_numbers_and_those_below_1_are_nan(name, on_host):
+    metric = METRICS[name] if on_host else JITTED[name]
+    value = np.asarray(metric(np.array([0, 3, -1]), reduce_fn=None))
+    assert np.isnan(value).tolist() == [True, False, True]
+    np.testing.assert_allclose(value[1], METRICS[name](np.array([3.0])), rtol=1e-6)

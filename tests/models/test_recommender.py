@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -216,3 +217,62 @@ def test_sequences_of_lists_are_aligned_right_and_cut_left():
     assert rows.segment_ids.tolist() == [[-1, -1, -1], [-1, 1, 1], [2, 2, 2]]
     assert rows.position.tolist() == [[0, 1, 2]] * 3
     assert all(leaf.dtype == np.int32 for leaf in jax.tree.leaves(rows))
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ([1.7, 2.2], "item indices must be integers, got float64"),
+        ([True, False], "item indices must be integers, got bool"),
+        ([2**33 + 5], "item indices must be 0 to V - 1"),
+        ([3, -1], "item indices must be 0 to V - 1, got -1 to 3"),
+        (5, "a history must be a sequence of item indices, got 5"),
+        ([[1, 2]], "a history must be a sequence of item indices"),
+    ],
+)
+def test_sequences_of_other_things_than_indices_are_refused(history, message):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(ValueError, match=message):
+            Sequences.of([[1], history], T)
+        with pytest.raises(ValueError, match="max_len must be at least 1, got 0"):
+            Sequences.of([[1]], 0)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("name", ["mqsa-ted", "gru4rec", "mqsa-ted-plus"])
+def test_indices_out_of_range_make_their_row_nan(name):
+    recommender, params, relations = model_of(name)
+    sequences = inputs()
+    run = jax.jit(
+        lambda sequences: scores(recommender, params, sequences, relations=relations, **OPTIONS)
+    )
+    whole = run(sequences)
+    assert np.isfinite(whole).all() and whole.shape == (2, V)
+    for field, value in [("item", V), ("item", -1), ("position", T), ("position", -1)]:
+        changed = getattr(sequences, field).at[0, -2].set(value)
+        broken = run(sequences.replace(**{field: changed}))
+        assert np.isnan(broken[0]).all(), (field, value)
+        np.testing.assert_array_equal(broken[1], whole[1])
+    # Padding may hold anything.
+    padding = sequences.replace(item=jnp.where(sequences.segment_ids < 0, 10**6, sequences.item))
+    np.testing.assert_array_equal(run(padding), whole)
+
+
+def test_histories_cut_to_another_length_than_the_model_reads_are_noticed():
+    recommender, params, _ = model_of("mqsa-ted")
+    with pytest.raises(ValueError, match=f"rows have {T - 1} positions, .* max_len is {T}"):
+        apply(recommender, params, Sequences.of([[1, 2]], T - 1), **OPTIONS)
+    # Longer rows may be packed ones, so that only their positions can tell.
+    assert np.isnan(apply(recommender, params, Sequences.of([[1, 2]], T + 1), **OPTIONS)).all()
+
+
+@pytest.mark.parametrize("last", [-1, 2 * T, 0])
+def test_scores_at_no_history_are_nan(last):
+    """Before the first row, behind the last, and at padding."""
+    recommender, params, _ = model_of("mqsa-ted")
+    found = scores(recommender, params, inputs(), jnp.array([T - 1, last]), **OPTIONS)
+    assert np.isfinite(found[0]).all() and np.isnan(found[1]).all()
+    by_default = scores(recommender, params, inputs(), **OPTIONS)
+    np.testing.assert_allclose(by_default[0], found[0], rtol=1e-6)

@@ -84,6 +84,7 @@ def test_adam_is_not_that_of_optax_where_gradients_are_small():
 
 gradient_of = jax.jit(jax.grad(objective, has_aux=True), static_argnames="recommender")
 
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
 def test_steps_are_those_of_the_optimizer(name, parallel):
