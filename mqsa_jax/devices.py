@@ -15,7 +15,7 @@ from mqsa_jax.errors import SettingError
 DATA_AXIS = "data"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class DeviceLayout:
     """A mesh of local devices with one axis, `data`."""
 

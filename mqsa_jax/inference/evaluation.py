@@ -3,7 +3,6 @@
 import copy
 import functools
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +87,16 @@ def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shape
     return out_UK.at[data.chunks.user.reshape(-1)].set(result_NK, mode="drop")
 
 
+@functools.lru_cache(maxsize=8)
+def _ranking_program(recommender: Recommender, layout: DeviceLayout) -> Callable[..., Array]:
+    """`map_user_scores` compiled for the devices; the same program for equal arguments."""
+    return jax.jit(
+        functools.partial(map_user_scores, recommender=recommender),
+        static_argnames="score_fn",
+        out_shardings=layout.replicated,
+    )
+
+
 class Evaluator:
     """A protocol's evaluation set on the devices, and its compiled program."""
 
@@ -111,11 +120,7 @@ class Evaluator:
 
     def _set_model(self, recommender: Recommender, relations: ItemRelations | None) -> None:
         self._relations = relations
-        self._program = jax.jit(
-            partial(map_user_scores, recommender=recommender),
-            static_argnames="score_fn",
-            out_shardings=self._layout.replicated,
-        )
+        self._program = _ranking_program(recommender, self._layout)
 
     def of_model(
         self, recommender: Recommender, relations: ItemRelations | None = None

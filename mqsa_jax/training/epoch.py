@@ -1,7 +1,7 @@
 """Whole epochs as one compiled program, over a mesh by jit or over devices by pmap."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Literal
 
 import jax
@@ -50,6 +50,7 @@ def run_steps(
     return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
 
 
+@lru_cache(maxsize=8)
 def compile_epoch(
     recommender: Recommender,
     layout: DeviceLayout,
@@ -57,6 +58,8 @@ def compile_epoch(
     optimizer: optax.GradientTransformation = TF_ADAM,
 ) -> EpochProgram:
     """`run_steps` compiled for the devices; compiled once for each shape of batches.
+
+    Equal arguments give the same program, so that a second run in a process traces nothing.
 
     The program takes NumPy batches [steps, S, ...], S being `layout.num_shards`, and does not wait
     for the devices. The state passed in is kept, to be saved while the next epoch runs. State in

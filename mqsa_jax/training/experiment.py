@@ -1,6 +1,8 @@
 """What a configuration and its data come to: everything that training and evaluation share."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -53,7 +55,7 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """State before the first step, on all devices."""
-        make = jax.jit(init_state, static_argnums=(0, 3, 4), out_shardings=self.layout.replicated)
+        make = _initial_state_program(self.layout)
         # A seed of 2**31 or more is no int32, which jit would take a Python int for.
         seed = np.uint32(self.config.training.seed)
         return make(self.recommender, HParams.of(self.config), seed, self.with_ema, self.optimizer)
@@ -105,3 +107,9 @@ class Experiment:
         return Evaluator(
             self.histories, protocol, model, self.layout, relations or self.relations()
         )
+
+
+@functools.lru_cache(maxsize=8)
+def _initial_state_program(layout: DeviceLayout) -> Callable[..., TrainState]:
+    """`init_state` compiled for the devices; the same program for equal arguments."""
+    return jax.jit(init_state, static_argnums=(0, 3, 4), out_shardings=layout.replicated)
