@@ -11,10 +11,10 @@ of names to arrays:
   ``BRANCH/block_K/{query,key,value,ffn_in,ffn_out}/{kernel,bias}`` [D, D], [D],
   and ``BRANCH/output_norm/{scale,bias}`` [D]
 
-Shape suffixes: T positions of one history, D width, V items, U users.
+Shape suffixes: T positions of one history, D width, V items.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,72 +149,6 @@ def scores(params: Params, items: History, *, max_len: int, **encoder: Any) -> n
     return np.asarray(params["item_embedding"], np.float64) @ z_TD[-1]
 
 
-# The teacher
-
-
-def count_transitions(
-    histories: Sequence[History],
-    num_items: int,
-    *,
-    max_len: int,
-    time_span: int = 1,
-    decay: float = 1.0,
-    symmetric: float = 0.0,
-    popularity: float = 0.0,
-) -> np.ndarray:
-    """``C[i, j]`` [V, V]: how often j comes k = 1 to ``time_span`` steps after i.
-
-    Each time weighs ``decay**(k - 1)``, and ``symmetric`` of it counts as j before i. Then
-    ``C[i, j]`` is divided by (sum of row i, times sum of column j) to the power ``popularity``.
-
-    Of each history only the last ``max_len`` items count.
-    """
-    counts_VV = np.zeros((num_items, num_items))
-    for history in histories:
-        kept = history[-max_len:]
-        for t, item in enumerate(kept):
-            for step, successor in enumerate(kept[t + 1 : t + 1 + time_span]):
-                counts_VV[item, successor] += decay**step
-                counts_VV[successor, item] += symmetric * decay**step
-    damped_VV = counts_VV.copy()
-    for i, j in zip(*np.nonzero(counts_VV), strict=True):
-        damped_VV[i, j] /= (counts_VV[i].sum() * counts_VV[:, j].sum()) ** popularity
-    return damped_VV
-
-
-def multi_step(counts_VV: np.ndarray, steps: int, decay: float) -> np.ndarray:
-    """[V, V] transitions, and ``decay**(k - 1)`` of the paths of k = 2 to ``steps`` of them.
-
-    A path goes on from item i to j with probability ``C_ij / sum_j C_ij``, and stops where it
-    comes back to the item it began with.
-    """
-    total_VV = counts_VV.copy()
-    for first, counts_V in enumerate(counts_VV):
-        reached_V = counts_V
-        for step in range(1, steps):
-            further_V = np.zeros(len(counts_V))
-            for item in np.flatnonzero(reached_V):
-                if counts_VV[item].any():
-                    further_V += reached_V[item] * counts_VV[item] / counts_VV[item].sum()
-            further_V[first] = 0
-            total_VV[first] += decay**step * further_V
-            reached_V = further_V
-    return total_VV
-
-
-def teacher_probabilities(counts_VV: np.ndarray, tau: float) -> np.ndarray:
-    """``p_T(j|i) = softmax_j(w_ij / tau)`` [V, V] over all items, those without a count included.
-
-    ``w_ij = C_ij / max_j C_ij``, and 0 in rows without counts.
-    """
-    teacher_VV = np.empty(counts_VV.shape, np.float64)
-    for item, counts_V in enumerate(np.asarray(counts_VV, np.float64)):
-        largest = counts_V.max()
-        weights_V = counts_V / largest if largest > 0 else counts_V
-        teacher_VV[item] = np.exp(log_softmax(weights_V / tau))
-    return teacher_VV
-
-
 # The losses
 
 
@@ -297,44 +231,6 @@ def total_loss(
     loss_rec = ranking_loss(params, histories, max_len=max_len, **encoder)
     loss_kd = distillation_loss(params, histories, teacher_VV, max_len=max_len, tau=tau)
     return loss_rec + lambda_kd * loss_kd + l2 * l2_penalty(params), loss_rec, loss_kd
-
-
-# Ranks and metrics
-
-
-def rank(scores_V: np.ndarray, target: int, excluded: Collection[int] = ()) -> float:
-    """``1 + strictly higher + tied / 2``, counted among the other items that are not excluded.
-
-    A target that is excluded itself can never be recommended: inf.
-
-    Raises:
-      ValueError: if a score is NaN.
-    """
-    if np.isnan(scores_V).any():
-        raise ValueError("scores contain NaN")
-    others = [item for item in range(len(scores_V)) if item != target and item not in excluded]
-    if target in excluded:
-        return float("inf")
-    higher = sum(bool(scores_V[item] > scores_V[target]) for item in others)
-    tied = sum(bool(scores_V[item] == scores_V[target]) for item in others)
-    return 1 + higher + tied / 2
-
-
-def hit_rate(ranks_U: Sequence[float], k: int) -> float:
-    """Share of users with ``rank <= k``."""
-    return float(np.mean([1.0 if user_rank <= k else 0.0 for user_rank in ranks_U]))
-
-
-def ndcg(ranks_U: Sequence[float], k: int) -> float:
-    """Mean over users of ``1 / log2(rank + 1)`` where ``rank <= k``, else 0."""
-    return float(
-        np.mean([1.0 / np.log2(user_rank + 1) if user_rank <= k else 0.0 for user_rank in ranks_U])
-    )
-
-
-def reciprocal_rank(ranks_U: Sequence[float]) -> float:
-    """Mean over users of ``1 / rank``."""
-    return float(np.mean([1.0 / user_rank for user_rank in ranks_U]))
 
 
 # Gradients

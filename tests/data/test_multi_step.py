@@ -10,7 +10,7 @@ from mqsa_jax.data import multi_step as module
 from mqsa_jax.data.multi_step import multi_step
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
-from tests import oracle
+from tests import transition_oracle
 
 V = 9
 
@@ -38,7 +38,7 @@ def test_agrees_with_the_oracle(rng, monkeypatch, steps, decay, block):
     for _ in range(5):
         counts_VV = random_counts(rng)
         paths = multi_step(sparse(counts_VV), steps, decay)
-        expected = oracle.multi_step(counts_VV, steps, decay)
+        expected = transition_oracle.multi_step(counts_VV, steps, decay)
         np.testing.assert_allclose(dense(paths), expected, rtol=1e-6)
         assert paths.to_scipy().has_canonical_format
         assert paths.successor.shape == paths.count.shape == (np.count_nonzero(expected),)
@@ -110,7 +110,9 @@ def test_unused_capacity_is_dropped():
 def test_the_teacher_learns_from_paths(rng):
     counts_VV = random_counts(rng)
     teacher = transition_teacher(multi_step(sparse(counts_VV), 3, 0.6), 0.2)
-    expected = oracle.teacher_probabilities(oracle.multi_step(counts_VV, 3, 0.6), tau=0.2)
+    expected = transition_oracle.teacher_probabilities(
+        transition_oracle.multi_step(counts_VV, 3, 0.6), tau=0.2
+    )
     np.testing.assert_allclose(teacher_probabilities(teacher), expected, rtol=1e-4)
 
 

@@ -1,85 +1,17 @@
-"""Finding and downloading data sets, against a server on this machine's loopback."""
+"""Finding the file of a data set, by its name or by its path."""
 
-# ruff: noqa: D103 - a test's name says what it shows
-
-import gc
 import hashlib
-import logging
-import socket
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
-import pooch
 import pytest
 
 from mqsa_jax.data import sources
-from mqsa_jax.data.sources import Source, dataset_names, find_dataset, resolve_dataset
-from mqsa_jax.errors import UserError
+from mqsa_jax.data.sources import dataset_names, find_dataset, resolve_dataset
+from tests.data.source_cases import CONTENT, FILE_NAME, SHA256, UNUSED_URL, error_of, put
 
-CONTENT = b"1 1 2 3\n2 3 2 1\n"
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-FILE_NAME = "Toys_and_Games.txt"
-UNUSED_URL = "http://127.0.0.1:9/never-asked"
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    """The file `toys` shrunk to `CONTENT`, and an empty cache of one's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("MQSA_DATA_DIR", raising=False)
-    monkeypatch.setitem(sources.SOURCES, "toys", Source(FILE_NAME, SHA256))
-    return tmp_path / "cache" / "mqsa_jax"
-
-
-@pytest.fixture
-def server():
-    """A server whose answer is set by its `status`, `body` and `promised` (bytes; None: all)."""
-    answer = SimpleNamespace(status=200, body=CONTENT, promised=None, requests=[])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
-            answer.requests.append(self.path)
-            self.send_response(answer.status)
-            self.send_header("Content-Length", str(answer.promised or len(answer.body)))
-            self.end_headers()
-            self.wfile.write(answer.body)
-
-        def log_message(self, *_args) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        answer.url = f"http://127.0.0.1:{http.server_port}/data"
-        yield answer
-        http.shutdown()
-        thread.join()
-
-
-def put(folder: Path, content: bytes = CONTENT) -> Path:
-    """Write the file of `toys` into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE_NAME
-    path.write_bytes(content)
-    return path
-
-
-def files_below(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def error_of(function, *args, **kwargs) -> str:
-    """The one-line message of the error that a call raises."""
-    with pytest.raises(UserError) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 # The registry.
@@ -180,100 +112,6 @@ def test_unreadable_file(tmp_path, monkeypatch):
 def test_import_does_not_load_pooch():
     code = "import sys, mqsa_jax.data.sources; sys.exit('pooch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-# Downloads.
-
-
-def test_download_goes_to_the_cache_once(cache, server):
-    expected = cache / FILE_NAME
-    assert find_dataset("toys", base_url=server.url) == expected
-    assert expected.read_bytes() == CONTENT
-    assert find_dataset("toys", base_url=server.url) == expected
-    assert server.requests == ["/data/Toys_and_Games.txt"]
-    assert files_below(cache) == [expected]
-
-
-def test_download_logs_nothing(cache, server):
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler()
-    handler.emit = records.append
-    pooch.get_logger().addHandler(handler)
-    pooch.get_logger().setLevel("INFO")
-    try:
-        find_dataset("toys", base_url=server.url)
-    finally:
-        pooch.get_logger().removeHandler(handler)
-    assert server.requests == ["/data/Toys_and_Games.txt"]
-    assert records == []
-
-
-def test_download_with_an_empty_data_dir(tmp_path, cache, server):
-    folder = tmp_path / "dir"
-    folder.mkdir()
-    assert find_dataset("toys", folder, base_url=server.url + "/") == cache / FILE_NAME
-    assert server.requests == ["/data/Toys_and_Games.txt"]
-    assert files_below(folder) == []
-
-
-def assert_download_fails(base_url: str, cache: Path, reason: str) -> None:
-    """The message names the reason and the remedy, and the cache holds no file."""
-    assert error_of(find_dataset, "toys", base_url=base_url) == (
-        f"cannot download {base_url}/Toys_and_Games.txt to {cache}: {reason}; "
-        "fetch Toys_and_Games.txt from there by hand "
-        "and name its folder with data_dir or $MQSA_DATA_DIR"
-    )
-    assert files_below(cache) == []
-
-
-def test_download_with_wrong_checksum(cache, server):
-    server.body = b"<html>please sign in</html>"
-    assert_download_fails(server.url, cache, "what came has a wrong checksum")
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("status", [404, 503])
-def test_download_refused_by_the_server(cache, server, status):
-    server.status = status
-    assert_download_fails(server.url, cache, f"HTTP status {status}")
-    gc.collect()  # would warn of a connection left open
-
-
-def test_download_cut_short(cache, server):
-    server.promised = len(CONTENT) + 100
-    assert_download_fails(server.url, cache, "the connection failed (ChunkedEncodingError)")
-
-
-def test_download_without_connection(cache):
-    with socket.socket() as unheard:  # bound but not listening: connections are refused
-        unheard.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unheard.getsockname()[1]}"
-        assert_download_fails(url, cache, "the connection failed (ConnectionError)")
-
-
-def test_download_into_a_cache_that_is_a_file(cache, server):
-    cache.parent.mkdir()
-    cache.write_bytes(b"")
-    message = error_of(find_dataset, "toys", base_url=server.url)
-    assert message.startswith(f"cannot download {server.url}/{FILE_NAME} to {cache}: ")
-    assert ": Not a directory; " in message
-    assert server.requests == []
-
-
-def test_download_into_a_cache_that_may_not_be_written(cache, server, monkeypatch):
-    def refuse(*_args, **_kwargs):
-        raise PermissionError(13, "Permission denied", str(cache))
-
-    monkeypatch.setattr("os.makedirs", refuse)
-    assert_download_fails(server.url, cache, "no permission to write")
-    assert server.requests == []
-
-
-def test_failed_download_can_be_tried_again(cache, server):
-    server.status = 503
-    assert_download_fails(server.url, cache, "HTTP status 503")
-    server.status = 200
-    assert find_dataset("toys", base_url=server.url) == cache / FILE_NAME
 
 
 # From what a user writes to a file.

@@ -10,13 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.data.transitions import TransitionCounts, count_transitions
-from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
-from tests import oracle
+from tests import transition_oracle
+from tests.data.transition_cases import EXAMPLE, SIZES, count
 
 N, V = 24, 6
-
-SIZES = ("num_items", "time_span", "capacity")
-count = jax.jit(count_transitions, static_argnums=2, static_argnames=("time_span", "capacity"))
 
 
 @st.composite
@@ -42,7 +39,7 @@ def test_agrees_with_the_oracle(time_span):
     def run(case):
         item, segment, histories = case
         counts = count(item, segment, V, time_span=time_span)
-        expected = oracle.count_transitions(histories, V, max_len=N, time_span=time_span)
+        expected = transition_oracle.count_transitions(histories, V, max_len=N, time_span=time_span)
         np.testing.assert_array_equal(counts.to_scipy().toarray(), expected)
 
     run()
@@ -70,7 +67,7 @@ def test_variants_agree_with_the_oracle(variant, time_span, traced):
         item, segment, histories = case
         counts = program(item, segment, num_items=V, time_span=time_span, **variant)
         options = dict(max_len=N, time_span=time_span, **variant)
-        expected = oracle.count_transitions(histories, V, **options)
+        expected = transition_oracle.count_transitions(histories, V, **options)
         np.testing.assert_allclose(counts.to_scipy().toarray(), expected, rtol=1e-5)
         assert counts.to_scipy().nnz == np.count_nonzero(expected)
         assert counts.to_scipy().has_canonical_format
@@ -89,9 +86,6 @@ def test_variants_that_are_off_change_no_bit(rng, time_span):
     told = jax.jit(count_transitions, static_argnums=2, static_argnames=("time_span", *off))
     chex.assert_trees_all_equal(told(item, segment, V, time_span=time_span, **off), plain)
     chex.assert_trees_all_equal(traced.trimmed(), plain.trimmed())
-
-
-EXAMPLE = np.array([0, 1, 2, 0, 1, 3, 3, 1, 0], np.int32), np.array([0] * 5 + [1] * 4, np.int32)
 
 
 def test_direct_successors_of_an_example():
@@ -201,98 +195,10 @@ def test_an_exact_capacity_is_enough():
     chex.assert_trees_all_equal(count(*EXAMPLE, 5, capacity=6), count(*EXAMPLE, 5).trimmed())
 
 
-@pytest.mark.parametrize("capacity", [1, 4, 5])
-@pytest.mark.parametrize("popularity", [0.0, 0.5])
-def test_a_capacity_too_small_gives_nan(capacity, popularity):
-    counts = count(*EXAMPLE, 5, capacity=capacity, popularity=popularity)
-    assert np.isnan(counts.count).all()
-    assert np.isnan(teacher_probabilities(transition_teacher(counts, 0.5))).all()
-    for read in (counts.trimmed, counts.to_scipy):
-        with pytest.raises(ValueError, match="NaN.*capacity"):
-            read()
-
-
-def wrong_item(wrong, at=4):
-    item, segment = (array.copy() for array in EXAMPLE)
-    item[at] = wrong
-    return item, segment
-
-
-@pytest.mark.parametrize("at", [0, 4, 8])
-@pytest.mark.parametrize("wrong", [5, 999, -1])
-@pytest.mark.parametrize("options", [{}, dict(time_span=3, popularity=0.5, symmetric=0.5)], ids=str)
-def test_an_item_that_is_none_gives_nan_where_traced(wrong, at, options):
-    counts = count(*wrong_item(wrong, at), 5, **options)
-    assert np.isnan(counts.count).all()
-    assert np.isnan(teacher_probabilities(transition_teacher(counts, 0.5))).all()
-    with pytest.raises(ValueError, match="NaN"):
-        counts.trimmed()
-
-
-@pytest.mark.parametrize("wrong", [5, 999, -1])
-@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
-def test_an_item_that_is_none_is_refused_where_it_is_known(wrong, kind):
-    item, segment = map(kind, wrong_item(wrong))
-    with pytest.raises(ValueError, match=f"items must be 0 to 4, but are .*{wrong}"):
-        count_transitions(item, segment, 5)
-
-
-def test_items_counted_from_1_are_refused():
-    item, segment = EXAMPLE
-    with pytest.raises(ValueError, match="items must be 0 to 3, but are 1 to 4"):
-        count_transitions(item + 1, segment, 4)
-
-
-def test_a_history_of_one_wrong_item_is_refused_too():
-    item, segment = jnp.array([0, 1, 7], jnp.int32), jnp.array([0, 0, 1], jnp.int32)
-    with pytest.raises(ValueError, match="items must be"):
-        count_transitions(item, segment, 3)
-    assert np.isnan(count(item, segment, 3).count).all()
-
-
 def test_padding_may_hold_anything():
     item, segment = np.array([0, 1, -9, 999, 1], np.int32), np.array([0, 0, -1, -1, 1], np.int32)
     for counter in (count, count_transitions):
         assert counter(item, segment, 2).to_scipy().toarray().tolist() == [[0, 1], [0, 0]]
-
-
-@pytest.mark.parametrize("which", [0, 1])
-def test_items_and_segments_must_be_integers_of_one_length(which):
-    arrays = list(EXAMPLE)
-    arrays[which] = arrays[which] + 0.5
-    for counter in (count, count_transitions):
-        with pytest.raises((ValueError, TypeError)):
-            counter(*arrays, 5)
-    arrays[which] = EXAMPLE[which][:-1]
-    with pytest.raises((ValueError, TypeError)):
-        count(*arrays, 5)
-
-
-@pytest.mark.parametrize("wrong", [2**31, 2**32, -(2**31) - 1])
-def test_segment_ids_beyond_32_bits_are_refused(wrong):
-    item, segment = EXAMPLE[0], EXAMPLE[1].astype(np.int64)
-    segment[5:] = wrong
-    with pytest.raises(ValueError, match="32 bits"):
-        count_transitions(item, segment, 5)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [dict(time_span=0), dict(time_span=-1), dict(capacity=0), dict(decay=-0.5), dict(decay=1.5)]
-    + [dict(symmetric=-0.1), dict(symmetric=2.0), dict(popularity=-1.0)]
-    + [dict(decay=float("nan")), dict(num_items=0)],
-    ids=str,
-)
-def test_options_outside_their_range_are_refused(options):
-    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
-        count_transitions(*map(jnp.asarray, EXAMPLE), **{"num_items": 5, **options})
-
-
-@pytest.mark.parametrize(
-    "option", [dict(decay=-0.5), dict(symmetric=2.0), dict(popularity=-1.0), dict(decay=np.nan)]
-)
-def test_traced_options_outside_their_range_give_nan(option):
-    assert np.isnan(count(*EXAMPLE, 5, time_span=2, **option).count).all()
 
 
 def test_a_matrix_of_counts_must_be_square_and_is_made_canonical():
@@ -329,7 +235,7 @@ def test_vmap_and_pmap_agree_with_the_oracle(rng):
     assert mapped.num_items == V
     for lane in range(8):
         histories = [item[lane, segment[lane] == number] for number in range(3)]
-        expected = oracle.count_transitions(histories, V, max_len=N, time_span=2)
+        expected = transition_oracle.count_transitions(histories, V, max_len=N, time_span=2)
         alone = jax.tree.map(lambda leaf, lane=lane: leaf[lane], mapped)
         np.testing.assert_array_equal(alone.to_scipy().toarray(), expected)
 

@@ -19,7 +19,7 @@ from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender, init
 from mqsa_jax.ops import chunk_loop
-from tests import oracle
+from tests import oracle, ranking_oracle
 
 USERS, V, D, MAX_LEN, CHUNK = 21, 14, 4, 5, 8
 CONFIG = Config(model=ModelConfig(dim=D, max_len=MAX_LEN, window=3, alpha=0.4, dropout=0.5))
@@ -84,7 +84,7 @@ def expected_ranks(split, policy):
             num_heads=1,
         )
         target = sequence[-held_out]
-        result.append(oracle.rank(score_V, target, seen_by(sequence, split, policy)))
+        result.append(ranking_oracle.rank(score_V, target, seen_by(sequence, split, policy)))
     return result
 
 

@@ -19,7 +19,7 @@ from mqsa_jax.losses.ranking import ranking_loss
 from mqsa_jax.losses.reduction import mean
 from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.ops.sparse_logits import SparseLogits
-from tests import oracle
+from tests import oracle, transition_oracle
 
 N, D, V, K = 6, 3, 6, 2
 WHERE = np.array([True, True, False, True, False, False])
@@ -99,7 +99,7 @@ def distillation(floats, indices, *, max_bumps, **options):
 
 
 def distillation_rows(floats, indices):
-    teacher_VV = oracle.teacher_probabilities(DENSE, 0.5)
+    teacher_VV = transition_oracle.teacher_probabilities(DENSE, 0.5)
     logits = floats["row_ND"] @ floats["item_VD"].T / (0.5 + floats["tau"] ** 2)
     rows = zip(logits, indices["item_N"], strict=True)
     return np.array([-teacher_VV[item] @ oracle.log_softmax(row) for row, item in rows])

@@ -9,70 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.data.transitions import TransitionCounts
-from mqsa_jax.losses.cross_entropy import combine
-from mqsa_jax.losses.distillation import distillation_cross_entropy, distillation_loss
+from mqsa_jax.losses.distillation import distillation_loss
 from mqsa_jax.losses.teacher import Teacher, transition_teacher
 from tests import oracle
+from tests.losses.distillation_cases import (
+    TAU,
+    TEACHER,
+    B,
+    D,
+    M,
+    N,
+    V,
+    arrays,
+    assert_close,
+    dense_loss,
+    loss_and_gradient,
+)
 
 pytestmark = pytest.mark.usefixtures("product_path")
-
-B, N, D, V, M = 2, 6, 4, 9, 80
-TAU = 0.3
-LENGTH = np.array([5, 0, 3, 1, 0, 9, 2, 4, 0])
-"""Successors of each item; three items have none."""
-
-
-def counts_and_teacher(seed=0):
-    """Dense counts [V, V] and the teacher of them."""
-    rng = np.random.default_rng(seed)
-    dense = np.zeros((V, V))
-    for item, length in enumerate(LENGTH):
-        dense[item, rng.permutation(V)[:length]] = rng.integers(1, 6, length)
-    row, successor = np.nonzero(dense)
-    counts = TransitionCounts(
-        jnp.asarray(np.searchsorted(row, np.arange(V + 1)), jnp.int32),
-        jnp.asarray(successor, jnp.int32),
-        jnp.asarray(dense[row, successor], jnp.float32),
-    )
-    return dense, jax.jit(transition_teacher)(counts, TAU)
-
-
-DENSE, TEACHER = counts_and_teacher()
-
-
-def arrays(seed):
-    rng = np.random.default_rng(seed)
-    student = rng.normal(size=(B, N, D)).astype(np.float32)
-    item_vectors = rng.normal(size=(V, D)).astype(np.float32)
-    where = rng.integers(0, 2, (B, N)).astype(bool)
-    return student, item_vectors, rng.integers(0, V, (B, N)).astype(np.int32), where
-
-
-def dense_loss(student, item_vectors, item, weight, tau=TAU):
-    """The weighted sum of losses and its gradients, row by row in float64."""
-    teacher_VV = oracle.teacher_probabilities(DENSE, TAU)
-    student, item_vectors = student.astype(np.float64), item_vectors.astype(np.float64)
-    value, dstudent, ditem = 0.0, np.zeros_like(student), np.zeros_like(item_vectors)
-    for index in np.ndindex(item.shape):
-        log_p = oracle.log_softmax(item_vectors @ student[index] / tau)
-        value -= weight[index] * teacher_VV[item[index]] @ log_p
-        slope = weight[index] * (np.exp(log_p) - teacher_VV[item[index]]) / tau
-        dstudent[index] = slope @ item_vectors
-        ditem += np.outer(slope, student[index])
-    return value, dstudent, ditem
-
-
-def assert_close(actual, expected):
-    (value, gradients), (right, *right_gradients) = actual, expected
-    np.testing.assert_allclose(value, right, rtol=1e-5, atol=1e-5)
-    for one, other in zip(gradients, right_gradients, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
-
-
-loss_and_gradient = jax.jit(
-    jax.value_and_grad(distillation_loss, argnums=(0, 1)),
-    static_argnames=("reduce_fn", "max_bumps"),
-)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
@@ -97,16 +51,6 @@ def test_visible_example():
     loss, _ = loss_and_gradient(student, items, jnp.array([0, 1]), teacher, tau, max_bumps=1)
     first = -(3 / 4 * np.log(3 / 4) + 1 / 4 * np.log(1 / 4))
     np.testing.assert_allclose(loss, (first + np.log(2)) / 2, rtol=1e-6)
-
-
-def test_a_bound_on_the_bumps_need_not_be_given():
-    student, item_vectors, item, where = map(jnp.asarray, arrays(1))
-    expected = dense_loss(*map(np.asarray, (student, item_vectors, item)), np.full((B, N), 1.0))
-    inputs = student, item_vectors, item, TEACHER, TAU
-    concrete = distillation_loss(*inputs, reduce_fn=jnp.sum)
-    traced, _ = loss_and_gradient(*inputs, reduce_fn=jnp.sum)
-    np.testing.assert_allclose(concrete, expected[0], rtol=1e-5)
-    np.testing.assert_allclose(traced, expected[0], rtol=1e-5)
 
 
 def test_equal_items_need_one_row_weighted_by_their_count():
@@ -142,53 +86,6 @@ def test_equal_items_need_one_row_weighted_by_their_count():
     chex.assert_trees_all_close(
         loss_of_all(item_vectors), loss_of_distinct(item_vectors), rtol=1e-4, atol=1e-4
     )
-
-
-def by_shard(student, item_vectors, item, teacher, tau, where, max_bumps):
-    """The mean as training forms it: one shard a device, each with its own bound."""
-    weight = where / where.sum()
-    loss = distillation_cross_entropy(
-        student, item_vectors, item, weight, teacher, tau, max_bumps=max_bumps
-    )
-    return combine([loss], item_vectors, [1.0])[0]
-
-
-def at_once(student, item_vectors, item, teacher, tau, where, max_bumps):
-    return distillation_loss(
-        student, item_vectors, item, teacher, tau, where=where, max_bumps=max_bumps
-    )
-
-
-@pytest.mark.parametrize(
-    ("loss", "max_bumps", "enough"),
-    [
-        (at_once, 35, True),
-        (at_once, 34, False),
-        (by_shard, 18, True),
-        (by_shard, 17, False),
-        (by_shard, 1, False),
-    ],
-)
-def test_a_bound_too_small_gives_nan(loss, max_bumps, enough):
-    student, item_vectors, _, _ = arrays(2)
-    item = np.array([[0, 2, 5, 1, 5, 6], [1, 5, 7, 4, 0, 5]], np.int32)
-    where = np.array([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]], bool)
-    # Bumps of rows that count: 5 + 3 + 9 + 0 = 17 and 0 + 9 + 4 + 0 + 5 = 18, together 35.
-    value, gradients = jax.jit(
-        jax.value_and_grad(loss, argnums=(0, 1)), static_argnames="max_bumps"
-    )(student, item_vectors, item, TEACHER, TAU, where, max_bumps=max_bumps)
-    if enough:
-        expected = dense_loss(student, item_vectors, item, where / where.sum())
-        assert_close((value, gradients), expected)
-    else:
-        assert np.isnan(value)
-        assert np.isnan(gradients[0]).any()
-
-
-def test_without_a_bound_all_entries_are_read():
-    student, item_vectors, item, where = arrays(5)
-    value = loss_and_gradient(student, item_vectors, item, TEACHER, TAU, where=where)
-    assert_close(value, dense_loss(student, item_vectors, item, where / where.sum()))
 
 
 @pytest.mark.parametrize("max_bumps", [None, M])
@@ -233,23 +130,6 @@ def test_of_losses_of_rows_those_of_wrong_items_alone_are_nan(wrong, max_bumps):
     np.testing.assert_array_equal(np.isnan(value), at)
     np.testing.assert_allclose(value[~at], right[~at], rtol=1e-5)
     np.testing.assert_array_equal(np.isnan(pull(jnp.ones((B, N)))[0]).any(-1), at)
-
-
-def test_a_bound_too_small_gives_nan_for_losses_of_rows():
-    student, item_vectors, item, where = arrays(9)
-    needed = int(LENGTH[item][where].sum())
-    for max_bumps in (needed, needed - 1):
-        losses = jax.jit(distillation_loss, static_argnames=("reduce_fn", "max_bumps"))(
-            student,
-            item_vectors,
-            item,
-            TEACHER,
-            TAU,
-            where=where,
-            max_bumps=max_bumps,
-            reduce_fn=None,
-        )
-        assert np.isnan(losses).any() == (max_bumps < needed)
 
 
 @pytest.mark.parametrize("reduce_fn", [jnp.mean, None])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mqsa_jax.losses.metrics import hit_rate, ndcg, reciprocal_rank
-from tests import oracle
+from tests import ranking_oracle
 
 METRICS = {
     "hit_rate": lambda rank, **keywords: hit_rate(rank, 5, **keywords),
@@ -20,9 +20,9 @@ METRICS = {
     "reciprocal_rank": reciprocal_rank,
 }
 ORACLE = {
-    "hit_rate": lambda rank: oracle.hit_rate(rank, 5),
-    "ndcg": lambda rank: oracle.ndcg(rank, 5),
-    "reciprocal_rank": oracle.reciprocal_rank,
+    "hit_rate": lambda rank: ranking_oracle.hit_rate(rank, 5),
+    "ndcg": lambda rank: ranking_oracle.ndcg(rank, 5),
+    "reciprocal_rank": ranking_oracle.reciprocal_rank,
 }
 JITTED = {name: jax.jit(metric, static_argnames="reduce_fn") for name, metric in METRICS.items()}
 RANK = np.array([1.0, 2.0, 3.0, 5.0, 5.5, 6.0, 700.0, 4.5], np.float32)

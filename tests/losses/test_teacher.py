@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
-from tests import oracle
+from tests import transition_oracle
 
 V, M = 7, 30
 
@@ -43,7 +43,9 @@ def test_agrees_with_the_oracle(seed, tau):
     dense, counts = random_counts(np.random.default_rng(seed))
     teacher_VV = np.asarray(probabilities(counts, tau))
     np.testing.assert_allclose(teacher_VV.sum(-1), 1, rtol=1e-5)
-    np.testing.assert_allclose(teacher_VV, oracle.teacher_probabilities(dense, tau), atol=1e-6)
+    np.testing.assert_allclose(
+        teacher_VV, transition_oracle.teacher_probabilities(dense, tau), atol=1e-6
+    )
 
 
 def test_visible_example():
@@ -100,7 +102,9 @@ def test_gradient_by_the_temperature(rng, tau):
     direction = rng.normal(size=(V, V))
     slope = jax.jit(jax.grad(lambda tau: (probabilities(counts, tau) * direction).sum()))(tau)
     step = 1e-6 * tau
-    high, low = (oracle.teacher_probabilities(dense, tau + sign * step) for sign in (1, -1))
+    high, low = (
+        transition_oracle.teacher_probabilities(dense, tau + sign * step) for sign in (1, -1)
+    )
     expected = ((high - low) * direction).sum() / (2 * step)
     assert np.isfinite(slope)
     np.testing.assert_allclose(slope, expected, rtol=1e-3, atol=1e-3)

@@ -8,7 +8,7 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.training.experiment import Experiment
-from tests import oracle
+from tests import transition_oracle
 
 VARIANTS = [
     {},
@@ -30,7 +30,7 @@ def test_counts_and_teacher_of_a_configuration_agree_with_the_oracle(rng, varian
 
     objective = config.objective
     training = np.split(histories.items, histories.offsets[1:-1])
-    expected = oracle.count_transitions(
+    expected = transition_oracle.count_transitions(
         [items[:-2] for items in training],
         histories.num_items,
         max_len=4,
@@ -39,9 +39,9 @@ def test_counts_and_teacher_of_a_configuration_agree_with_the_oracle(rng, varian
         symmetric=objective.symmetric,
         popularity=objective.popularity,
     )
-    expected = oracle.multi_step(expected, objective.multi_step, objective.span_decay)
+    expected = transition_oracle.multi_step(expected, objective.multi_step, objective.span_decay)
     np.testing.assert_allclose(counts.to_scipy().toarray(), expected, rtol=1e-5)
     probability_VV = teacher_probabilities(transition_teacher(counts, 0.1))
     np.testing.assert_allclose(
-        probability_VV, oracle.teacher_probabilities(expected, tau=0.1), rtol=1e-4
+        probability_VV, transition_oracle.teacher_probabilities(expected, tau=0.1), rtol=1e-4
     )

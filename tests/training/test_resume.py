@@ -1,8 +1,4 @@
-"""Through the command line: a run that is stopped and continued ends exactly as if it never was.
-
-Every run here is the same one, so that all share one compiled program. Its data teach that the held
-out items are the least likely, so that the first epoch is the best one, whatever is drawn.
-"""
+"""A run that is stopped and continued ends exactly as if it never was."""
 
 import json
 import os
@@ -19,31 +15,11 @@ import pytest
 
 from mqsa_jax.commands.train import train_main
 from mqsa_jax.training import loop
+from tests.training.run_cases import BEST, EPOCHS, STEPS, arguments, train, write_histories
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
-EPOCHS = 4
-BEST = 1
-STEPS = 4  # an epoch: 60 users in batches of 16
-SETTINGS = {"dim": 8, "max-len": 8, "batch-size": 16, "lr": 0.002, "devices": 1}
-FLAGS = ["--dataset=histories.txt", *(f"--{name}={value}" for name, value in SETTINGS.items())]
 
-
-def write_histories(path: Path, seed: int = 0):
-    """60 users, each with 2 to 9 of the items 1 to 25 and then two of the items 26 to 30."""
-    rng = np.random.default_rng(seed)
-    lines = []
-    for user in range(1, 61):
-        trained, held_out = rng.integers(1, 26, rng.integers(2, 10)), rng.integers(26, 31, 2)
-        lines.append(" ".join(map(str, [user, *trained, *held_out])) + "\n")
-    path.write_text("".join(lines))
-
-
-def arguments(run: Path, epochs: int, *more: str) -> list[str]:
-    return [*FLAGS, "--run-dir", str(run), "--epochs", str(epochs), *more]
-
-
-def train(run: Path, epochs: int = EPOCHS, *more: str):
-    assert train_main(arguments(run, epochs, *more)) == 0
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def process(run: Path, epochs: int = EPOCHS) -> subprocess.Popen:
@@ -72,16 +48,6 @@ def tree(path: Path) -> dict[str, bytes]:
     """Names and contents of all files at or below a path."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {str(file): file.read_bytes() for file in files}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory):
-    """The working directory: a folder with the data."""
-    folder = tmp_path_factory.mktemp("resume")
-    write_histories(folder / "histories.txt")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -270,45 +236,6 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path, capsys, flag):
     (tmp_path / "file").write_text("mine")
     assert str(tmp_path / "file") in refused(capsys, tmp_path / "file", EPOCHS, flag)
     assert str(tmp_path / "file") in refused(capsys, tmp_path / "file" / "run", EPOCHS, flag)
-
-
-@pytest.mark.parametrize("patience", [2, 20])
-def test_an_epoch_starts_before_the_last_one_is_read_and_none_in_vain(
-    tmp_path, monkeypatch, patience
-):
-    """The first epoch is the best, so that a patience of 2 ends training after the third."""
-    seen = []
-    compile_epoch, read = loop.compile_epoch, loop._epoch_line
-
-    def compile_told(*args):
-        program = compile_epoch(*args)
-        return lambda *inputs: (seen.append("start"), program(*inputs))[1]
-
-    monkeypatch.setattr(loop, "compile_epoch", compile_told)
-    monkeypatch.setattr(loop, "_epoch_line", lambda *epoch: (seen.append("read"), read(*epoch))[1])
-    train(tmp_path, EPOCHS, f"--patience={patience}")
-    # Epoch 3 may be the last of a patience of 2: whether a fourth comes is only known then.
-    epochs = {2: 3, 20: EPOCHS}[patience]
-    assert seen == ["start"] + ["start", "read"] * (epochs - 1) + ["read"]
-
-
-def test_seconds_go_from_the_end_of_one_epoch_to_that_of_the_next(tmp_path, monkeypatch):
-    """On a clock of its own: reading an epoch's losses takes 10 s, its validation's 100 s."""
-    clock = [0.0]
-
-    def taking(seconds, function):
-        def told(*inputs):
-            clock[0] += seconds
-            return function(*inputs)
-
-        return told
-
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(loop, "_epoch_line", taking(10, loop._epoch_line))
-    monkeypatch.setattr(loop, "_validation_line", taking(100, loop._validation_line))
-    train(tmp_path, 3)
-    written = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["seconds"] for line in written] == [10, 110, 110]
 
 
 def with_nan(state):
