@@ -9,7 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.layers.attention import dense, dense_init, l_query_attention, layer_norm, norm_init
@@ -17,6 +17,7 @@ from mqsa_jax.layers.fmlp import FMLP
 from mqsa_jax.layers.gru import GRU
 from mqsa_jax.models.registry import Backbone
 from mqsa_jax.ops.products import Precision
+from mqsa_jax.ops.sparse_logits import is_index
 
 EMBEDDING_STDDEV = 0.01
 
@@ -179,3 +180,9 @@ class Encoder(nn.Module):
         short_TD = modules["short"](x_TD, 1, segment_ids_T, masks["short"])
         long_TD = modules["long"](x_TD, window, segment_ids_T, masks["long"])
         return alpha * short_TD + (1 - alpha) * long_TD
+
+
+def rows_are_valid(sequences: Sequences, num_items: int, max_len: int) -> Bool[Array, "*B"]:
+    """[...] whether the items and positions of each row [..., T] are in range, but for padding."""
+    valid_T = is_index(sequences.item, num_items) & is_index(sequences.position, max_len)
+    return (valid_T | (sequences.segment_ids < 0)).all(-1)

@@ -11,17 +11,16 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
 from mqsa_jax.config import Config, TermConfig
 from mqsa_jax.data.sequences import Sequences, position_units
 from mqsa_jax.layers.dropout import keep_masks
-from mqsa_jax.layers.item_graph import ItemGraph, gat, gat_init, graphsage, graphsage_init, smooth
-from mqsa_jax.models.encoder import Encoder
+from mqsa_jax.layers.item_graph import gat, gat_init, graphsage, graphsage_init, smooth
+from mqsa_jax.models.encoder import Encoder, rows_are_valid
 from mqsa_jax.models.registry import MODELS, Backbone, Graph
-from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.models.relations import ItemRelations, graph_of, neighbours_of
 from mqsa_jax.models.transition_term import (
-    Neighbours,
     future_items,
     past_items,
     term_init,
@@ -137,7 +136,7 @@ def item_vectors(
     embedding_VD = params["item_embedding"]
     if recommender.graph in ("unused", "regularised"):
         return embedding_VD
-    graph = item_graph_of(recommender, relations)
+    graph = graph_of(relations, recommender.graph)
     if recommender.graph == "smoothed":
         return smooth(embedding_VD, graph, SMOOTHING_LAYERS)
     _, layer = _GRAPH_LAYERS[recommender.graph]
@@ -194,14 +193,8 @@ def apply(
         widths = encoder.mask_widths(sequences.segment_ids.shape[-1])
         masks = keep_masks(key, dropout, position_units(sequences), widths)
     user_TD = encoder.apply({"params": params}, sequences, window, alpha, masks, item_VD)
-    return user_TD * jnp.where(_are_valid(recommender, sequences), 1, jnp.nan)[..., None, None]
-
-
-def _are_valid(recommender: Recommender, sequences: Sequences) -> Bool[Array, "*B"]:
-    """[...] whether all items and positions of each row are in range."""
-    valid_T = is_index(sequences.item, recommender.num_items)
-    valid_T &= is_index(sequences.position, recommender.max_len)
-    return (valid_T | (sequences.segment_ids < 0)).all(-1)
+    valid = rows_are_valid(sequences, recommender.num_items, recommender.max_len)
+    return user_TD * jnp.where(valid, 1, jnp.nan)[..., None, None]
 
 
 def score_term(
@@ -233,7 +226,7 @@ def score_term(
     if not recommender.num_recent:
         return None
     term_params = _part(params, "transition_term", f"num_recent={recommender.num_recent}")
-    neighbours = _neighbours_of(recommender, relations)
+    neighbours = neighbours_of(relations, recommender.num_recent)
     span = neighbours.step_weight.shape[-1]
     past_P = past_items(sequences.item, sequences.segment_ids, recommender.num_recent + span)
     if last_B is not None:
@@ -266,14 +259,7 @@ def scores(
     Raises:
       ValueError: as `apply`.
     """
-    rows, length = sequences.item.shape[-2:]
-    if last_B is None:
-        last_B = jnp.arange(1, rows + 1) * length - 1
-        last_B = jnp.broadcast_to(last_B, (*sequences.item.shape[:-2], rows))
-    segment_ids_B1 = _at(jnp.asarray(sequences.segment_ids)[..., None], last_B)
-    valid_B = is_index(last_B, rows * length) & (segment_ids_B1[..., 0] >= 0)
-    # Behind the last position, where a gather finds NaN.
-    last_B = jnp.where(valid_B, last_B, rows * length)
+    last_B = _last_positions(sequences, last_B)
     if item_VD is None:
         item_VD = item_vectors(recommender, params, relations)
     user_TD = apply(recommender, params, sequences, window=window, alpha=alpha, item_VD=item_VD)
@@ -283,29 +269,20 @@ def scores(
     return score_BV if term is None else term.added_to(score_BV)
 
 
+def _last_positions(sequences: Sequences, last_B: Array | None) -> Array:
+    """[..., B] `last_B`, or the end of each row; R T, where a gather finds NaN, for no history."""
+    *shards, rows, length = sequences.segment_ids.shape
+    if last_B is None:
+        last_B = jnp.broadcast_to(jnp.arange(1, rows + 1) * length - 1, (*shards, rows))
+    segment_ids_B1 = _at(jnp.asarray(sequences.segment_ids)[..., None], last_B)
+    valid_B = is_index(last_B, rows * length) & (segment_ids_B1[..., 0] >= 0)
+    return jnp.where(valid_B, last_B, rows * length)
+
+
 def _at(value_RTK: Array, index_B: Int[Array, "*S B"]) -> Array:
     """[..., B, K] the values [..., R, T, K] at those positions of the flat [R, T]."""
     *shards, _, _, width = value_RTK.shape
     return jnp.take_along_axis(value_RTK.reshape(*shards, -1, width), index_B[..., None], axis=-2)
-
-
-def item_graph_of(recommender: Recommender, relations: ItemRelations | None) -> ItemGraph:
-    """The graph of the relations; ValueError if it is missing."""
-    if relations is None or relations.graph is None:
-        raise ValueError(
-            f"a recommender with graph={recommender.graph!r} needs `relations` with `graph`, the "
-            "graph of item transitions; `item_relations` makes them"
-        )
-    return relations.graph
-
-
-def _neighbours_of(recommender: Recommender, relations: ItemRelations | None) -> Neighbours:
-    if relations is None or relations.neighbours is None:
-        raise ValueError(
-            f"a recommender with num_recent={recommender.num_recent} needs `relations` with "
-            "`neighbours`, for its transition term; `item_relations` makes them"
-        )
-    return relations.neighbours
 
 
 def _part(params: Params, name: str, why: str) -> Mapping[str, Array]:

@@ -8,7 +8,7 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.multi_step import multi_step
 from mqsa_jax.data.transitions import TransitionCounts, training_transitions
 from mqsa_jax.layers.item_graph import ItemGraph, item_graph
-from mqsa_jax.models.registry import MODELS
+from mqsa_jax.models.registry import MODELS, Graph
 from mqsa_jax.models.transition_term import Neighbours, neighbours
 from mqsa_jax.pytree import pytree_dataclass
 
@@ -71,3 +71,23 @@ def term_counts(histories: Histories, config: Config) -> TransitionCounts:
         decay=term.term_span_decay,
         symmetric=term.term_symmetric,
     )
+
+
+def graph_of(relations: ItemRelations | None, kind: Graph) -> ItemGraph:
+    """The graph that a recommender with `graph=kind` needs; ValueError if it is missing."""
+    if relations is None or relations.graph is None:
+        raise ValueError(
+            f"a recommender with graph={kind!r} needs `relations` with `graph`, the "
+            "graph of item transitions; `item_relations` makes them"
+        )
+    return relations.graph
+
+
+def neighbours_of(relations: ItemRelations | None, num_recent: int) -> Neighbours:
+    """The neighbours that a recommender with a term needs; ValueError if they are missing."""
+    if relations is None or relations.neighbours is None:
+        raise ValueError(
+            f"a recommender with num_recent={num_recent} needs `relations` with "
+            "`neighbours`, for its transition term; `item_relations` makes them"
+        )
+    return relations.neighbours

@@ -18,11 +18,10 @@ from mqsa_jax.models.recommender import (
     Params,
     Recommender,
     apply,
-    item_graph_of,
     item_vectors,
     score_term,
 )
-from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.models.relations import ItemRelations, graph_of
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.training.optimizer import TF_ADAM
@@ -86,7 +85,7 @@ def objective(
     loss += hparams.l2 / 2 * _sum_of_squares(params)
     if recommender.graph == "regularised":
         loss += hparams.lambda_graph * regularisation(
-            item_VD, item_graph_of(recommender, relations)
+            item_VD, graph_of(relations, recommender.graph)
         )
     return loss, Losses(loss, loss_rec, loss_kd)
 
