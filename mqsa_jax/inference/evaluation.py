@@ -55,7 +55,7 @@ def map_user_scores(
     *,
     recommender: Recommender,
     score_fn: ScoreFn = ranks_of,
-) -> Shaped[Array, "U *K"]:
+) -> Shaped[Array, " U *K"]:
     """[U] rank of each user's target, or what else `score_fn` makes of the scores.
 
     A pure function, a scan over chunks: all scores [U, V] are never kept.
@@ -80,7 +80,7 @@ def map_user_scores(
     return by_user(result_CSB, data)
 
 
-def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shaped[Array, "U *K"]:
+def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shaped[Array, " U *K"]:
     """Results of chunks in the order of the histories; those of padding are dropped."""
     result_NK = result_CSB.reshape(-1, *result_CSB.shape[3:])
     out_UK = jnp.zeros((data.num_users, *result_NK.shape[1:]), result_NK.dtype)

@@ -31,9 +31,9 @@ class Neighbours:
     """Item j; any behind the last of a row."""
     weight: Float32[Array, "V W"]
     """M_ij; 0 behind the last."""
-    scale_from: Float32[Array, "V"]
+    scale_from: Float32[Array, " V"]
     """(sum of row i of C)^(-1/2); 0 where the row is empty."""
-    scale_to: Float32[Array, "V"]
+    scale_to: Float32[Array, " V"]
     """(sum of column j of C)^(-popularity); 0 where the column is empty."""
     step_weight: Float32[Array, "K F"]
     """What one transition from the item k back to the one f ahead adds to C."""

@@ -13,9 +13,9 @@ from mqsa_jax.ops.sparse_logits import is_index
 def sparse_bilinear(
     x_ND: Float[Array, "N D"],
     table_VD: Float[Array, "V D"],
-    row_M: Int[Array, "M"],
-    item_M: Int[Array, "M"],
-    weight_M: Float[Array, "M"],
+    row_M: Int[Array, " M"],
+    item_M: Int[Array, " M"],
+    weight_M: Float[Array, " M"],
 ) -> Float[Array, ""]:
     r"""Weighted sum of M logits.
 
