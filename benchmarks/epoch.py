@@ -70,13 +70,13 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
     program = compile_epoch(experiment.recommender, experiment.layout)
     key = experiment.layout.replicate(run_key(experiment.config.training.seed))
 
-    def run_epoch(state: TrainState) -> TrainState:
+    def start_epoch(state: TrainState) -> TrainState:
         for batches in stacks:
             state, _ = program(state, batches, key, relations)
         return state
 
-    state = jax.block_until_ready(run_epoch(experiment.initial_state()))
-    times = [one_call(partial(run_epoch, state)) for _ in range(epochs)]
+    state = jax.block_until_ready(start_epoch(experiment.initial_state()))
+    times = [one_call(partial(start_epoch, state)) for _ in range(epochs)]
     evaluator = experiment.evaluator(Protocol("valid"))
     return {
         "seconds": statistics.median(times),
@@ -86,7 +86,7 @@ def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
             seconds(lambda: evaluator.ranks(state.params, state.hparams), 3)
         ),
         "positions": float(sum(stack.num_positions.sum() for stack in stacks)),
-        "peak_mib": peak_memory(lambda: run_epoch(state)) / 2**20,
+        "peak_mib": peak_memory(lambda: start_epoch(state)) / 2**20,
     }
 
 

@@ -54,13 +54,13 @@ def separate_epoch(experiment: Experiment) -> Callable[[], Any]:
     evaluator = experiment.evaluator(Protocol("valid"), relations)
     start = experiment.initial_state()
 
-    def run_epoch() -> Any:
+    def start_epoch() -> Any:
         state = start
         for batches in stacks:
             state, _ = program(state, batches, key, relations)
         return state, evaluator.start(state.params, state.hparams)
 
-    return run_epoch
+    return start_epoch
 
 
 def population_epoch(experiment: Experiment, size: int) -> Callable[[], Any]:
@@ -83,13 +83,13 @@ def population_epoch(experiment: Experiment, size: int) -> Callable[[], Any]:
     )
     data = layout.replicate(data)
 
-    def run_epoch() -> Any:
+    def start_epoch() -> Any:
         state = start
         for batches in stacks:
             state, _ = programs.epoch(state, layout.shard(batches, axis=0), key_P, relations)
         return state, programs.ranks(state.params, state.hparams, data, relations)
 
-    return run_epoch
+    return start_epoch
 
 
 def main(options: Options) -> None:

@@ -22,16 +22,16 @@ CAPACITY_MARGIN = 1.1
 class Batch:
     """Users of one step, or of many with one more leading axis; NumPy arrays on the host.
 
-    Shape legend: S shards, one a device; R rows; T positions; U distinct items.
+    Shape legend: S shards, one a device; R rows; T positions; I distinct items.
     """
 
     inputs: Sequences
     """[S, R, T] packed histories, each without its newest item."""
     target: Int32[Array, "*steps S R T"]
     """Next item; 0 at padding."""
-    distinct_item: Int32[Array, "*steps S U"]
+    distinct_item: Int32[Array, "*steps S I"]
     """Each input item of a shard once; 0 behind the last."""
-    distinct_count: Float32[Array, "*steps S U"]
+    distinct_count: Float32[Array, "*steps S I"]
     """How often it occurs there; 0 behind the last."""
     num_positions: Float32[Array, "*steps"]
     """Real positions of all shards together."""
@@ -129,10 +129,10 @@ class _Draft:
     source: BatchSource
     num_steps: int
     rows: PackedRows
-    group_D: np.ndarray
-    """[D] group of each distinct item."""
-    item_D: np.ndarray
-    count_D: np.ndarray
+    group_I: np.ndarray
+    """[I] group of each distinct item."""
+    item_I: np.ndarray
+    count_I: np.ndarray
 
     @classmethod
     def of(cls, source: BatchSource, inputs: splits.Slices, users: np.ndarray) -> "_Draft":
@@ -152,13 +152,13 @@ class _Draft:
         num_items = source.histories.num_items
         group_N = rows.index // rows.segment_ids[0].size
         key_N = group_N * num_items + source.histories.items[rows.source]
-        key_D, count_D = np.unique(key_N, return_counts=True)
-        return cls(source, steps, rows, key_D // num_items, key_D % num_items, count_D)
+        key_I, count_I = np.unique(key_N, return_counts=True)
+        return cls(source, steps, rows, key_I // num_items, key_I % num_items, count_I)
 
     def needed(self) -> Capacity:
         groups = len(self.rows.segment_ids)
-        bumps = np.bincount(self.group_D, self.source.num_successors[self.item_D], groups)
-        distinct = np.bincount(self.group_D, minlength=groups)
+        bumps = np.bincount(self.group_I, self.source.num_successors[self.item_I], groups)
+        distinct = np.bincount(self.group_I, minlength=groups)
         return Capacity(
             self.rows.segment_ids.shape[1], int(distinct.max(initial=1)), int(bumps.max(initial=1))
         )
@@ -172,11 +172,11 @@ class _Draft:
             spare = ((0, 0), (0, capacity.rows - values.shape[1]), (0, 0))
             return self._by_step(np.pad(values, spare, constant_values=fill))
 
-        column_D, _ = ragged(self.group_D, groups)
+        column_I, _ = ragged(self.group_I, groups)
         distinct_item = np.zeros((groups, capacity.distinct), np.int32)
         distinct_count = np.zeros((groups, capacity.distinct), np.float32)
-        distinct_item[self.group_D, column_D] = self.item_D
-        distinct_count[self.group_D, column_D] = self.count_D
+        distinct_item[self.group_I, column_I] = self.item_I
+        distinct_count[self.group_I, column_I] = self.count_I
         inputs = Sequences(
             item=rows(self.rows.scatter(items[self.rows.source]), 0),
             position=rows(self.rows.position, 0),

@@ -1,4 +1,9 @@
-"""The training loop: epochs until validation stops improving, then the test."""
+"""The training loop: epochs until validation stops improving, then the test.
+
+One batch goes through `data/batches.py` (drawn and packed on the host, an epoch ahead),
+`running_epoch.py` (handed to the devices), `epoch.py` (a scan over the steps), `step.py` (gradients
+of the objective and the update), `models/recommender.py` (user vectors) and `losses/`.
+"""
 
 import dataclasses
 import time
@@ -21,7 +26,7 @@ from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.results import evaluate
 from mqsa_jax.training.running_epoch import (
     RunningEpoch,
-    epoch_runner,
+    epoch_starter,
     losses_line,
     metrics_line,
 )
@@ -148,15 +153,15 @@ def _run_epochs(
     run_dir.delete_results()
     relations = experiment.relations()
     validation = experiment.evaluator(experiment.protocol("valid"), relations)
-    run_epoch = _epoch_runner(experiment, relations, validation, len(history))
+    start_epoch = _epoch_starter(experiment, relations, validation, len(history))
     write_relations(run_dir, relations, experiment.histories)
-    running, ended = run_epoch(state), 0.0
+    running, ended = start_epoch(state), 0.0
     with Progress(run_dir.events, len(history), settings.epochs) as progress:
         while running is not None:
             state, upcoming = running.state, None
             # The devices never wait: an epoch that is sure to come starts before this one is read.
             if not is_finished(with_no_better(history), settings.epochs, settings.patience):
-                upcoming = run_epoch(state)
+                upcoming = start_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running, experiment)}
             # From the end of the epoch before, or the start of this one if later, to its end. The
             # devices validate the epoch before meanwhile.
@@ -166,12 +171,12 @@ def _run_epochs(
             _save(experiment, run_dir, checkpoints, state, history)
             progress.show(history[-1], best_epoch(history))
             if upcoming is None and not is_finished(history, settings.epochs, settings.patience):
-                upcoming = run_epoch(state)
+                upcoming = start_epoch(state)
             running = upcoming
     return state, history
 
 
-def _epoch_runner(
+def _epoch_starter(
     experiment: Experiment, relations: ItemRelations, validation: Evaluator, epochs_done: int
 ) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch and its validation from a state, and does not wait."""
@@ -180,7 +185,7 @@ def _epoch_runner(
     parallel = experiment.config.run.parallel
     program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
     key = layout.replicate(run_key(settings.seed))
-    return epoch_runner(
+    return epoch_starter(
         stacks,
         train=lambda state, batches: program(state, batches, key, relations),
         validate=lambda state: validation.start(state.eval_params, state.hparams),

@@ -35,7 +35,7 @@ from mqsa_jax.training.population import (
 from mqsa_jax.training.population_checkpoints import restore_population, save_population
 from mqsa_jax.training.running_epoch import (
     RunningEpoch,
-    epoch_runner,
+    epoch_starter,
     losses_line,
     metrics_line,
 )
@@ -108,24 +108,24 @@ class _Group:
 
     def train(self) -> None:
         """Epochs until all trials have ended."""
-        run_epoch = self._epoch_runner(self._epoch)
-        running = run_epoch(self._population.state) if self._unfinished() else None
+        start_epoch = self._epoch_starter(self._epoch)
+        running = start_epoch(self._population.state) if self._unfinished() else None
         while running is not None:
             began, upcoming = time.perf_counter(), None
             # Start an epoch that is sure to come before reading this one: the devices never wait.
             if any(trial.sure_to_go_on for trial in self.trials):
-                upcoming = run_epoch(running.state)
+                upcoming = start_epoch(running.state)
             self._read(running)
             if self._half_are_free():
                 upcoming = self._move_to_smaller(upcoming)
-                run_epoch = self._epoch_runner(self._epoch + (upcoming is not None))
+                start_epoch = self._epoch_starter(self._epoch + (upcoming is not None))
             self._save()
             if upcoming is None and self._unfinished():
-                upcoming = run_epoch(self._population.state)
+                upcoming = start_epoch(self._population.state)
             self._show(time.perf_counter() - began)
             running = upcoming
 
-    def _epoch_runner(self, epochs_done: int) -> Callable[[TrainState], RunningEpoch]:
+    def _epoch_starter(self, epochs_done: int) -> Callable[[TrainState], RunningEpoch]:
         """A function that starts the next epoch and its validation, and does not wait."""
         configs = self._configs()
         source = self._experiment.batch_source(self._relations.counts)
@@ -143,7 +143,7 @@ class _Group:
             hparams = state.hparams
             return self._programs.ranks(state.eval_params, hparams, validation, self._relations)
 
-        return epoch_runner(stacks, train, validate)
+        return epoch_starter(stacks, train, validate)
 
     def _evaluation_set(self, split: Literal["valid", "test"]) -> EvaluationSet:
         """On all devices, each of which ranks all users for its trials."""

@@ -51,7 +51,7 @@ class RunningEpoch:
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
 
 
-def epoch_runner(
+def epoch_starter(
     stacks: Iterator[Sequence[Batch]],
     train: Callable[[TrainState, Batch], tuple[TrainState, Losses]],
     validate: Callable[[TrainState], Array],
@@ -65,7 +65,7 @@ def epoch_runner(
     """
     stacks = _prefetched(stacks)
 
-    def run_epoch(state: TrainState) -> RunningEpoch:
+    def start_epoch(state: TrainState) -> RunningEpoch:
         losses = []
         for batches in next(stacks):
             state, part = train(state, batches)
@@ -73,7 +73,7 @@ def epoch_runner(
         began = time.perf_counter()
         return RunningEpoch(state, losses, validate(state), began)
 
-    return run_epoch
+    return start_epoch
 
 
 def _prefetched(items: Iterator[Item]) -> Iterator[Item]:

@@ -132,10 +132,10 @@ def _distillation(
     weight: Float[Array, ""],
 ) -> LinearCrossEntropy:
     """The distillation loss of the distinct items of a batch, each weighted by its count."""
-    # Equal items of a batch share a row of the student, and so one dropout mask.
-    mask_SUD = keep_mask(key, hparams.dropout, batch.distinct_item, item_VD.shape[-1])
+    # The occurrences of an item in a shard have one row of the student, with one dropout mask.
+    mask_SID = keep_mask(key, hparams.dropout, batch.distinct_item, item_VD.shape[-1])
     return distillation_cross_entropy(
-        item_VD.shape[-1] ** 0.5 * item_VD[batch.distinct_item] * mask_SUD,
+        item_VD.shape[-1] ** 0.5 * item_VD[batch.distinct_item] * mask_SID,
         item_VD,
         batch.distinct_item,
         weight * batch.distinct_count,
