@@ -18,7 +18,9 @@ SOURCE = Path(mqsa_jax.__file__)
 
 def test_type_checkers_see_what_is_public():
     tree = ast.parse(SOURCE.read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block, hidden = (node for node in tree.body if isinstance(node, ast.If))
+    assert ast.unparse(hidden.test) == "not TYPE_CHECKING"
+    assert [node.name for node in hidden.body] == ["__getattr__"]
     seen = {}
     for line in block.body:
         for alias in line.names:
