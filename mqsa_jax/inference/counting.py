@@ -11,7 +11,7 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.inference.evaluation import ScoreFn, by_user, without_seen
 from mqsa_jax.inference.evaluation_set import Protocol, build_evaluation_set
 from mqsa_jax.inference.ranks import best_items, ranks_of
-from mqsa_jax.models.counted import CountedModel
+from mqsa_jax.models.counted import CountedModel, recommendable
 
 
 def counting_ranks(
@@ -26,13 +26,12 @@ def counting_top_items(
 ) -> np.ndarray:
     """[U, k] int32 items that each user scores highest, best first, without those seen.
 
-    -1 behind the last item that scores above 0: all others tie, and which of them came first would
-    be chance.
+    -1 behind the last item that scores above 0.
     """
 
     def listed(score_BV, target_B):
         del target_B
-        return best_items(jnp.where(score_BV > 0, score_BV, -jnp.inf), k)
+        return best_items(recommendable(score_BV), k)
 
     return _map_user_scores(counting, histories, max_len, protocol, listed)
 

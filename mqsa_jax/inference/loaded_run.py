@@ -19,7 +19,7 @@ from mqsa_jax.data.splits import Slices
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.ranks import NO_ITEM, top_items
 from mqsa_jax.inference.stored_model import read_counted_model, read_relations
-from mqsa_jax.models.counted import CountedModel
+from mqsa_jax.models.counted import CountedModel, recommendable
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, apply, item_vectors, scores
 from mqsa_jax.models.registry import MODELS
@@ -197,8 +197,7 @@ class CountedRun(LoadedRun):
         return (score_BV + prior).astype(np.float32)
 
     def _recommendable(self, score_BV: np.ndarray) -> np.ndarray:
-        # Items of score 0 tie, and which of them came first would be chance.
-        return np.where(score_BV > 0, score_BV, -np.inf).astype(np.float32)
+        return recommendable(score_BV)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -4,9 +4,11 @@ score(u, j) = prior_j + sum_k decay^k M[item k steps before the newest of u, j],
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import scipy.sparse
+from jaxtyping import Float
 
 from mqsa_jax.config import Config
 from mqsa_jax.data import splits
@@ -80,3 +82,12 @@ def _transition_rows(config: Config, histories: Histories) -> CountedModel:
     counts = teacher_counts(histories, config).to_scipy()
     total_V = np.maximum(counts.sum(axis=1), np.finfo(float).tiny)
     return CountedModel(scipy.sparse.diags_array(1 / total_V, format="csr") @ counts)
+
+
+def recommendable(score_BV: Float[Any, "B V"]) -> Float[Any, "B V"]:
+    """The scores [B, V] of a counted model, -inf where they are 0; a JAX or NumPy array.
+
+    Items of score 0 tie, and which of them came first in a list would be chance.
+    """
+    xp = score_BV.__array_namespace__()
+    return xp.where(score_BV > 0, score_BV, -xp.inf).astype(score_BV.dtype)
