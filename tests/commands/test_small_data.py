@@ -11,6 +11,7 @@ import mqsa_jax
 from mqsa_jax.commands.evaluate import eval_main
 from mqsa_jax.commands.sweep import sweep_main
 from mqsa_jax.commands.train import train_main
+from mqsa_jax.training import term_choice
 
 FLAGS = ["--dataset=shop.txt", "--dim=8", "--max-len=10", "--devices=1", "--seed=1", "--epochs=2"]
 PLUS = [*FLAGS, "--model=mqsa-ted-plus", "--run-dir=run"]
@@ -74,7 +75,6 @@ def test_the_chosen_weight_is_kept_and_used_by_all(capsys):
 
 @pytest.mark.parametrize("factor", [0.0, 2.0])
 def test_evaluation_and_a_loaded_run_use_the_recorded_weight(factor, monkeypatch):
-    from mqsa_jax.training import term_choice
 
     monkeypatch.setattr(term_choice, "FACTORS", (factor,))
     assert train_main(PLUS) == 0
@@ -118,3 +118,10 @@ def test_a_sweep_chooses_as_a_run_does():
         row = next(csv.DictReader(file))
     assert float(row["term_factor"]) == stored("best.json")["term_factor"]
     assert float(row["test_NDCG@20"]) == pytest.approx(stored("test_metrics.json")["NDCG@20"])
+
+
+def test_the_weights_compared_are_those_that_the_help_names():
+    """From 0 to twice the configured weight, which is taken if none is better."""
+    assert term_choice.FACTORS[0] == 1
+    assert (min(term_choice.FACTORS), max(term_choice.FACTORS)) == (0, 2)
+    assert sum(0 < factor < 1 for factor in term_choice.FACTORS) == 2
