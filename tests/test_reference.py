@@ -163,6 +163,26 @@ def unpacked(values_SRT, batch, user_of_segment, fill):
     return out
 
 
+def compiled_step(recommender: Recommender, batch, counts):
+    """A training step, and with it the gradient and the scores before it."""
+    key = jax.random.key(0)
+
+    @jax.jit
+    def step(state):
+        teacher = transition_teacher(counts, state.hparams.tau)
+        fixed = {"recommender": recommender, "teacher": teacher}
+        step_key = jax.random.fold_in(key, state.step)
+        _, gradient = jax.value_and_grad(objective, has_aux=True)(
+            state.params, batch, step_key, hparams=state.hparams, **fixed
+        )
+        window, alpha = state.hparams.window, state.hparams.alpha
+        user_SRTD = apply(recommender, state.params, batch.inputs, window=window, alpha=alpha)
+        score_SRTV = user_SRTD @ state.params["item_embedding"].T
+        return *train_step(state, batch, key, **fixed), gradient, score_SRTV
+
+    return step
+
+
 @functools.cache
 def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
     """Every compared quantity of a file, by name; `products` as the fixture `product_path` is."""
@@ -179,32 +199,12 @@ def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
     batch, user_of_segment = one_batch(histories, counts, max_len)
     rows_used = (np.asarray(batch.inputs.segment_ids) >= 0).any(-1).sum()
     assert rows_used < len(rows), "rows must take several histories for packing to be tested"
-
     recommender, hparams = Recommender.of(config, num_items), HParams.of(config)
     state = jax.jit(lambda: init_state(recommender, hparams, seed=0))()
     params = parameters(reference)
     assert jax.tree.structure(params) == jax.tree.structure(state.params)
-    state = state.replace(params=params)
-
-    key = jax.random.key(0)
-
-    @jax.jit
-    def step(state):
-        """A training step, and with it the gradient and the scores before it."""
-        fixed = {
-            "recommender": recommender,
-            "teacher": transition_teacher(counts, state.hparams.tau),
-        }
-        step_key = jax.random.fold_in(key, state.step)
-        _, gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.params, batch, step_key, hparams=state.hparams, **fixed
-        )
-        window, alpha = state.hparams.window, state.hparams.alpha
-        user_SRTD = apply(recommender, state.params, batch.inputs, window=window, alpha=alpha)
-        score_SRTV = user_SRTD @ state.params["item_embedding"].T
-        return *train_step(state, batch, key, **fixed), gradient, score_SRTV
-
-    state, losses, gradient, score_SRTV = step(state)
+    step = compiled_step(recommender, batch, counts)
+    state, losses, gradient, score_SRTV = step(state.replace(params=params))
     newest = (np.asarray(batch.inputs.segment_ids) >= 0) & (batch.inputs.position == max_len - 1)
     score_UV = np.empty((len(rows), num_items))
     score_UV[user_of_segment[np.asarray(batch.inputs.segment_ids)[newest]]] = score_SRTV[newest]
