@@ -134,7 +134,7 @@ def page() -> str:
         "256, patience of 20 epochs, or 10 for MQSA-TED+, term weight 12) beside them: test",
         "NDCG@20, full ranking, means over the seeds. Written by `python -m benchmarks.small_data`",
         "from [small_data.json](performance/small_data.json), which holds commands, commits and",
-        "machines.",
+        "machines (`-dirty`: that file itself had new rows).",
         "",
         "| Data | Model | Seeds | General | By size | Change | Batch size | Term weights |",
         "|---|---|---|---|---|---|---|---|",
