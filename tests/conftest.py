@@ -7,7 +7,7 @@ from pathlib import Path
 os.environ.setdefault("NPROC", "16")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Programs that are compiled in a third of the time, in processes that tests start too. An empty
+# Programs that are compiled quickly and run slowly, in processes that tests start too. An empty
 # XLA_FLAGS compiles as for users; CI runs the numerical tests that way as well.
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
