@@ -8,7 +8,7 @@ import numpy as np
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.inference.evaluation import ScoreFn, by_user, without_seen
+from mqsa_jax.inference.evaluation import ScoreFn, by_user
 from mqsa_jax.inference.evaluation_set import Protocol, build_evaluation_set
 from mqsa_jax.inference.ranks import best_items, ranks_of
 from mqsa_jax.models.counted import CountedModel, recommendable
@@ -48,7 +48,7 @@ def _map_user_scores(
     data = build_evaluation_set(histories, protocol, max_len, num_shards=1)
     map_chunk = jax.jit(
         lambda score_SBV, chunk, data: jax.vmap(score_fn)(
-            without_seen(score_SBV, chunk, data), chunk.target
+            data.seen.without(score_SBV, chunk.own_pairs, chunk.shared_pairs), chunk.target
         )
     )
     results = []

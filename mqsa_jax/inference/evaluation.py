@@ -17,34 +17,13 @@ from mqsa_jax.inference.evaluation_set import (
     Protocol,
     build_evaluation_set,
 )
-from mqsa_jax.inference.ranks import best_items, leave_out, ranks_of
+from mqsa_jax.inference.ranks import best_items, ranks_of
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, item_vectors, scores
 from mqsa_jax.models.relations import ItemRelations
 
 ScoreFn = Callable[[Array, Array], Array]
 """Scores [B, V] with -inf at what is left out, and targets [B], to a result [B, ...]."""
-
-
-def without_seen(
-    score_SBV: Float[Array, "S B V"], chunk: Chunk, data: EvaluationSet
-) -> Float[Array, "S B V"]:
-    """The scores of a chunk, with -inf at the pairs that the protocol leaves out."""
-    leave_out_shards = jax.vmap(leave_out, in_axes=(0, 1, 1))
-
-    def leave_out_some(turn, score_SBV):
-        begin = chunk.seen_begin + turn * data.max_pairs
-        user_MS, item_MS = (
-            jax.lax.dynamic_slice_in_dim(pairs, begin, data.max_pairs).astype(jnp.int32)
-            for pairs in (data.seen_user, data.seen_item)
-        )
-        # The pairs behind the chunk's are the next one's.
-        own_M1 = (begin + jnp.arange(data.max_pairs) < chunk.seen_end)[:, None]
-        return leave_out_shards(score_SBV, jnp.where(own_M1, user_MS, score_SBV.shape[1]), item_MS)
-
-    pairs = chunk.seen_end - chunk.seen_begin
-    turns = (pairs + data.max_pairs - 1) // data.max_pairs
-    return jax.lax.fori_loop(0, turns, leave_out_some, score_SBV)
 
 
 def map_user_scores(
@@ -74,7 +53,9 @@ def map_user_scores(
             relations=relations,
             item_VD=item_VD,
         )
-        return None, jax.vmap(score_fn)(without_seen(score_SBV, chunk, data), chunk.target)
+        return None, jax.vmap(score_fn)(
+            data.seen.without(score_SBV, chunk.own_pairs, chunk.shared_pairs), chunk.target
+        )
 
     _, result_CSB = jax.lax.scan(map_chunk, None, data.chunks)
     return by_user(result_CSB, data)

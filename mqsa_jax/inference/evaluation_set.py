@@ -1,7 +1,6 @@
 """Users to rank for, packed on the host: memory stays within a small multiple of the data.
 
-Shape legend: U users; C chunks of S shards of B users; G = C S groups; R rows of T positions; P
-pairs (user, item) to leave out.
+Shape legend: U users; C chunks of S shards of B users; G = C S groups; R rows of T positions.
 """
 
 import dataclasses
@@ -10,19 +9,24 @@ from typing import Literal
 
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Int, Int32
+from jaxtyping import Array, Int32
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.packing import pack, round_up
+from mqsa_jax.data.packing import pack
 from mqsa_jax.data.sequences import Sequences
+from mqsa_jax.inference.seen_pairs import (
+    PairRange,
+    SeenPairs,
+    fewest_bits,
+    find_seen_pairs,
+    without_padding,
+)
 from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.pytree import pytree_dataclass
 
 BLOCK_ITEMS = 1 << 14
 """Items that are packed at a time, at least: bounds the memory of what is only needed meanwhile."""
-MAX_PAIRS = 1 << 14
-"""Pairs that a chunk leaves out at a time, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,10 +57,10 @@ class Chunk:
     """Item that the user went on to."""
     user: Int32[Array, "*C S B"]
     """Index of each user; U is padding."""
-    seen_begin: Int32[Array, "*C"]
-    """Index of the chunk's first pair."""
-    seen_end: Int32[Array, "*C"]
-    """Index behind its last pair."""
+    own_pairs: PairRange
+    """Rows of `EvaluationSet.seen.own` that are the chunk's."""
+    shared_pairs: PairRange
+    """Rows of `EvaluationSet.seen.shared` that are the chunk's."""
 
 
 @pytree_dataclass
@@ -64,12 +68,8 @@ class EvaluationSet:
     """All users, and what the protocol leaves out of their rankings."""
 
     chunks: Chunk
-    seen_user: Int[Array, "P S"]
-    """With `seen_item`, pairs to leave out: slot of the user in its chunk; B: padding."""
-    seen_item: Int32[Array, "P S"]
-    """Item of each pair."""
-    max_pairs: int = struct.field(pytree_node=False)
-    """Pairs to read at a time; P has room for as many behind the last."""
+    seen: SeenPairs
+    """Pairs to leave out of the rankings."""
     num_users: int = struct.field(pytree_node=False)
     """U."""
 
@@ -85,11 +85,12 @@ def build_evaluation_set(
     """Packs all users into NumPy arrays, in chunks that suit `num_models` at once on a platform.
 
     Users are dealt to the groups in turn, those of long histories first, so that all groups hold
-    about as much: every chunk has as many rows as the fullest. Pairs to leave out are not padded.
+    about as much: every chunk has as many rows as the fullest.
     """
     users_GB = _user_groups(histories, num_shards, num_models, platform)
     inputs, last_GB = _packed_inputs(histories, protocol, max_len, users_GB)
-    seen_user, seen_item, bound_C = _seen_pairs(histories, protocol, max_len, users_GB, num_shards)
+    seen = splits.seen(histories, protocol.split, protocol.exclude_seen, max_len)
+    pairs, own_pairs, shared_pairs = find_seen_pairs(histories, seen, users_GB, num_shards)
     target_GB = splits.targets(histories, protocol.split)[users_GB]
 
     def by_chunk(values: np.ndarray) -> np.ndarray:
@@ -100,16 +101,10 @@ def build_evaluation_set(
         last=by_chunk(last_GB),
         target=by_chunk(target_GB),
         user=by_chunk(np.where(users_GB < 0, histories.num_users, users_GB).astype(np.int32)),
-        seen_begin=bound_C[:-1],
-        seen_end=bound_C[1:],
+        own_pairs=own_pairs,
+        shared_pairs=shared_pairs,
     )
-    return EvaluationSet(
-        chunks,
-        seen_user,
-        seen_item,
-        max_pairs=len(seen_user) - int(bound_C[-1]),
-        num_users=histories.num_users,
-    )
+    return EvaluationSet(chunks, pairs, num_users=histories.num_users)
 
 
 def _user_groups(
@@ -131,18 +126,12 @@ def _blocks(slices: splits.Slices) -> Iterator[slice]:
         yield slice(begin, end)
 
 
-def _without_padding(slices: splits.Slices, users_B: np.ndarray) -> splits.Slices:
-    """The slices of users [..., B]; empty ones for padding."""
-    chosen = slices[users_B]
-    return splits.Slices(np.where(users_B >= 0, chosen.begin, chosen.end), chosen.end)
-
-
 def _packed_inputs(
     histories: Histories, protocol: Protocol, max_len: int, users_GB: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Items, positions and segment ids [G, R, T], and [G, B] flat index of each newest item."""
-    inputs = _without_padding(splits.recent(histories, protocol.split, max_len), users_GB)
-    kinds = (np.int32, _fewest_bits(max_len), _fewest_bits(users_GB.shape[1]))
+    inputs = without_padding(splits.recent(histories, protocol.split, max_len), users_GB)
+    kinds = (np.int32, fewest_bits(max_len), fewest_bits(users_GB.shape[1]))
     fields: tuple[list[np.ndarray], ...] = ([], [], [])
     last = []
     for block in _blocks(inputs):
@@ -169,61 +158,3 @@ def _stacked(parts: list[np.ndarray], fill: int, shape: tuple[int, ...]) -> np.n
         out[begin : begin + len(part), : part.shape[1]] = part
         begin += len(part)
     return out
-
-
-def _seen_pairs(
-    histories: Histories,
-    protocol: Protocol,
-    max_len: int,
-    users_GB: np.ndarray,
-    num_shards: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[P, S] slot in the group and item of all pairs to leave out; [C + 1] bounds of the chunks.
-
-    Behind the last pair is room for as many as are read at a time.
-    """
-    size = users_GB.shape[1]
-    seen = splits.seen(histories, protocol.split, protocol.exclude_seen, max_len)
-    kind = _fewest_bits(size)
-    users, items, bounds = [], [], [0]
-    for chunk in range(len(users_GB) // num_shards):
-        pairs = []
-        for shard in range(num_shards):
-            own = _without_padding(seen, users_GB[chunk * num_shards + shard])
-            pairs.append(_distinct_pairs(own, histories, kind))
-        width = max(len(owner_N) for owner_N, _ in pairs)
-        user_PS = np.full((width, num_shards), size, kind)
-        item_PS = np.zeros((width, num_shards), np.int32)
-        for shard, (owner_N, item_N) in enumerate(pairs):
-            user_PS[: len(owner_N), shard] = owner_N
-            item_PS[: len(item_N), shard] = item_N
-        users.append(user_PS)
-        items.append(item_PS)
-        bounds.append(bounds[-1] + width)
-    max_pairs = min(round_up(-(-bounds[-1] // (len(bounds) - 1))), MAX_PAIRS)
-    users.append(np.full((max_pairs, num_shards), size, kind))
-    items.append(np.zeros((max_pairs, num_shards), np.int32))
-    return np.concatenate(users), np.concatenate(items), np.array(bounds, np.int32)
-
-
-def _distinct_pairs(
-    seen: splits.Slices, histories: Histories, kind: type[np.signedinteger]
-) -> tuple[np.ndarray, np.ndarray]:
-    """[N] slot and [N] item of every pair of a group, each pair once."""
-    long_B = seen.lengths > BLOCK_ITEMS // 4
-    short = splits.Slices(seen.begin, np.where(long_B, seen.begin, seen.end))
-    owner_N, source_N = short.flat_index()
-    key_N = np.unique(owner_N * histories.num_items + histories.items[source_N])
-    owner_N, item_N = np.divmod(key_N, histories.num_items)
-    owners, items = [owner_N.astype(kind)], [item_N.astype(np.int32)]
-    # One by one, as the keys of a long history would need several times its memory.
-    for slot in np.flatnonzero(long_B):
-        own = np.unique(histories.items[seen.begin[slot] : seen.end[slot]])
-        owners.append(np.full(len(own), slot, kind))
-        items.append(own)
-    return np.concatenate(owners), np.concatenate(items)
-
-
-def _fewest_bits(largest: int) -> type[np.signedinteger]:
-    """A dtype that holds -1 to `largest`."""
-    return np.int16 if largest < 2**15 else np.int32
