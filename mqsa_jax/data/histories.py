@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mqsa_jax.data.ids import Ids, as_ids, to_stored
 from mqsa_jax.errors import UserError
 
 MIN_ITEMS = 3
@@ -43,15 +44,15 @@ class Histories:
     Attributes:
         items: int32 [N], item indices in 0..V-1.
         offsets: int64 [U+1], where each user's history starts; the last entry is N.
-        user_ids: int64 [U], the users' ids in the source.
-        item_ids: int64 [V], the vocabulary: the items' ids in the source, ascending. An item's
-            index is its position in this array.
+        user_ids: int64 or strings [U], the users' ids in the source.
+        item_ids: int64 or strings [V], the vocabulary: the items' ids in the source, ascending. An
+            item's index is its position in this array.
     """
 
     items: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
-    user_ids: npt.NDArray[np.int64]
-    item_ids: npt.NDArray[np.int64]
+    user_ids: Ids
+    item_ids: Ids
 
     @property
     def num_users(self) -> int:
@@ -82,9 +83,10 @@ class Histories:
         for array, dtype in (
             (self.items, "<i4"),
             (self.offsets, "<i8"),
-            (self.user_ids, "<i8"),
-            (self.item_ids, "<i8"),
+            (to_stored(self.user_ids), "<i8"),
+            (to_stored(self.item_ids), "<i8"),
         ):
+            dtype = "<u1" if array.dtype == np.uint8 else dtype
             digest.update(f"{dtype}{array.shape}".encode())
             digest.update(array.astype(dtype).tobytes())
         return digest.hexdigest()
@@ -105,7 +107,8 @@ def make_histories(
 
     Raises:
         ValueError: the two arguments differ in length, there are no users, a user id occurs twice,
-            a history is too short to be split, or an id is no integer from 0 to 2^63 - 1.
+            a history is too short to be split, or an id is neither an integer from 0 to
+            2^63 - 1 nor a string, or not of the kind of the others.
 
     >>> histories = make_histories([7, 9], [[30, 10, 30], [20, 10, 40]])
     >>> histories.item_ids.tolist(), histories.items.tolist(), histories.offsets.tolist()
@@ -115,14 +118,16 @@ def make_histories(
         raise ValueError(f"{len(user_ids)} user ids for {len(sequences)} sequences")
     if len(user_ids) == 0:
         raise ValueError("no users; give one history or more")
-    users = _as_ids(user_ids, "user_ids")
+    users = as_ids(user_ids, "user_ids")
     rows = [
-        _as_ids(row, f"history of user {user}") for user, row in zip(users, sequences, strict=True)
+        as_ids(row, f"history of user {user}") for user, row in zip(users, sequences, strict=True)
     ]
     distinct, count = np.unique(users, return_counts=True)
     if len(distinct) < len(users):
         twice = distinct[count > 1][:5].tolist()
         raise ValueError(f"user ids occur more than once: {twice}; give one history a user")
+    if len({row.dtype for row in rows if len(row)}) > 1:
+        raise ValueError("items are integers in some histories and strings in others")
     lengths = np.array([len(row) for row in rows])
     if lengths.min() < MIN_ITEMS:
         short = users[lengths < MIN_ITEMS]
@@ -137,21 +142,6 @@ def make_histories(
         user_ids=users,
         item_ids=item_ids,
     )
-
-
-def _as_ids(values: Iterable[Any], where: str) -> npt.NDArray[np.int64]:
-    """Ids as int64; ValueError naming the first that is no integer from 0 to 2^63 - 1."""
-    if isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.integer):
-        ids = values
-    else:
-        ids = list(values)
-        for value in ids:
-            if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
-                raise ValueError(f"{where}: {value!r} is no integer")
-    for value in (min(ids), max(ids)) if len(ids) else ():
-        if not 0 <= value <= _INT64_MAX:
-            raise ValueError(f"{where}: id {value} is not between 0 and {_INT64_MAX}")
-    return np.array(ids, np.int64)
 
 
 def read_histories(path: str | os.PathLike[str]) -> Histories:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mqsa_jax.config import Config
+from mqsa_jax.data.ids import is_text
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.data.splits import Slices
 from mqsa_jax.errors import UserError
@@ -29,7 +30,7 @@ from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
 from mqsa_jax.runs.run_directory import RunDirectory
 
-RawHistories = Sequence[Sequence[int] | np.ndarray]
+RawHistories = Sequence[Sequence[int] | Sequence[str] | np.ndarray]
 """Items of each user, ids as in the data, oldest first."""
 Unknown = Literal["raise", "skip"]
 """What becomes of an id that the training data do not have."""
@@ -44,7 +45,7 @@ class LoadedRun(abc.ABC):
     epoch: int
     """The best epoch; 0 for a counted model."""
     item_ids: np.ndarray
-    """int64 [V] id of each item in the data, ascending; an item's index is its position here."""
+    """int64 or strings [V] id of each item in the data, ascending; its position is its index."""
 
     @property
     def num_items(self) -> int:
@@ -52,22 +53,24 @@ class LoadedRun(abc.ABC):
         return len(self.item_ids)
 
     def indices(
-        self, history: Sequence[int] | np.ndarray, unknown: Unknown = "raise"
+        self, history: Sequence[int] | Sequence[str] | np.ndarray, unknown: Unknown = "raise"
     ) -> np.ndarray:
         """int32 indices of a history's items, in its order.
 
         Raises:
           ValueError: naming ids that are not in the vocabulary, if they are not to be skipped; if
-            no id is left; or if the history is no sequence of whole numbers.
+            no id is left; or if the history is no sequence of ids of the data's kind.
         """
         if unknown not in get_args(Unknown):
             raise ValueError(f"unknown must be one of {get_args(Unknown)}, got {unknown!r}")
         ids = np.asarray(history)
         if ids.ndim != 1:
             raise ValueError(f"a history must be a sequence of item ids, got {history!r}")
-        if ids.size and not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(f"item ids must be integers, got {ids.dtype}")
-        index = np.minimum(np.searchsorted(self.item_ids, ids.astype(np.int64)), self.num_items - 1)
+        if ids.size and (ids.dtype.kind not in ("TU" if is_text(self.item_ids) else "iu")):
+            wanted = "strings" if is_text(self.item_ids) else "integers"
+            raise ValueError(f"item ids must be {wanted}, got {ids.dtype}")
+        ids = ids.astype(self.item_ids.dtype)
+        index = np.minimum(np.searchsorted(self.item_ids, ids), self.num_items - 1)
         known = self.item_ids[index] == ids
         if not known.all() and unknown == "raise":
             odd = ids[~known][:5].tolist()
@@ -97,7 +100,7 @@ class LoadedRun(abc.ABC):
         *,
         exclude_seen: bool = True,
         unknown: Unknown = "raise",
-    ) -> list[list[tuple[int, float]]]:
+    ) -> list[list[tuple[int | str, float]]]:
         """For each history the k items of highest score, best first, as pairs (id, score).
 
         Args:

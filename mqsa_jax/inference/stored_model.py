@@ -17,6 +17,7 @@ import scipy.sparse
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.errors import UserError
 from mqsa_jax.layers.item_graph import ItemGraph
 from mqsa_jax.models.counted import CountedModel
@@ -104,7 +105,7 @@ def write_counted_model(
         _check_config(run_dir, config, _read(run_dir, COUNTED, ["config"]))
     arrays = {
         "config": np.array(json.dumps(config.stored())),
-        "item_ids": histories.item_ids,
+        "item_ids": to_stored(histories.item_ids),
         "data": matrix.data,
         "indices": matrix.indices,
         "indptr": matrix.indptr,
@@ -117,7 +118,7 @@ def write_counted_model(
 
 
 def read_counted_model(run_dir: RunDirectory) -> tuple[CountedModel, np.ndarray]:
-    """A counted model, and int64 [V] ids of its items.
+    """A counted model, and [V] ids of its items.
 
     Raises:
       UserError: naming the file, if it is missing, damaged, or of another configuration than the
@@ -126,7 +127,7 @@ def read_counted_model(run_dir: RunDirectory) -> tuple[CountedModel, np.ndarray]
     names = ["config", "item_ids", "data", "indices", "indptr", "decay", "num_recent"]
     arrays = _read(run_dir, COUNTED, names)
     _check_config(run_dir, run_dir.config(), arrays)
-    item_ids = arrays["item_ids"]
+    item_ids = from_stored(arrays["item_ids"])
     parts = (arrays["data"], arrays["indices"], arrays["indptr"])
     model = CountedModel(
         scipy.sparse.csr_array(parts, shape=(len(item_ids), len(item_ids))),

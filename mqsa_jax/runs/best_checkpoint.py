@@ -36,7 +36,7 @@ class BestCheckpoint:
     data_fingerprint: str
     """`Histories.fingerprint` of the data that it was trained on."""
     item_ids: np.ndarray
-    """int64 [V], ids of the items in those data, by index."""
+    """int64 or strings [V], ids of the items in those data, by index."""
     term_factor: float
     """Of the transition term's weight, as chosen on validation when training ended; the arrays of
     the checkpoint have the configured weight."""

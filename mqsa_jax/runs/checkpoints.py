@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from flax import struct
 
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.errors import UserError
 from mqsa_jax.runs.files import write_json
 
@@ -141,12 +142,12 @@ class Checkpoints:
         return Snapshot(**self._opened().restore(epoch, args=arguments)["snapshot"])
 
     def item_ids(self, epoch: int) -> np.ndarray:
-        """int64 [V], the vocabulary of an epoch: ids in the data, by index."""
+        """int64 or strings [V], the vocabulary of an epoch: ids in the data, by index."""
         stored = self._opened().item_metadata(epoch)["vocabulary"]
         (ids,) = jax.tree.leaves(getattr(stored, "tree", stored))
         like = {"item_ids": np.zeros(ids.shape, ids.dtype)}
         arguments = ocp.args.Composite(vocabulary=ocp.args.StandardRestore(like))
-        return self._opened().restore(epoch, args=arguments)["vocabulary"]["item_ids"]
+        return from_stored(self._opened().restore(epoch, args=arguments)["vocabulary"]["item_ids"])
 
     def restore(self, epoch: int, like: State, histories: Histories | None = None) -> State:
         """The state of an epoch.
@@ -162,9 +163,9 @@ class Checkpoints:
         path = self._folder / str(epoch)
         _check_shapes(path, self._opened().item_metadata(epoch)["state"], like)
         if histories is not None:
-            item_ids = self.item_ids(epoch)
+            item_ids = to_stored(self.item_ids(epoch))
             _check_shapes(path, {"item_ids": item_ids}, _vocabulary(histories))
-            if not np.array_equal(item_ids, histories.item_ids):
+            if not np.array_equal(item_ids, to_stored(histories.item_ids)):
                 raise UserError(f"{path}: its item_ids are not those of the data; use the same")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
@@ -183,7 +184,7 @@ class Checkpoints:
 
 
 def _vocabulary(histories: Histories) -> dict[str, np.ndarray]:
-    return {"item_ids": histories.item_ids}
+    return {"item_ids": to_stored(histories.item_ids)}
 
 
 def _checksums(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.ids import to_plain
 from mqsa_jax.errors import DataError, FolderError, UserError
 from mqsa_jax.runs.files import (
     differing_flags,
@@ -160,7 +161,7 @@ class RunDirectory:
 
         Where the figures are there already, they keep the provenance of those who found them first.
         """
-        self._add_arrays("ranks.npz", {"user_ids": user_ids, name: ranks})
+        self._add_arrays("ranks.npz", {"user_ids": to_plain(user_ids), name: ranks})
         path = self.path / f"{name}_metrics.json"
         if not (path.exists() and _figures(read_json(path)) == _figures(result)):
             write_json(path, result)
@@ -170,7 +171,10 @@ class RunDirectory:
 
         They stand under `NAME_topK`; -1 where a model that is counted knows no more items.
         """
-        arrays = {"user_ids": histories.user_ids, "item_ids": histories.item_ids}
+        arrays = {
+            "user_ids": to_plain(histories.user_ids),
+            "item_ids": to_plain(histories.item_ids),
+        }
         arrays[f"{name}_top{top_UK.shape[1]}"] = top_UK
         self._add_arrays("recommendations.npz", arrays)
 

@@ -1,0 +1,95 @@
+"""Ids of users and items as the source has them: int64, or strings of any length.
+
+Everything else counts from 0: an item's index is the position of its id in a vocabulary, which is
+ascending. Strings are ordered by code point, as UTF-8 is by byte.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+Ids = np.ndarray
+"""[N] int64 or `STRING`."""
+STRING = np.dtypes.StringDType()
+_INT64_MAX = int(np.iinfo(np.int64).max)
+
+
+def as_ids(values: Iterable[Any], where: str) -> Ids:
+    """Ids as an array.
+
+    Args:
+      values: whole numbers from 0 to 2^63 - 1, or strings.
+      where: names the values in a message.
+
+    Raises:
+      ValueError: naming the first value that is neither, or of another kind than the first one.
+
+    Example:
+      >>> as_ids([7, 30], "users"), as_ids(["B01", "A9"], "items").tolist()
+      (array([ 7, 30]), ['B01', 'A9'])
+    """
+    if isinstance(values, np.ndarray) and (np.issubdtype(values.dtype, np.integer)):
+        ids = values
+    elif isinstance(values, np.ndarray) and values.dtype.kind in "TU":
+        return _checked_strings(values.astype(STRING), where)
+    else:
+        ids = list(values)
+        if ids and isinstance(ids[0], str):
+            _check_kind(ids, str, "string", where)
+            return _checked_strings(np.array(ids, STRING), where)
+        _check_kind(ids, int | np.integer, "integer", where)
+    for value in (min(ids), max(ids)) if len(ids) else ():
+        if not 0 <= value <= _INT64_MAX:
+            raise ValueError(f"{where}: id {value} is not between 0 and {_INT64_MAX}")
+    return np.array(ids, np.int64)
+
+
+def _check_kind(ids: list[Any], kind: Any, name: str, where: str) -> None:
+    for value in ids:
+        if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
+            raise ValueError(f"{where}: {value!r} is no {name}")
+
+
+def _checked_strings(ids: Ids, where: str) -> Ids:
+    for name in ids.tolist():
+        if not name or "\0" in name:
+            raise ValueError(f"{where}: {name!r} is no id: it is empty or holds a NUL")
+    return ids
+
+
+def is_text(ids: Ids) -> bool:
+    """Whether the ids are strings."""
+    return ids.dtype.kind == "T"
+
+
+def to_stored(ids: Ids) -> np.ndarray:
+    """The ids as an array that any file of arrays can hold: int64 as it is, strings as bytes.
+
+    Returns:
+      [V] int64, or uint8 [bytes] of UTF-8, each id followed by a NUL.
+
+    Example:
+      >>> to_stored(as_ids(["a", "b"], "items")).tobytes()
+      b'a\\x00b\\x00'
+    """
+    if not is_text(ids):
+        return ids
+    text = "".join(f"{name}\0" for name in ids.tolist())
+    return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+
+
+def from_stored(stored: np.ndarray) -> Ids:
+    """The inverse of `to_stored`."""
+    stored = np.asarray(stored)
+    if stored.dtype != np.uint8:
+        return stored
+    return np.array(stored.tobytes().decode("utf-8", "surrogatepass").split("\0")[:-1], STRING)
+
+
+def to_plain(ids: Ids) -> np.ndarray:
+    """The ids in a dtype that `numpy.save` writes and users know: int64, or `<U` of a width."""
+    if not is_text(ids):
+        return ids
+    width = int(np.strings.str_len(ids).max()) if len(ids) else 1
+    return ids.astype(f"U{width}")
