@@ -16,6 +16,8 @@ from mqsa_jax.ops.sparse_logits import is_index
 AnyArray = Array | np.ndarray
 NO_ITEM = -1
 """Fills a list that ends early."""
+GROUP_ITEMS = 32
+"""Items of which only the largest score takes part in the first of the two passes for lists."""
 
 
 def leave_out(
@@ -101,8 +103,14 @@ def target_ranks(
     return ranks_of(leave_out(score_BV, seen_user_M, seen_item_M), jnp.asarray(target_B))
 
 
-def best_items(score_BV: Float[Array, "B V"], k: int) -> Int[Array, "B k"]:
-    """The k items of highest score; see `top_items`. Items of score -inf are in no list."""
+def best_items(
+    score_BV: Float[Array, "B V"], k: int
+) -> tuple[Int[Array, "B k"], Float[Array, "B k"]]:
+    """The k items of highest score and their scores; see `top_items`.
+
+    Items of score -inf are in no list. Behind the last item the score is -inf; in the list of a
+    user with a NaN score, which is empty, the scores are NaN.
+    """
     try:
         k = operator.index(k)
     except TypeError:
@@ -110,11 +118,37 @@ def best_items(score_BV: Float[Array, "B V"], k: int) -> Int[Array, "B k"]:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     num_items = score_BV.shape[-1]
-    best_score_BK, best_BK = jax.lax.top_k(score_BV, min(k, num_items))
+    best_score_BK, best_BK = _top_k(score_BV, min(k, num_items))
     # A NaN sorts first, so that it shows in the first column.
-    listed_BK = (best_score_BK > -jnp.inf) & ~jnp.isnan(best_score_BK[:, :1])
-    best_BK = jnp.where(listed_BK, best_BK, NO_ITEM)
-    return jnp.pad(best_BK, ((0, 0), (0, k - best_BK.shape[1])), constant_values=NO_ITEM)
+    is_nan_B1 = jnp.isnan(best_score_BK[:, :1])
+    best_BK = jnp.where((best_score_BK > -jnp.inf) & ~is_nan_B1, best_BK, NO_ITEM)
+    best_score_BK = jnp.where(is_nan_B1, jnp.nan, best_score_BK)
+    behind = ((0, 0), (0, k - best_BK.shape[1]))
+    return (
+        jnp.pad(best_BK, behind, constant_values=NO_ITEM),
+        jnp.pad(best_score_BK, behind, mode="constant", constant_values=-jnp.inf),
+    )
+
+
+def _top_k(score_BV: Array, k: int) -> tuple[Array, Array]:
+    """`jax.lax.top_k` in two passes where that is faster: scores [B, k] and indices [B, k].
+
+    Every item of the list lies in one of the k groups of largest maximum, or behind the last
+    group. Groups are runs of items, so that ties still go to the smaller index.
+    """
+    num_users, num_items = score_BV.shape
+    groups = num_items // GROUP_ITEMS
+    if groups < 2 * k:
+        return jax.lax.top_k(score_BV, k)
+    grouped_BGN = score_BV[:, : groups * GROUP_ITEMS].reshape(num_users, groups, GROUP_ITEMS)
+    _, group_BK = jax.lax.top_k(grouped_BGN.max(-1), k)
+    first_BK = jnp.sort(group_BK, axis=-1) * GROUP_ITEMS
+    inside_BC = (first_BK[..., None] + jnp.arange(GROUP_ITEMS)).reshape(num_users, -1)
+    behind = jnp.arange(groups * GROUP_ITEMS, num_items, dtype=inside_BC.dtype)
+    behind_BR = jnp.broadcast_to(behind, (num_users, behind.size))
+    candidate_BC = jnp.concatenate([inside_BC, behind_BR], axis=-1)
+    best_BK, position_BK = jax.lax.top_k(jnp.take_along_axis(score_BV, candidate_BC, axis=-1), k)
+    return best_BK, jnp.take_along_axis(candidate_BC, position_BK, axis=-1)
 
 
 def top_items(
@@ -142,4 +176,4 @@ def top_items(
       >>> top_items(score_BV, jnp.array([0]), jnp.array([0]), 3).tolist()
       [[1, 2, -1]]
     """
-    return best_items(leave_out(score_BV, seen_user_M, seen_item_M), k)
+    return best_items(leave_out(score_BV, seen_user_M, seen_item_M), k)[0]

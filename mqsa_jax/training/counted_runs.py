@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.inference.counting import counting_ranks, counting_top_items
+from mqsa_jax.inference.counting import counting_ranks
 from mqsa_jax.inference.evaluation_set import Protocol
-from mqsa_jax.inference.stored_model import write_counted_model
+from mqsa_jax.inference.stored_model import write_counted_model, write_counts
 from mqsa_jax.models.counted import CountedModel, count_model
+from mqsa_jax.models.relations import teacher_counts
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.results import record
@@ -27,19 +28,16 @@ def evaluate_counted(
     experiment: Experiment, protocol: Protocol, run_dir: RunDirectory
 ) -> dict[str, Any]:
     """Ranks all users and writes result and model to the run's folder."""
-    model, histories, _ = _counted(experiment)
+    model, histories, max_len = _counted(experiment)
     write_counted_model(run_dir, experiment.config, model, histories)
+    counts = teacher_counts(histories, experiment.config)
+    write_counts(run_dir, counts, histories, max_len)
     return record(experiment, counted_ranks(experiment, protocol), 0, protocol, run_dir)
 
 
 def counted_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:
     """`counting_ranks` of the experiment's model."""
     return counting_ranks(*_counted(experiment), protocol)
-
-
-def counted_top_items(experiment: Experiment, protocol: Protocol, k: int) -> np.ndarray:
-    """`counting_top_items` of the experiment's model."""
-    return counting_top_items(*_counted(experiment), protocol, k)
 
 
 def _counted(experiment: Experiment) -> tuple[CountedModel, Histories, int]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
 from mqsa_jax.inference.evaluation_set import Protocol
-from mqsa_jax.inference.stored_model import write_relations
+from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.provenance import provenance, versions
@@ -38,6 +38,8 @@ def evaluate(
     """
     relations = relations or experiment.relations()
     write_relations(run_dir, relations, experiment.histories)
+    max_len = experiment.config.model.max_len
+    write_counts(run_dir, relations.counts, experiment.histories, max_len)
     ranks_U = experiment.evaluator(protocol, relations).ranks(state.eval_params, state.hparams)
     return record(experiment, ranks_U, epoch, protocol, run_dir)
 
