@@ -37,7 +37,7 @@ def best_items_fn(k: int) -> ScoreFn:
     """A score function that gives `best_items` [S, B, k] and their scores; one for each k."""
 
     def best(score_SBV: Array, target_SB: Array) -> tuple[Array, ...]:
-        # One axis of users: under vmap, XLA sorts all scores on CPUs, at many times the cost.
+        # One axis of users, as XLA wants it for `top_k` on CPUs.
         flat_NV = score_SBV.reshape(-1, score_SBV.shape[-1])
         return tuple(each.reshape(*target_SB.shape, -1) for each in best_items(flat_NV, k))
 

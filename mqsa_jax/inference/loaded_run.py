@@ -16,9 +16,9 @@ from mqsa_jax.data.splits import Slices
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.explanations import BRANCHES
-from mqsa_jax.inference.lists import CountedLists, TrainedLists
-from mqsa_jax.inference.ranks import top_items
-from mqsa_jax.inference.serving import LoadedRun, RawHistories, RawItems, Scored, Unknown
+from mqsa_jax.inference.lists import CountedLists, Lists, TrainedLists
+from mqsa_jax.inference.ranks import best_items
+from mqsa_jax.inference.serving import LoadedRun, RawHistories, RawItems, Unknown
 from mqsa_jax.inference.stored_model import read_counted_model, read_relations
 from mqsa_jax.models.counted import CountedModel
 from mqsa_jax.models.encoder import newest_attention
@@ -69,15 +69,19 @@ class TrainedRun(LoadedRun):
         parts = (self._scores(batch, column_n) for batch in self._batches(rows))
         return np.concatenate([np.zeros((0, width), np.float32), *parts])
 
-    def similar(self, item: int | str, k: int = 10) -> list[Scored]:
-        """The k items of nearest vectors by cosine; see `LoadedRun.similar`."""
+    def similar_lists(
+        self, item: int | str, k: int, allowed_V: np.ndarray | None
+    ) -> tuple[Lists, int]:
+        """A list [1, k], and the item's index; see `LoadedRun.similar_lists`."""
         (index,) = self.indices([item])
         vector_VD = self.item_vectors()
         length_V1 = jnp.linalg.norm(vector_VD, axis=-1, keepdims=True)
         unit_VD = vector_VD / jnp.maximum(length_V1, jnp.finfo(vector_VD.dtype).tiny)
-        cosine_1V = jnp.einsum("vd,d->v", unit_VD, unit_VD[index], precision="highest")[None]
-        best_K = np.asarray(top_items(cosine_1V, jnp.array([0]), jnp.array([index]), k))[0]
-        return self._named(best_K, np.asarray(cosine_1V)[0, best_K])
+        cosine_V = jnp.einsum("vd,d->v", unit_VD, unit_VD[index], precision="highest")
+        cosine_V = cosine_V.at[index].set(-jnp.inf)
+        if allowed_V is not None:
+            cosine_V = jnp.where(allowed_V, cosine_V, -jnp.inf)
+        return Lists(*map(np.asarray, best_items(cosine_V[None], k))), int(index)
 
     def attention(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """[U, T] by branch; see `LoadedRun.attention`."""

@@ -119,8 +119,9 @@ def best_items(
         raise ValueError(f"k must be at least 1, got {k}")
     num_items = score_BV.shape[-1]
     best_score_BK, best_BK = _top_k(score_BV, min(k, num_items))
-    # A NaN sorts first, so that it shows in the first column.
-    is_nan_B1 = jnp.isnan(best_score_BK[:, :1])
+    # A NaN sorts first, so that it is in the list. Not the first column: behind a slice of its
+    # result, XLA takes top_k for a sort on CPUs, at ten times the cost.
+    is_nan_B1 = jnp.isnan(best_score_BK).any(-1, keepdims=True)
     best_BK = jnp.where((best_score_BK > -jnp.inf) & ~is_nan_B1, best_BK, NO_ITEM)
     best_score_BK = jnp.where(is_nan_B1, jnp.nan, best_score_BK)
     behind = ((0, 0), (0, k - best_BK.shape[1]))

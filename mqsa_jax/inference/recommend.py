@@ -3,7 +3,7 @@
 Shape legend: U users of a block, K items of a list, V items, N items of all histories together.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,18 +20,22 @@ Block = TypeVar("Block")
 
 
 def queries_of(
-    rows: Sequence[np.ndarray], num_items: int, max_len: int, exclude_seen: ExcludeSeen
+    item_N: np.ndarray,
+    length_U: np.ndarray,
+    num_items: int,
+    max_len: int,
+    exclude_seen: ExcludeSeen,
 ) -> Queries:
     """Queries after whole histories of item indices.
 
     Args:
-      rows: U histories, int32 indices each, oldest first; an empty one has an empty list.
+      item_N: [N] int32 indices of all histories, one after the other, each oldest first.
+      length_U: [U] items of each; one of 0 gets an empty list.
       num_items: V.
       max_len: items of a history that are read.
       exclude_seen: left out: all items of the history, the last `max_len`, or none.
     """
-    item_N = np.concatenate([np.zeros(0, np.int32), *rows])
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
+    offsets = np.concatenate([[0], np.cumsum(length_U, dtype=np.int64)])
     whole = Slices(offsets[:-1], offsets[1:])
     return _queries_after(item_N, whole, num_items, max_len, exclude_seen)
 

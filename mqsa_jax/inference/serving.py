@@ -161,24 +161,29 @@ class LoadedRun(abc.ABC):
           ValueError: as `indices`; or if k is below 1.
           UserError: if popular items or reasons are needed and the run does not hold the counts.
         """
-        check = self.indices if unknown == "raise" else functools.partial(self._indices)
+        check = self.indices if unknown == "raise" else self._indices
         rows = [check(history, unknown) for history in histories]
         allowed_V, missing = self.allowed(allow, deny)
         if len(missing) and unknown == "raise":
             raise ValueError(f"{len(missing)} ids to allow or deny are not in the training data")
         policy = exclude_seen or self.config.evaluation.exclude_seen
         maker = self.list_maker(k, allowed_V, DeviceLayout.of(1))
-        size, max_len = maker.block_users, self.config.model.max_len
-        blocks = (
-            (None, queries_of(rows[begin : begin + size], self.num_items, max_len, policy))
-            for begin in range(0, len(rows), size)
-        )
+        blocks = self._blocks(rows, maker.block_users, policy)
         out: list[Any] = []
         for _, queries, lists in lists_of_blocks(maker, blocks):
             lists = self.completed(queries, lists, allowed_V)
             reasons = self.explanations(queries, lists) if explain else None
             out += self._plain(lists) if reasons is None else self._explained(lists, reasons)
         return out
+
+    def _blocks(
+        self, rows: Sequence[np.ndarray], size: int, policy: ExcludeSeen
+    ) -> Iterator[tuple[None, Queries]]:
+        for begin in range(0, len(rows), size):
+            block = rows[begin : begin + size]
+            length_U = np.array([len(row) for row in block])
+            sizes = (self.num_items, self.config.model.max_len)
+            yield None, queries_of(np.concatenate(block), length_U, *sizes, policy)
 
     def allowed(
         self, allow: RawItems | None, deny: RawItems | None
@@ -248,6 +253,13 @@ class LoadedRun(abc.ABC):
           ValueError: if the item is not in the training data, or k is below 1.
           UserError: if the model has no item vectors.
         """
+        lists, _ = self.similar_lists(item, k, None)
+        return self._plain(lists)[0]
+
+    def similar_lists(
+        self, item: int | str, k: int, allowed_V: np.ndarray | None
+    ) -> tuple[Lists, int]:
+        """A list [1, k] of the items of nearest vectors, and the item's index; see `similar`."""
         raise UserError(
             f"{self.config.model.model} is counted, not trained: it has no item vectors to compare"
         )
