@@ -98,9 +98,7 @@ def _check(options: RecommendConfig) -> None:
     if options.k < 1:
         raise UserError(f"--k must be at least 1, got {options.k}")
     if options.history == "held-out" and given[0] not in ("--users", "--all"):
-        raise UserError(
-            f"--history held-out is for --users and --all; {given[0]} has no held-out items"
-        )
+        raise UserError(f"--history held-out is for --users and --all, not for {given[0]}")
     if options.history == "full" and options.split != "test":
         raise UserError("--split is for --history held-out: a full history lacks no item")
     if options.similar_to is not None:

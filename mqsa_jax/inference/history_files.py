@@ -11,7 +11,6 @@ import gzip
 import io
 import itertools
 import json
-import math
 import re
 import sys
 import zlib
@@ -126,15 +125,18 @@ def _checked(where: str, value: Any) -> RawHistory:
     for id_ in (user, *items):
         if type(id_) not in (int, str):
             raise UserError(f"{where}: {_shown(id_)} is no id; ids are integers or strings")
-    if "times" in value:
-        times = value["times"]
-        if not isinstance(times, list) or len(times) != len(items):
-            raise UserError(f'{where}: "times" must be a list as long as "items"')
-        for time in times:
-            if type(time) not in (int, float) or not math.isfinite(time):
-                raise UserError(f'{where}: {_shown(time)} in "times" is no number')
-        items = [items[index] for index in sorted(range(len(items)), key=times.__getitem__)]
-    return where, user, items
+    return where, user, _by_time(where, items, value["times"]) if "times" in value else items
+
+
+def _by_time(where: str, items: list[Any], times: Any) -> list[Any]:
+    """The items in the order of their times; those of equal times keep theirs."""
+    if not isinstance(times, list) or len(times) != len(items):
+        raise UserError(f'{where}: "times" must be a list as long as "items"')
+    for time in times:
+        # Not `isfinite`, which raises for integers beyond floats.
+        if type(time) not in (int, float) or time - time != 0:
+            raise UserError(f'{where}: {_shown(time)} in "times" is no number')
+    return [items[index] for index in sorted(range(len(items)), key=times.__getitem__)]
 
 
 def _shown(value: Any) -> str:

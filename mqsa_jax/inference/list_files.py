@@ -122,9 +122,8 @@ def check_output(output: str | None, nested: bool, inputs: tuple[str | None, ...
     if not path.parent.is_dir():
         raise UserError(f"--output {output}: no folder {path.parent}; make it first")
     for other in inputs:
-        if other is not None and path.exists() and os.path.exists(other):
-            if os.path.samefile(path, other):
-                raise UserError(f"--output {output} is a file that is read; name another one")
+        if other and path.exists() and os.path.exists(other) and path.samefile(other):
+            raise UserError(f"--output {output} is a file that is read; name another one")
 
 
 def file_kind(output: str | None) -> str:

@@ -16,15 +16,13 @@ from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Queries
 from mqsa_jax.inference.explanations import (
-    BRANCHES,
-    Attention,
     Explanations,
     largest_attention,
     rows_read,
     strongest_origins,
 )
 from mqsa_jax.inference.lists import ListMaker, Lists
-from mqsa_jax.inference.ranks import NO_ITEM
+from mqsa_jax.inference.named_lists import Recommendation, Scored, named_lists
 from mqsa_jax.inference.recommend import (
     allowed_items,
     lists_of_blocks,
@@ -41,36 +39,6 @@ RawHistories = Sequence[RawItems]
 """Items of each user, ids as in the data, oldest first."""
 Unknown = Literal["raise", "skip"]
 """What becomes of an id that the training data do not have."""
-Scored = tuple[int | str, float | None]
-"""Id of an item and its score, or an attended item and its weight."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Transition:
-    """A transition of the training data into a recommended item."""
-
-    item: int | str
-    """Id of the history's item where it starts."""
-    count: float
-    """Weighted count in training."""
-    probability: float
-    """The count over the sum of the counts of all transitions from that item."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommendation:
-    """An item of a list, and why it is there."""
-
-    item: int | str
-    """Id of the item."""
-    score: float | None
-    """None for popular items, recommended where nothing of the history is known."""
-    short_attention: tuple[Scored, ...]
-    """History items of largest attention weight in the short branch; empty without attention."""
-    long_attention: tuple[Scored, ...]
-    """The same of the long branch."""
-    transitions: tuple[Transition, ...]
-    """From items of the history, most probable first; empty if none was seen in training."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,7 +141,7 @@ class LoadedRun(abc.ABC):
         for _, queries, lists in lists_of_blocks(maker, blocks):
             lists = self.completed(queries, lists, allowed_V)
             reasons = self.explanations(queries, lists) if explain else None
-            out += self._plain(lists) if reasons is None else self._explained(lists, reasons)
+            out += named_lists(self.item_ids, lists, reasons)
         return out
 
     def _blocks(
@@ -254,7 +222,7 @@ class LoadedRun(abc.ABC):
           UserError: if the model has no item vectors.
         """
         lists, _ = self.similar_lists(item, k, None)
-        return self._plain(lists)[0]
+        return named_lists(self.item_ids, lists)[0]
 
     def similar_lists(
         self, item: int | str, k: int, allowed_V: np.ndarray | None
@@ -269,40 +237,3 @@ class LoadedRun(abc.ABC):
         size = chunk_rows(len(rows), self.num_items, jax.local_devices()[0].platform)
         for begin in range(0, len(rows), size):
             yield rows[begin : begin + size]
-
-    def _named(self, item_N: np.ndarray, value_N: np.ndarray) -> list[Scored]:
-        kept = item_N != NO_ITEM
-        ids, values = self.item_ids[item_N[kept]].tolist(), value_N[kept].tolist()
-        return [
-            (name, None if np.isnan(value) else value)
-            for name, value in zip(ids, values, strict=True)
-        ]
-
-    def _plain(self, lists: Lists) -> list[list[Scored]]:
-        return [self._named(*pair) for pair in zip(lists.items, lists.scores, strict=True)]
-
-    def _explained(self, lists: Lists, why: Explanations) -> list[list[Recommendation]]:
-        nothing = Attention(*(np.zeros((len(lists.items), 0), np.int32) for _ in range(2)))
-        branches = [why.attention.get(branch, nothing) for branch in BRANCHES]
-        out = []
-        for user, pairs in enumerate(self._plain(lists)):
-            attended = [
-                tuple(self._named(branch.items[user], branch.weights[user])) for branch in branches
-            ]
-            out.append(
-                [
-                    Recommendation(item, score, *attended, self._transitions(why, user, rank))
-                    for rank, (item, score) in enumerate(pairs)
-                ]
-            )
-        return out
-
-    def _transitions(self, why: Explanations, user: int, rank: int) -> tuple[Transition, ...]:
-        origins = why.origins
-        kept = origins.items[user, rank] != NO_ITEM
-        parts = (
-            self.item_ids[origins.items[user, rank][kept]].tolist(),
-            origins.counts[user, rank][kept].tolist(),
-            origins.probabilities[user, rank][kept].tolist(),
-        )
-        return tuple(Transition(*each) for each in zip(*parts, strict=True))

@@ -224,8 +224,8 @@ def _read(run_dir: RunDirectory, file: str, names: list[str]) -> dict[str, Any]:
             arrays = dict(stored)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file, and the model needs it; evaluate the run once on its data, "
-            "which writes it"
+            f"{path}: no such file, and it is needed; evaluate the run once on its data, which "
+            "writes it"
         ) from None
     except _READ_ERRORS as error:
         raise UserError(
