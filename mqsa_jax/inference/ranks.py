@@ -140,7 +140,7 @@ def _top_k(score_BV: Array, k: int) -> tuple[Array, Array]:
     num_users, num_items = score_BV.shape
     groups = num_items // GROUP_ITEMS
     if groups < 2 * k:
-        return jax.lax.top_k(score_BV, k)
+        return tuple(jax.lax.top_k(score_BV, k))
     grouped_BGN = score_BV[:, : groups * GROUP_ITEMS].reshape(num_users, groups, GROUP_ITEMS)
     _, group_BK = jax.lax.top_k(grouped_BGN.max(-1), k)
     first_BK = jnp.sort(group_BK, axis=-1) * GROUP_ITEMS
