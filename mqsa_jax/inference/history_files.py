@@ -14,9 +14,9 @@ import json
 import re
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def _histories(path: str) -> Iterator[RawHistory]:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[IO[bytes]]:
+def _opened(path: str) -> Iterator[Iterable[bytes]]:
     """A file, unpacked if it is packed, or standard input; UserError where it cannot be read."""
     try:
         if path == STANDARD_INPUT:
@@ -95,7 +95,7 @@ def _opened(path: str) -> Iterator[IO[bytes]]:
         raise UserError(f"{_name(path)}: cannot be read: {error.strerror or error}") from None
 
 
-def _json_lines(lines: IO[bytes], name: str) -> Iterator[tuple[str, Any]]:
+def _json_lines(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, Any]]:
     """Where each line that is not blank stands, and its value."""
     for number, line in enumerate(lines, start=1):
         where = f"{name}:{number}"

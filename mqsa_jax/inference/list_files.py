@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,13 +33,8 @@ class ReaderLeft(Exception):
 
 
 def arrow_ids(ids: Ids) -> pa.Array:
-    """Ids as an Arrow array of int64 or strings; UserError if one is not Unicode text."""
-    if not is_text(ids):
-        return pa.array(np.asarray(ids, np.int64))
-    try:
-        return pa.array(ids.tolist(), pa.string())
-    except UnicodeEncodeError as error:
-        raise UserError(f"id {error.object!r} is not Unicode text and cannot be written") from None
+    """Ids as an Arrow array of int64 or strings."""
+    return pa.array(ids.tolist(), pa.string()) if is_text(ids) else pa.array(ids)
 
 
 def list_table(
@@ -187,7 +182,7 @@ class _Stdout:
 
 
 @contextlib.contextmanager
-def _writer(kind: str, file: IO[bytes] | _Stdout) -> Iterator[Write]:
+def _writer(kind: str, file: Any) -> Iterator[Write]:
     if kind == "parquet":
         with contextlib.ExitStack() as stack:
             opened: list[pa.parquet.ParquetWriter] = []

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -202,6 +203,7 @@ def newest_attention(
       window: L of the long branch.
       item_VD: [V, D] vectors of the items.
     """
+    sequences = jax.tree.map(jnp.asarray, sequences)
     _, kept = encoder.apply(
         {"params": params}, sequences, window, 0.5, None, item_VD, mutable=["attention"]
     )
