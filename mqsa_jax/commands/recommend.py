@@ -12,6 +12,7 @@ from typing import Literal
 from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.errors import DataError, UserError
+from mqsa_jax.inference.list_outputs import check_output
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +71,10 @@ def _recommend(program: str, arguments: Sequence[str]) -> None:
     options = parse(program, RecommendConfig, arguments, _recommend.__doc__)
     _check(options)
 
-    from mqsa_jax.inference.list_files import ReaderLeft, check_output
-
     check_output(options.output, options.explain, (options.histories, options.allow, options.deny))
 
     from mqsa_jax.commands.list_writing import write_lists
+    from mqsa_jax.inference.list_files import ReaderLeft
 
     users = None if options.users is None else next(csv.reader([options.users]), [])
     try:

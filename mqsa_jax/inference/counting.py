@@ -14,6 +14,7 @@ from mqsa_jax.inference.evaluation_set import (
     EvaluationSet,
     Protocol,
     Queries,
+    UserQueries,
     pack_queries,
 )
 from mqsa_jax.models.counted import CountedModel, recommendable
@@ -23,14 +24,14 @@ def counting_ranks(
     counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol
 ) -> np.ndarray:
     """[U] rank of every user's target, by the last `max_len` items before it."""
-    queries = Queries.of(histories, protocol, max_len)
+    queries = UserQueries(histories, protocol, max_len)
     data = pack_queries(queries, max_len, num_shards=1)
     return np.asarray(map_counted_scores(counting, queries, data))
 
 
 def map_counted_scores(
     counting: CountedModel,
-    queries: Queries,
+    queries: Queries | UserQueries,
     data: EvaluationSet,
     allowed_V: np.ndarray | None = None,
     score_fn: ScoreFn = shard_ranks,

@@ -60,28 +60,60 @@ class Queries:
     targets: np.ndarray
     """[U] int32 item that each user went on to; 0 where lists alone are asked for."""
 
-    @classmethod
-    def of(cls, histories: Histories, protocol: Protocol, max_len: int) -> "Queries":
-        """What a protocol asks of all users."""
-        split, policy = protocol.split, protocol.exclude_seen
-        return cls(
-            histories.items,
-            histories.num_items,
-            splits.recent(histories, split, max_len),
-            splits.seen(histories, split, policy, max_len),
-            splits.targets(histories, split),
-        )
-
     @property
     def num_users(self) -> int:
         """U."""
         return len(self.targets)
 
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UserQueries:
+    """The `Queries` of what a protocol asks of all users; arrays are made when they are read."""
+
+    histories: Histories
+    protocol: Protocol
+    max_len: int
+
     @property
-    def lengths(self) -> np.ndarray:
-        """[U] items from the first to the last that are read or left out."""
-        begin = np.minimum(self.inputs.begin, self.seen.begin)
-        return np.maximum(self.inputs.end, self.seen.end) - begin
+    def items(self) -> np.ndarray:
+        """[N] int32."""
+        return self.histories.items
+
+    @property
+    def num_items(self) -> int:
+        """V."""
+        return self.histories.num_items
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return self.histories.num_users
+
+    @property
+    def inputs(self) -> splits.Slices:
+        """[U]."""
+        return splits.recent(self.histories, self.protocol.split, self.max_len)
+
+    @property
+    def seen(self) -> splits.Slices:
+        """[U]."""
+        policy = self.protocol.exclude_seen
+        return splits.seen(self.histories, self.protocol.split, policy, self.max_len)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """[U] int32."""
+        return splits.targets(self.histories, self.protocol.split)
+
+    def of_users(self, users: np.ndarray) -> Queries:
+        """Those of some users, by index."""
+        return Queries(
+            self.items,
+            self.num_items,
+            self.inputs[users],
+            self.seen[users],
+            self.targets[users],
+        )
 
 
 @pytree_dataclass
@@ -122,12 +154,12 @@ def build_evaluation_set(
     platform: str = "cpu",
 ) -> EvaluationSet:
     """`pack_queries` of what a protocol asks of all users."""
-    queries = Queries.of(histories, protocol, max_len)
+    queries = UserQueries(histories, protocol, max_len)
     return pack_queries(queries, max_len, num_shards, num_models, platform)
 
 
 def pack_queries(
-    queries: Queries,
+    queries: Queries | UserQueries,
     max_len: int,
     num_shards: int,
     num_models: int = 1,
@@ -159,12 +191,20 @@ def pack_queries(
     return EvaluationSet(chunks, pairs, num_users=queries.num_users)
 
 
-def _user_groups(queries: Queries, num_shards: int, num_models: int, platform: str) -> np.ndarray:
+def _lengths(queries: Queries | UserQueries) -> np.ndarray:
+    """[U] items from the first to the last that are read or left out."""
+    inputs, seen = queries.inputs, queries.seen
+    return np.maximum(inputs.end, seen.end) - np.minimum(inputs.begin, seen.begin)
+
+
+def _user_groups(
+    queries: Queries | UserQueries, num_shards: int, num_models: int, platform: str
+) -> np.ndarray:
     """[G, B] int32 user indices, dealt in turn from long to short histories; -1 is padding."""
     users_a_shard = -(-queries.num_users // num_shards)
     size = chunk_rows(users_a_shard, queries.num_items * num_models, platform)
     padding = -queries.num_users % (size * num_shards)
-    order_U = np.argsort(-queries.lengths, kind="stable").astype(np.int32)
+    order_U = np.argsort(-_lengths(queries), kind="stable").astype(np.int32)
     return np.pad(order_U, (0, padding), constant_values=-1).reshape(size, -1).T
 
 
@@ -177,7 +217,7 @@ def _blocks(slices: splits.Slices) -> Iterator[slice]:
 
 
 def _packed_inputs(
-    queries: Queries, max_len: int, users_GB: np.ndarray
+    queries: Queries | UserQueries, max_len: int, users_GB: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Items, positions and segment ids [G, R, T], and [G, B] flat index of each newest item."""
     inputs = without_padding(queries.inputs, users_GB)

@@ -18,8 +18,8 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from mqsa_jax.data.ids import Ids, is_text
-from mqsa_jax.errors import UserError
 from mqsa_jax.inference.explanations import BRANCHES, Attention, Explanations, Origins
+from mqsa_jax.inference.list_outputs import file_kind
 from mqsa_jax.inference.lists import Lists
 from mqsa_jax.inference.ranks import NO_ITEM
 
@@ -96,42 +96,6 @@ def _nested(item_NA: np.ndarray, values: dict[str, np.ndarray], item_ids: pa.Arr
     }
     structs = pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
     return pa.ListArray.from_arrays(pa.array(offsets), structs)
-
-
-def check_output(output: str | None, nested: bool, inputs: tuple[str | None, ...]) -> None:
-    """Raises UserError if the file cannot become what is asked for; writes nothing.
-
-    Args:
-      output: its path; None: CSV on standard output.
-      nested: whether there are columns of lists.
-      inputs: files that are read.
-    """
-    kind = file_kind(output)
-    if nested and kind == "csv":
-        raise UserError("CSV has no room for --explain; give --output with .jsonl or .parquet")
-    if output is None:
-        return
-    path = Path(output)
-    if path.is_dir():
-        raise UserError(f"--output {output} is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"--output {output}: no folder {path.parent}; make it first")
-    for other in inputs:
-        if other and path.exists() and os.path.exists(other) and path.samefile(other):
-            raise UserError(f"--output {output} is a file that is read; name another one")
-
-
-def file_kind(output: str | None) -> str:
-    """`csv`, `jsonl` or `parquet`, by the ending; UserError for another one."""
-    if output is None:
-        return "csv"
-    kinds = {".csv": "csv", ".parquet": "parquet"} | dict.fromkeys(
-        (".jsonl", ".json", ".ndjson"), "jsonl"
-    )
-    ending = Path(output).suffix.lower()
-    if ending not in kinds:
-        raise UserError(f"--output {output}: the ending must be one of {', '.join(kinds)}")
-    return kinds[ending]
 
 
 @contextlib.contextmanager

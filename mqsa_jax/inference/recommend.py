@@ -12,7 +12,7 @@ from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Ids, positions
 from mqsa_jax.data.splits import Slices
-from mqsa_jax.inference.evaluation_set import Protocol, Queries
+from mqsa_jax.inference.evaluation_set import Protocol, Queries, UserQueries
 from mqsa_jax.inference.lists import ListMaker, Lists
 from mqsa_jax.inference.ranks import NO_ITEM
 
@@ -55,7 +55,8 @@ class KnownUsers:
     def __init__(self, histories: Histories, max_len: int, protocol: Protocol, held_out: bool):
         """Takes their histories without the protocol's held-out items, or whole."""
         if held_out:
-            self._all = Queries.of(histories, protocol, max_len)
+            every = np.arange(histories.num_users)
+            self._all = UserQueries(histories, protocol, max_len).of_users(every)
         else:
             whole = Slices(histories.offsets[:-1], histories.offsets[1:])
             self._all = _queries_after(

@@ -11,7 +11,8 @@ import pytest
 from mqsa_jax.data.ids import STRING
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.explanations import Attention, Explanations, Origins
-from mqsa_jax.inference.list_files import arrow_ids, check_output, list_table, opened_lists
+from mqsa_jax.inference.list_files import arrow_ids, list_table, opened_lists
+from mqsa_jax.inference.list_outputs import check_output
 from mqsa_jax.inference.lists import Lists
 
 ODD = ["plain", "a,b", 'quo"te', "new\nline", "cr\rx", " é ", "{\\"]
