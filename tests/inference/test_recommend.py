@@ -83,9 +83,8 @@ def check_ranks(run, items_UK):
     """Places in lists are ranks, but for items that tie: half of those rank before the target."""
     with np.load(run.folder / "ranks.npz") as stored:
         rank_U = stored["test"]
-    untied = 0
-    for history, rank, item_K in zip(sequences(), rank_U, items_UK, strict=True):
-        score_V = run.score([history[:-1]])[0]
+    untied, score_UV = 0, run.score([history[:-1] for history in sequences()])
+    for history, rank, item_K, score_V in zip(sequences(), rank_U, items_UK, score_UV, strict=True):
         (target,) = run.indices(history[-1:])
         score_V[np.setdiff1d(run.indices(history[:-1]), target)] = -np.inf
         if (score_V == score_V[target]).sum() == 1 and target in item_K:
