@@ -6,18 +6,16 @@ rank is inf, and no list holds it.
 
 import operator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mqsa_jax.ops.largest import largest
 from mqsa_jax.ops.sparse_logits import is_index
 
 AnyArray = Array | np.ndarray
 NO_ITEM = -1
 """Fills a list that ends early."""
-GROUP_ITEMS = 32
-"""Items of which only the largest score takes part in the first of the two passes for lists."""
 
 
 def leave_out(
@@ -118,7 +116,7 @@ def best_items(
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     num_items = score_BV.shape[-1]
-    best_score_BK, best_BK = _top_k(score_BV, min(k, num_items))
+    best_score_BK, best_BK = largest(score_BV, min(k, num_items))
     # A NaN sorts first, so that it is in the list. Not the first column: behind a slice of its
     # result, XLA takes top_k for a sort on CPUs, at ten times the cost.
     is_nan_B1 = jnp.isnan(best_score_BK).any(-1, keepdims=True)
@@ -129,27 +127,6 @@ def best_items(
         jnp.pad(best_BK, behind, constant_values=NO_ITEM),
         jnp.pad(best_score_BK, behind, mode="constant", constant_values=-jnp.inf),
     )
-
-
-def _top_k(score_BV: Array, k: int) -> tuple[Array, Array]:
-    """`jax.lax.top_k` in two passes where that is faster: scores [B, k] and indices [B, k].
-
-    Every item of the list lies in one of the k groups of largest maximum, or behind the last
-    group. Groups are runs of items, so that ties still go to the smaller index.
-    """
-    num_users, num_items = score_BV.shape
-    groups = num_items // GROUP_ITEMS
-    if groups < 2 * k:
-        return tuple(jax.lax.top_k(score_BV, k))
-    grouped_BGN = score_BV[:, : groups * GROUP_ITEMS].reshape(num_users, groups, GROUP_ITEMS)
-    _, group_BK = jax.lax.top_k(grouped_BGN.max(-1), k)
-    first_BK = jnp.sort(group_BK, axis=-1) * GROUP_ITEMS
-    inside_BC = (first_BK[..., None] + jnp.arange(GROUP_ITEMS)).reshape(num_users, -1)
-    behind = jnp.arange(groups * GROUP_ITEMS, num_items, dtype=inside_BC.dtype)
-    behind_BR = jnp.broadcast_to(behind, (num_users, behind.size))
-    candidate_BC = jnp.concatenate([inside_BC, behind_BR], axis=-1)
-    best_BK, position_BK = jax.lax.top_k(jnp.take_along_axis(score_BV, candidate_BC, axis=-1), k)
-    return best_BK, jnp.take_along_axis(candidate_BC, position_BK, axis=-1)
 
 
 def top_items(

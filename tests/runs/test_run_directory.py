@@ -91,7 +91,14 @@ def arrays(run: Path) -> dict[str, np.ndarray]:
 
 def test_the_folder_holds_all_that_was_promised(trained):
     run, _ = trained
-    files = {"config.json", "metrics.jsonl", "best.json", "test_metrics.json", "ranks.npz"}
+    files = {
+        "config.json",
+        "metrics.jsonl",
+        "best.json",
+        "test_metrics.json",
+        "ranks.npz",
+        "training_counts.npz",
+    }
     assert {path.name for path in run.iterdir()} == files | {"checkpoints", "tensorboard"}
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"1", "2", "3"}
 
