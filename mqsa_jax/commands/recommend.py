@@ -72,15 +72,25 @@ def _recommend(program: str, arguments: Sequence[str]) -> None:
     _check(options)
 
     check_output(options.output, options.explain, (options.histories, options.allow, options.deny))
+    users = _user_names(options.users)
 
     from mqsa_jax.commands.list_writing import write_lists
     from mqsa_jax.inference.list_files import ReaderLeft
 
-    users = None if options.users is None else next(csv.reader([options.users]), [])
     try:
         write_lists(program, options, users)
     except ReaderLeft:
         return
+
+
+def _user_names(text: str | None) -> list[str] | None:
+    """The ids of a comma list, quoted as in CSV where they hold commas; None without a list."""
+    if text is None:
+        return None
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error as error:
+        raise UserError(f"--users: {error}; put ids with commas or line ends in quotes") from None
 
 
 def _check(options: RecommendConfig) -> None:

@@ -174,6 +174,14 @@ def test_bad_arguments_are_refused_in_one_line(runs, refused, home, arguments, n
     assert named in refused(recommend_main, *arguments)
 
 
+def test_users_are_a_line_of_csv(runs, refused):
+    def error(users):
+        return refused(recommend_main, f"--run-dir={runs / 'mqsa-ted'}", f"--users={users}")
+
+    assert "no user '7,3' in the run's data" in error('7,"7,3"')
+    assert "put ids with commas or line ends in quotes" in error("7\n3")
+
+
 def test_a_model_without_vectors_has_no_similar_items(runs, refused):
     error = refused(recommend_main, f"--run-dir={runs / 'transition'}", "--similar-to=4")
     assert "transition is counted, not trained: it has no item vectors to compare" in error
