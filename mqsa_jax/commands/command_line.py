@@ -18,6 +18,7 @@ import tyro
 from mqsa_jax.config import Config
 from mqsa_jax.data.sources import check_dataset, dataset_names
 from mqsa_jax.errors import SettingError, UserError
+from mqsa_jax.prepare.cache import is_raw_log, prepared_in_cache
 
 Parsed = TypeVar("Parsed")
 Command = Callable[[str, Sequence[str]], None]
@@ -142,14 +143,21 @@ def peek(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def with_full_path(config: Config) -> Config:
-    """The configuration with a data set's name in lower case, or the full path of its file.
+    """The configuration with a data set's name in lower case, or the full path of its data.
+
+    A raw log is prepared into the user's cache on the way.
 
     Raises:
-      UserError: if there is no such name or file.
+      UserError: if there is no such name or file, or the log cannot be prepared.
     """
-    check_dataset(config.dataset)
     name = config.dataset.lower()
-    dataset = name if name in dataset_names() else os.path.abspath(config.dataset)
+    if name in dataset_names():
+        return dataclasses.replace(config, dataset=name)
+    if is_raw_log(config.dataset):
+        folder = prepared_in_cache(config.dataset, lambda line: print(line, flush=True))
+        return dataclasses.replace(config, dataset=str(folder))
+    check_dataset(config.dataset)
+    dataset = os.path.abspath(config.dataset)
     return dataclasses.replace(config, dataset=dataset)
 
 

@@ -43,6 +43,7 @@ def _map_user_scores(
     protocol: Protocol,
     score_fn: ScoreFn,
 ) -> np.ndarray:
+    histories = splits.with_target(histories, protocol.split)
     inputs = splits.recent(histories, protocol.split, max_len)
     score_UV = counting.scores(histories.items, inputs)
     data = build_evaluation_set(histories, protocol, max_len, num_shards=1)

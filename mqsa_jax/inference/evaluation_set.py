@@ -82,11 +82,13 @@ def build_evaluation_set(
     num_models: int = 1,
     platform: str = "cpu",
 ) -> EvaluationSet:
-    """Packs all users into NumPy arrays, in chunks that suit `num_models` at once on a platform.
+    """Packs users into NumPy arrays, in chunks that suit `num_models` at once on a platform.
 
-    Users are dealt to the groups in turn, those of long histories first, so that all groups hold
-    about as much: every chunk has as many rows as the fullest.
+    These are the users who have a target (`splits.with_target`). They are dealt to the groups in
+    turn, those of long histories first, so that all groups hold about as much: every chunk has as
+    many rows as the fullest.
     """
+    histories = splits.with_target(histories, protocol.split)
     users_GB = _user_groups(histories, num_shards, num_models, platform)
     inputs, last_GB = _packed_inputs(histories, protocol, max_len, users_GB)
     seen = splits.seen(histories, protocol.split, protocol.exclude_seen, max_len)

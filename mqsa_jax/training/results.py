@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
+from mqsa_jax.data.splits import with_target
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_relations
 from mqsa_jax.losses.metrics import summarise
@@ -52,12 +53,13 @@ def record(
     """Writes what the ranks [U] of all users come to, to the run's folder; returns it."""
     histories, config = experiment.histories, experiment.config
     policy, max_len = protocol.exclude_seen, config.model.max_len
+    evaluated = with_target(histories, protocol.split)
     result = {
         **summarise(ranks_U),
         "split": protocol.split,
         "exclude_seen": policy,
         "ranking": "full",
-        "users": histories.num_users,
+        "users": evaluated.num_users,
         "items": histories.num_items,
         "consumed_targets": consumed_targets(histories, protocol.split, policy, max_len),
         "untrained_targets": untrained_targets(histories, protocol.split, max_len),
@@ -67,5 +69,5 @@ def record(
         "provenance": provenance(experiment.layout.devices),
     }
     name = protocol.result_name(config.evaluation.exclude_seen)
-    run_dir.write_result(name, result, histories.user_ids, ranks_U)
+    run_dir.write_result(name, result, evaluated.user_ids, ranks_U)
     return result
