@@ -189,8 +189,8 @@ class Config:
     """One experiment."""
 
     dataset: str = "synthetic"
-    """synthetic, beauty, sports, toys, yelp, a prepared folder, a raw log (CSV, JSON lines, Parquet, …),
-    or a file `user item item ...`."""
+    """synthetic, beauty, sports, toys, yelp, a prepared folder, a raw log (CSV, JSON, Parquet ...),
+    or a text file `user item item ...`."""
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     term: TermConfig = TermConfig()

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,24 @@ def read_prepared(folder: str | os.PathLike[str]) -> Histories:
         cuts=cuts,
     )
     return histories if cuts is not None else _splittable(histories, folder)
+
+
+def iterate_histories(
+    folder: str | os.PathLike[str],
+) -> Iterator[tuple[int | str, list[int | str]]]:
+    """Id and items' ids of every user, oldest item first, shard by shard; files not verified."""
+    import pyarrow.parquet as pq
+
+    folder = Path(folder)
+    user_ids, item_ids = read_ids(folder / USERS, "user"), read_ids(folder / ITEMS, "item")
+    for path in sorted((folder / HISTORIES).iterdir()):
+        table = pq.read_table(path, columns=["user", "items"])
+        users = user_ids[table.column("user").to_numpy()].tolist()
+        items = table.column("items").combine_chunks()
+        ends = np.cumsum(items.value_lengths().to_numpy()).tolist()
+        ids = item_ids[items.flatten().to_numpy()].tolist()
+        for user, begin, end in zip(users, [0, *ends], ends, strict=False):
+            yield user, ids[begin:end]
 
 
 def _check_file(path: Path, sha256: str) -> None:

@@ -117,7 +117,7 @@ def resolve_dataset(
 
 
 def check_dataset(dataset: str) -> None:
-    """Refuse what is neither a data set's name nor a file or prepared folder; nothing is downloaded.
+    """Refuse what is neither a data set's name nor a file or prepared folder.
 
     Args:
         dataset: see `resolve_dataset`.

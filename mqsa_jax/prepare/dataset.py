@@ -91,7 +91,7 @@ class Preparation:
         total, malformed = counts.pop("rows"), counts.pop("malformed") or 0
         self._tell("read", rows=total)
         if not total:
-            raise UserError(f"{files.paths[0]}: no rows behind the header")
+            raise UserError(f"{files.paths[0]}: no rows in it")
         if malformed:
             shown = self._malformed(rows, files)
             if self._options.strict or malformed == total:
@@ -129,6 +129,7 @@ class Preparation:
                 count=ids.count(),
                 integers=events.are_integers(ids),
                 longest=ids.id.length().max(),
+                nul=ids.id.re_search(events.NUL).any(),
             )
             if not check["count"]:
                 raise UserError(f"no event has a rating of {self._options.min_rating:g} or more")
@@ -137,6 +138,8 @@ class Preparation:
                     f"an id of column {getattr(columns, role)!r} has {check['longest']:,} "
                     f"characters, more than {events.LONGEST_ID:,}: is it another column?"
                 )
+            if check["nul"]:
+                raise UserError(f"an id of column {getattr(columns, role)!r} holds a NUL character")
             integers[role] = bool(check["integers"]) and not _typed_as_text(
                 files, getattr(columns, role)
             )
@@ -164,7 +167,7 @@ class Preparation:
         count = self._engine.row(coded, n=coded.count())["n"]
         if least == (1, 1):
             return coded
-        rounds = []
+        initial, rounds = count, []
         for turn in range(2**30):
             name = f"core_{turn % 2}"
             coded = self._engine.keep(name, events.core_round(coded, *least))
@@ -175,7 +178,7 @@ class Preparation:
             if not count:
                 raise SettingError(
                     f"nothing is left with {{min_user}} {least[0]} and {{min_item}} {least[1]}: "
-                    f"{before:,} events and then {', '.join(f'{n:,}' for n in rounds)} after "
+                    f"{initial:,} events, and then {', '.join(f'{n:,}' for n in rounds)} after "
                     "the rounds; lower them"
                 )
             if count == before:

@@ -1,10 +1,12 @@
 """The embedded engine: DuckDB in a file of its own, within a limit of memory."""
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 import numpy as np
@@ -36,6 +38,8 @@ class DuckDBEngine(Engine):
             preserve_insertion_order=False,
         )
         self._streams = 0
+        self._stream_error: UserError | None = None
+        self._reading = "DuckDB"
 
     def close(self) -> None:
         """Closes the database and deletes its file."""
@@ -45,12 +49,14 @@ class DuckDBEngine(Engine):
     def read(self, files: InputFiles, columns: Columns) -> ir.Table:
         """See `Engine.read`."""
         wanted = columns.present()
+        others = f" and {len(files.paths) - 1} others" if len(files.paths) > 1 else ""
+        self._reading = f"{files.paths[0]}{others}: cannot be read"
         if remote := [path for path in files.paths if is_remote(path)]:
             raise UserError(f"{remote[0]}: DuckDB reads local files; use the engine spark")
         if files.format == "parquet":
             return self._read_parquet(files, wanted)
         if files.format == "json":
-            return self._stream(line_batches(files), _json_query(wanted, columns.lists))
+            return self._stream(line_batches(files), _json_query(files, wanted, columns.lists))
         if files.format == "dat":
             return self._stream(line_batches(files), _split_query(files, wanted))
         return self._stream(delimited_batches(files, wanted), "SELECT * FROM {}")
@@ -59,10 +65,32 @@ class DuckDBEngine(Engine):
         """A query over Arrow batches, which can be computed once."""
         self._streams += 1
         stream = f"stream_{self._streams}"
-        self._connection.con.register(stream, reader)
+        self._connection.con.register(stream, self._watched(reader))
         view = f"rows_{self._streams}"
         self._connection.raw_sql(f"CREATE TEMP VIEW {view} AS {query.format(stream)}")
         return self._connection.table(view)
+
+    def _watched(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        """The same batches; an error on the way is remembered, as DuckDB would make it its own."""
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from reader
+            except UserError as error:
+                self._stream_error = error
+                raise
+
+        return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns what DuckDB raises into a UserError of one line."""
+        try:
+            yield
+        except duckdb.Error as error:
+            reason = str(error).strip().splitlines()[0]
+            raise self._stream_error or UserError(f"{self._reading}: {reason}") from None
+        self._reading = "DuckDB"
 
     def _read_parquet(self, files: InputFiles, wanted: dict[str, str]) -> ir.Table:
         paths = ", ".join(map(_quoted_text, files.paths))
@@ -79,7 +107,8 @@ class DuckDBEngine(Engine):
 
     def keep(self, name: str, table: ir.Table) -> ir.Table:
         """See `Engine.keep`."""
-        return self._connection.create_table(name, table, overwrite=True)
+        with self._told():
+            return self._connection.create_table(name, table, overwrite=True)
 
     def drop(self, name: str) -> None:
         """See `Engine.drop`."""
@@ -87,14 +116,18 @@ class DuckDBEngine(Engine):
 
     def values(self, table: ir.Table) -> pa.Table:
         """See `Engine.values`."""
-        return self._connection.to_pyarrow(table)
+        with self._told():
+            return self._connection.to_pyarrow(table)
 
     def sorted_events(
         self, coded: ir.Table, users: np.ndarray, counts: np.ndarray
     ) -> Iterator[pa.RecordBatch]:
         """See `Engine.sorted_events`."""
         ordered = coded.order_by("user", "time", "item").select("user", "item", "time")
-        yield from self._connection.to_pyarrow_batches(ordered, chunk_size=_BATCH_ROWS)
+        # Not by Ibis, whose way to do it DuckDB has deprecated.
+        with self._told():
+            result = self._connection.con.execute(self._connection.compile(ordered))
+            yield from result.to_arrow_reader(_BATCH_ROWS)
 
 
 def _quoted(name: str) -> str:
@@ -110,7 +143,7 @@ def _braced(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _json_query(wanted: dict[str, str], lists: bool) -> str:
+def _json_query(files: InputFiles, wanted: dict[str, str], lists: bool) -> str:
     """The wanted values of a JSON object a line; a bad line is a row with its problem."""
     fields, problems = [], []
     for role, name in wanted.items():
@@ -121,10 +154,19 @@ def _json_query(wanted: dict[str, str], lists: bool) -> str:
             fields.append(f"CASE WHEN {kind} = 'ARRAY' THEN {text}::JSON::VARCHAR[] END AS {role}")
             problems.append(f"WHEN {kind} IS DISTINCT FROM 'ARRAY' THEN 'no list of {role}s'")
         else:
-            fields.append(f"{LINE}::JSON ->> {path} AS {role}")
+            value = f"{LINE}::JSON ->> {path}"
+            fields.append(f"{value} AS {role}")
             problems.append(
                 f"WHEN {kind} IN ('ARRAY', 'OBJECT', 'BOOLEAN') THEN '{role} is no scalar'"
             )
+            if role in ("user", "item"):
+                text = isinstance(files.example[name], str)
+                odd = f"<> 'VARCHAR' AND {kind} <> 'NULL'" if text else "= 'VARCHAR'"
+                told = "string" if text else "number"
+                problems.append(
+                    f"WHEN {kind} {odd} THEN '{role} is no {told}, unlike the first row''s' "
+                    f"WHEN contains({value}, chr(0)) THEN '{role} holds a NUL'"
+                )
     cases = _braced(" ".join(problems))
     return (
         f"SELECT file, row, coalesce(problem, CASE {cases} END) AS problem, "

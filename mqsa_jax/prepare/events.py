@@ -14,6 +14,7 @@ MICROSECONDS = {"s": 10**6, "ms": 10**3, "us": 1}
 """Microseconds of each unit of time."""
 LONGEST_ID = 1000
 """Characters."""
+NUL = r"\x00"
 _INTEGER = r"^(0|[1-9][0-9]{0,17})$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO = _DATE + r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,9})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?$"
@@ -87,7 +88,7 @@ def _id_text(value: ir.Value) -> ir.Value:
     if kind.is_integer() or (kind.is_decimal() and not kind.scale):
         return value.cast("string")
     if not kind.is_string():
-        raise UserError(f"column {value.get_name()!r} of type {kind} holds no ids")
+        raise UserError(f"the {value.get_name()} column has the type {kind}, which holds no ids")
     return ibis.cases(
         # Text that is blank begins with a character up to the space: the comparison is cheap.
         (value < "!", (value.strip() == "").ifelse(None, value)),
@@ -104,7 +105,7 @@ def _number(value: ir.Value, name: str) -> ir.Value:
     elif kind.is_numeric():
         value = value.cast("float64")
     else:
-        raise UserError(f"column {name!r} of type {kind} holds no numbers")
+        raise UserError(f"the {name} column has the type {kind}, which holds no numbers")
     return (value.isnan() | value.isinf()).ifelse(None, value)
 
 
@@ -123,7 +124,14 @@ def _time_parts(value: ir.Value) -> tuple[ir.Value, ir.Value]:
 
 def _microseconds(moment: ir.TimestampValue) -> ir.IntegerValue:
     seconds = moment.truncate("s").epoch_seconds().cast("int64")
-    return seconds * MICROSECONDS["s"] + moment.microsecond().cast("int64")
+    # Ibis has no microseconds of a time on Spark.
+    return seconds * MICROSECONDS["s"] + _fraction(moment.cast("string"))
+
+
+def _fraction(text: ir.StringValue) -> ir.IntegerValue:
+    """Microseconds behind the point of a time's text."""
+    digits = text.re_extract(r"[.]([0-9]{1,6})", 1)
+    return (digits + "000000").substr(0, 6).cast("int64")
 
 
 def _iso_microseconds(text: ir.StringValue) -> ir.IntegerValue:
@@ -138,8 +146,6 @@ def _iso_microseconds(text: ir.StringValue) -> ir.IntegerValue:
         (clock.length() == 5, clock + ":00"), (clock.length() == 8, clock), else_="00:00:00"
     )
     seconds = (date + " " + clock).try_cast("timestamp").epoch_seconds().cast("int64")
-    fraction = text.re_extract(r"[.]([0-9]{1,6})", 1)
-    micro = (fraction + "000000").substr(0, 6).cast("int64")
     offset = text.re_extract(r"^.{11}.*([+-][0-9]{2}:[0-9]{2})$", 1)
     minutes = ibis.cases(
         (
@@ -149,7 +155,7 @@ def _iso_microseconds(text: ir.StringValue) -> ir.IntegerValue:
         else_=0,
     )
     sign = (offset.substr(0, 1) == "-").ifelse(1, -1)
-    total = (seconds + sign * minutes * 60) * MICROSECONDS["s"] + micro
+    total = (seconds + sign * minutes * 60) * MICROSECONDS["s"] + _fraction(text)
     return is_iso.ifelse(total, None)
 
 

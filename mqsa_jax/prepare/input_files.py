@@ -145,7 +145,8 @@ class readable:  # noqa: N801 - reads as a statement: `with readable(path):`
         if isinstance(error, EOFError | zlib.error | gzip.BadGzipFile):
             raise UserError(f"{self._path}: the gzip file is damaged or cut off") from None
         if isinstance(error, OSError):
-            problem = error.strerror or str(error)
+            # What unpacks raises has no code of the system.
+            problem = error.strerror or "it is damaged or cut off"
             raise UserError(f"{self._path}: cannot be read: {problem}") from None
 
 

@@ -113,6 +113,8 @@ def _records(
                 texts = (_decoded(batch.column(name)) for name in wanted.values())
                 yield pa.record_batch([*fixed, *texts], schema)
     except pa.ArrowInvalid as error:
+        if "skip initial" in str(error):
+            return  # a header without a line behind it
         reason = str(error).splitlines()[0][:120]
         raise UserError(f"{path}: cannot be read as {files.format}: {reason}") from None
     if rejected.rows:
