@@ -142,7 +142,7 @@ def peek(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def with_full_path(config: Config) -> Config:
-    """The configuration with a data set's name in lower case, or the full path of its file.
+    """The configuration with full paths, and a data set's name in lower case.
 
     Raises:
       UserError: if there is no such name or file.
@@ -150,7 +150,10 @@ def with_full_path(config: Config) -> Config:
     check_dataset(config.dataset)
     name = config.dataset.lower()
     dataset = name if name in dataset_names() else os.path.abspath(config.dataset)
-    return dataclasses.replace(config, dataset=dataset)
+    training, source = config.training, config.training.init_from
+    if source is not None:
+        training = dataclasses.replace(training, init_from=os.path.abspath(source))
+    return dataclasses.replace(config, dataset=dataset, training=training)
 
 
 def parse(

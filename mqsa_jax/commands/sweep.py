@@ -98,6 +98,8 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
     """All trials. Raises UserError if a value is out of range, or fits `train` alone."""
     if base.run.run_dir is not None:
         raise UserError("--run-dir is a flag of train; a sweep has --sweep-dir")
+    if base.training.init_from is not None:
+        raise UserError("--init-from is a flag of train; the trials of a sweep start from nothing")
     if base.run.parallel != "jit":
         raise UserError("--parallel is a flag of train; a sweep gives each device whole trials")
     if MODELS[base.model.model].counted:

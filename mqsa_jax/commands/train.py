@@ -39,7 +39,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.counted_runs import count_and_test
     from mqsa_jax.training.experiment import Experiment
-    from mqsa_jax.training.loop import train
+    from mqsa_jax.training.loop import check_warm_start, train
 
     run_dir = RunDirectory.of(config)
     with locked(run_dir.path):
@@ -48,6 +48,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         if resume:
             run_dir.check_data(experiment.histories.fingerprint())
         if not config.run.resume:
+            check_warm_start(experiment, run_dir)
             run_dir.delete_run()
         if experiment.spec.counted:
             result = count_and_test(experiment, run_dir)
