@@ -47,8 +47,10 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         experiment = Experiment.load(config, histories)
         if resume:
             run_dir.check_data(experiment.histories.fingerprint())
-        if not config.run.resume:
+        if not resume:
+            # Before anything is deleted or printed.
             check_warm_start(experiment, run_dir)
+        if not config.run.resume:
             run_dir.delete_run()
         if experiment.spec.counted:
             result = count_and_test(experiment, run_dir)

@@ -117,7 +117,7 @@ def check_warm_start(experiment: Experiment, run_dir: RunDirectory) -> Source | 
     if path is None:
         return None
     if Path(path).resolve() == run_dir.path.resolve():
-        raise FolderError(f"{path} is the folder of the new run too; it must start from another")
+        raise UserError(f"{path} is the folder of the new run too; name another one for either")
     source = read_source(path)
     check_source(source, experiment.config, experiment.histories.item_ids)
     return source
