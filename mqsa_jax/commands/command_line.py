@@ -141,6 +141,19 @@ def peek(arguments: Sequence[str], flag: str) -> str | None:
     return value
 
 
+def numbers(flag: str, text: str, kind: type) -> list[float | int]:
+    """The numbers of a comma list, each once.
+
+    Raises:
+      UserError: naming the flag, if one is not a number of that kind.
+    """
+    try:
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"--{flag} takes {what} with commas between them, got {text}") from None
+
+
 def with_full_path(config: Config) -> Config:
     """The configuration with full paths, and a data set's name in lower case.
 
