@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, Real
 
 from mqsa_jax.losses.reduction import Reduction, checked_where, mean, reduced
 
-BLOCK_USERS = 1 << 12
+BLOCK_USERS = 1 << 10
 """Users whose lists are worked on at a time."""
 Lists = Int[np.ndarray, "U K"]
 Where = Bool[np.ndarray, " U"] | None

@@ -23,6 +23,7 @@ from mqsa_jax.training import loop
 from mqsa_jax.training.counted_runs import count_and_test
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import train
+from mqsa_jax.training.trial import Trial
 from mqsa_jax.training.warm_start import ItemOrigins, item_embedding, read_source
 
 MAX_LEN = 6
@@ -255,3 +256,10 @@ def test_a_run_that_never_saved_starts_from_the_source_again(small_run, tmp_path
     again = train(experiment_of(config, NEW), stopped, resume=True)
     assert dataclasses.replace(config) == stopped.config()
     assert again["NDCG@20"] == result["NDCG@20"] and again["MRR"] == result["MRR"]
+
+
+def test_a_sweep_that_an_older_version_began_goes_on():
+    """Its trials know nothing of the flag."""
+    plain = Trial(CONFIG).plain()
+    del plain["config"]["init_from"]
+    assert Trial.from_plain(plain).config == CONFIG
