@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Literal
 
-from mqsa_jax.commands.command_line import parse, run_command, with_full_path
+from mqsa_jax.commands.command_line import numbers, parse, run_command, with_full_path
 from mqsa_jax.config import Config, ExcludeSeen
 from mqsa_jax.errors import DataError, UserError
 
@@ -21,6 +21,10 @@ class EvalConfig:
     exclude_seen: ExcludeSeen | None = None
     """Left out of the ranking: all items consumed before, those in the last max_len, or none
     (default: as in training)."""
+    cutoffs: str = "5,10,20"
+    """K of HR@K and NDCG@K, with commas between them; the result file has 5, 10 and 20 too."""
+    beyond_accuracy: bool = False
+    """Also coverage, novelty, popularity bias and diversity of the lists, and metrics by group."""
     top: int = 0
     """Also writes this many best items of each user to recommendations.npz; 0: none."""
     ablation: bool = False
@@ -44,6 +48,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     options = parse(program, EvalConfig, arguments, _evaluate.__doc__)
     if options.top < 0:
         raise UserError(f"--top must be 0 or above, got {options.top}")
+    cutoffs = _cutoffs(options.cutoffs)
 
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.data.coverage import warn_of_consumed_targets
@@ -51,6 +56,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.runs.files import locked
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.ablation import check_ablation, leave_out
+    from mqsa_jax.training.beyond_accuracy import Figures
     from mqsa_jax.training.counted_runs import counted_top_items, evaluate_counted
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import restore_best
@@ -69,13 +75,16 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
         warn_of_consumed_targets(experiment.histories, protocol.exclude_seen, config.model.max_len)
         if options.top > num_items:
             raise UserError(f"--top {options.top} is more than {num_items} items")
+        figures = Figures(cutoffs, options.beyond_accuracy)
+        if figures.longest and figures.longest > num_items:
+            raise UserError(f"--cutoffs {figures.longest} is more than {num_items} items")
         if experiment.spec.counted:
-            result = evaluate_counted(experiment, protocol, run_dir)
+            result = evaluate_counted(experiment, protocol, run_dir, figures)
             best = partial(counted_top_items, experiment, protocol)
         else:
             state, epoch = restore_best(experiment, run_dir)
             relations = experiment.relations()
-            result = evaluate(experiment, state, epoch, protocol, run_dir, relations)
+            result = evaluate(experiment, state, epoch, protocol, run_dir, relations, figures)
             evaluator = experiment.evaluator(protocol, relations)
             best = partial(evaluator.top_items, state.eval_params, state.hparams)
             if options.ablation:
@@ -83,7 +92,15 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
         if options.top:
             name = protocol.result_name(own.exclude_seen)
             run_dir.write_recommendations(name, experiment.histories, best(options.top))
-    print_result(config.dataset, result, run_dir.path)
+    print_result(config.dataset, result, run_dir.path, cutoffs)
+
+
+def _cutoffs(text: str) -> tuple[int, ...]:
+    """Each once, ascending. Raises UserError if one is no whole number of at least 1."""
+    cutoffs = tuple(sorted(numbers("cutoffs", text, int)))
+    if cutoffs[0] < 1:
+        raise UserError(f"--cutoffs must be at least 1 each, got {text}")
+    return cutoffs
 
 
 def _with_options(config: Config, options: EvalConfig) -> Config:

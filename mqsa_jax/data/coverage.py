@@ -11,6 +11,7 @@ import numpy as np
 from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import MIN_ITEMS, Histories
+from mqsa_jax.data.user_groups import cold_targets
 from mqsa_jax.errors import UserError
 
 _MIN_TRAINED = 2
@@ -64,9 +65,7 @@ def consumed_targets(
 
 def untrained_targets(histories: Histories, split: Literal["valid", "test"], max_len: int) -> int:
     """Users whose target never occurs among the training items that the model reads."""
-    count_V = splits.item_counts(histories, max_len)
-    evaluated = splits.with_target(histories, split)
-    return int((count_V[splits.targets(evaluated, split)] == 0).sum())
+    return int(cold_targets(histories, split, max_len).sum())
 
 
 def warn_of_consumed_targets(histories: Histories, policy: ExcludeSeen, max_len: int) -> None:

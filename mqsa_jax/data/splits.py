@@ -116,3 +116,10 @@ def item_counts(histories: Histories, max_len: int) -> np.ndarray:
     """[V] int64 occurrences of each item among the last `max_len` training items of all users."""
     _, source_N = recent(histories, "train", max_len).flat_index()
     return np.bincount(histories.items[source_N], minlength=histories.num_items)
+
+
+def user_counts(histories: Histories, max_len: int) -> np.ndarray:
+    """[V] int64 users who have each item among their last `max_len` training items."""
+    owner_N, source_N = recent(histories, "train", max_len).flat_index()
+    pair_N = np.unique(owner_N * histories.num_items + histories.items[source_N])
+    return np.bincount(pair_N % histories.num_items, minlength=histories.num_items)

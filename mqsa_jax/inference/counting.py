@@ -1,6 +1,7 @@
 """Ranks and lists by counted models: the same ranking path as for trained ones."""
 
 from operator import itemgetter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,13 +37,24 @@ def counting_top_items(
     return _map_user_scores(counting, histories, max_len, protocol, listed)
 
 
+def counting_ranks_and_lists(
+    counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `counting_ranks` and `counting_top_items` give, from one pass over the users."""
+
+    def both(score_BV, target_B):
+        return ranks_of(score_BV, target_B), best_items(recommendable(score_BV), k)
+
+    return _map_user_scores(counting, histories, max_len, protocol, both)
+
+
 def _map_user_scores(
     counting: CountedModel,
     histories: Histories,
     max_len: int,
     protocol: Protocol,
     score_fn: ScoreFn,
-) -> np.ndarray:
+) -> Any:
     histories = splits.with_target(histories, protocol.split)
     inputs = splits.recent(histories, protocol.split, max_len)
     score_UV = counting.scores(histories.items, inputs)
@@ -60,4 +72,4 @@ def _map_user_scores(
         score_SBV[0, : len(user_N)] = score_UV[user_N].toarray()
         score_SBV += 0 if counting.prior is None else counting.prior
         results.append(map_chunk(score_SBV, chunk, data))
-    return np.asarray(by_user(jnp.stack(results), data))
+    return jax.tree.map(lambda *parts: np.asarray(by_user(jnp.stack(parts), data)), *results)

@@ -3,11 +3,12 @@
 import copy
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.devices import DeviceLayout
@@ -22,8 +23,8 @@ from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, item_vectors, scores
 from mqsa_jax.models.relations import ItemRelations
 
-ScoreFn = Callable[[Array, Array], Array]
-"""Scores [B, V] with -inf at what is left out, and targets [B], to a result [B, ...]."""
+ScoreFn = Callable[[Array, Array], Any]
+"""Scores [B, V] with -inf at what is left out, and targets [B], to a pytree of results [B, ...]."""
 
 
 def map_user_scores(
@@ -34,7 +35,7 @@ def map_user_scores(
     *,
     recommender: Recommender,
     score_fn: ScoreFn = ranks_of,
-) -> Shaped[Array, " U *K"]:
+) -> PyTree[Shaped[Array, " U ..."]]:
     """[U] rank of each user's target, or what else `score_fn` makes of the scores.
 
     A pure function, a scan over chunks: all scores [U, V] are never kept.
@@ -58,7 +59,7 @@ def map_user_scores(
         )
 
     _, result_CSB = jax.lax.scan(map_chunk, None, data.chunks)
-    return by_user(result_CSB, data)
+    return jax.tree.map(lambda result: by_user(result, data), result_CSB)
 
 
 def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shaped[Array, " U *K"]:
@@ -69,7 +70,7 @@ def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shape
 
 
 @functools.lru_cache(maxsize=8)
-def _ranking_program(recommender: Recommender, layout: DeviceLayout) -> Callable[..., Array]:
+def _ranking_program(recommender: Recommender, layout: DeviceLayout) -> Callable[..., Any]:
     """`map_user_scores` compiled for the devices; the same program for equal arguments."""
     return jax.jit(
         functools.partial(map_user_scores, recommender=recommender),
@@ -132,11 +133,31 @@ class Evaluator:
         best = self._program(params, hparams, self._data, self._relations, score_fn=top_items_fn(k))
         return np.asarray(best)
 
+    def ranks_and_lists(
+        self, params: Params, hparams: HParams, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `ranks` and `top_items` give, from one pass over the users.
+
+        Raises:
+          FloatingPointError: if any score is NaN.
+        """
+        score_fn = ranks_and_lists_fn(k)
+        rank_U, best_UK = self._program(
+            params, hparams, self._data, self._relations, score_fn=score_fn
+        )
+        return checked_ranks(rank_U), np.asarray(best_UK)
+
 
 @functools.cache
 def top_items_fn(k: int) -> ScoreFn:
     """A score function that gives each user's k best items; the same one for equal k."""
     return lambda score_BV, target_B: best_items(score_BV, k)
+
+
+@functools.cache
+def ranks_and_lists_fn(k: int) -> ScoreFn:
+    """A score function that gives ranks and each user's k best items; the same for equal k."""
+    return lambda score_BV, target_B: (ranks_of(score_BV, target_B), best_items(score_BV, k))
 
 
 def checked_ranks(rank_U: Float[Array | np.ndarray, " U"]) -> np.ndarray:
