@@ -74,6 +74,8 @@ def find_input_files(inputs: Sequence[str], columns: Sequence[str] = ()) -> Inpu
       UserError: naming the file, if there is none, they are of several formats or none, differ in
         their columns, are empty or no UTF-8 text.
     """
+    if not inputs:
+        raise UserError("no inputs: name files, folders or patterns of a log")
     paths = list(dict.fromkeys(path for text in inputs for path in _expanded(text)))
     formats = {format_of(path): path for path in paths}
     if None in formats:

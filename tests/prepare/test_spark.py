@@ -1,5 +1,6 @@
 """Spark gives what DuckDB gives, to the byte."""
 
+import os
 import shutil
 
 import pytest
@@ -9,9 +10,10 @@ from mqsa_jax.prepare.options import PrepareOptions
 from tests.prepare.log_cases import prepared, random_events, without_engine, write_csv
 from tests.prepare.test_prepare import write_formats
 
-pytest.importorskip("pyspark")
-if shutil.which("java") is None:
-    pytest.skip("no Java", allow_module_level=True)
+if "MQSA_REQUIRE_SPARK" not in os.environ:
+    pytest.importorskip("pyspark")
+    if shutil.which("java") is None:
+        pytest.skip("no Java", allow_module_level=True)
 
 ODD = (
     b'\xef\xbb\xbfuser_id,item_id,timestamp\n"u,1","i\n2",6\n\nu3,i3\nu4,i4,7,8\nu5,i5,soon\n'
