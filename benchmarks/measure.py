@@ -17,9 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mqsa_jax.config import Config, TrainingConfig
-from mqsa_jax.data.histories import read_histories
-from mqsa_jax.data.sources import resolve_dataset
-from mqsa_jax.data.synthetic import synthetic_histories
+from mqsa_jax.data.sources import load_histories
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.errors import UserError
 from mqsa_jax.ops.products import Precision
@@ -40,8 +38,7 @@ def load_experiment(
     """
     enable_compilation_cache()
     try:
-        path = resolve_dataset(dataset, data_dir)
-        histories = synthetic_histories() if path is None else read_histories(path)
+        histories = load_histories(dataset, data_dir)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
+    "prepare": "turn a raw log into a data set",
     "train": "train a model, or count one, and test it",
     "eval": "evaluate the best epoch of a run",
     "recommend": "lists of items for users, for histories of your own, or like an item",

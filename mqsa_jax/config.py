@@ -28,6 +28,7 @@ WITHOUT_FLAG: dict[str, Any] = {
     "precision": "float32",
     "choose_term_weight": False,
     "exclude_seen": "history",
+    "init_from": None,
 }
 """What runs did before a flag was there, whatever its default is today."""
 
@@ -55,10 +56,8 @@ Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
 Fraction = Annotated[float, Range("between 0 and 1", lambda v: 0 <= v <= 1)]
 BelowOne = Annotated[float, Range("at least 0 and below 1", lambda v: 0 <= v < 1)]
 Factor = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
-NotNegative = Annotated[
-    float, Range("a finite number, 0 or above", lambda v: math.isfinite(v) and v >= 0)
-]
-Positive = Annotated[float, Range("a finite number above 0", lambda v: math.isfinite(v) and v > 0)]
+NotNegative = Annotated[float, Range("a finite number, 0 or above", lambda v: 0 <= v < math.inf)]
+Positive = Annotated[float, Range("a finite number above 0", lambda v: 0 < v < math.inf)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +151,8 @@ class TrainingConfig:
     """Seed of initialisation, order of users and dropout."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Factors of the matrix products of training; sums, losses and parameters stay float32."""
+    init_from: str | None = None
+    """Folder of a run whose best epoch training starts from, items matched by id."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +190,8 @@ class Config:
     """One experiment."""
 
     dataset: str = "synthetic"
-    """synthetic, beauty, sports, toys, yelp, or the path of a file `user item item ...`."""
+    """synthetic, beauty, sports, toys, yelp, a prepared folder, a raw log (CSV, JSON, Parquet ...),
+    or a text file `user item item ...`."""
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     term: TermConfig = TermConfig()
@@ -207,10 +209,10 @@ class Config:
             wanted = _range_of(hint)
             if value is not None and wanted and not wanted.accepts(value):
                 raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
-        if self.model.dim % self.model.num_heads:
+        dim, heads = self.model.dim, self.model.num_heads
+        if dim % heads:
             raise SettingError(
-                f"{{num_heads}} {self.model.num_heads} does not divide {{dim}} {self.model.dim}; "
-                "choose a divisor"
+                f"{{num_heads}} {heads} does not divide {{dim}} {dim}; choose a divisor"
             )
 
     @classmethod
@@ -266,15 +268,13 @@ def _leaves(node: Any) -> Iterator[tuple[str, Any, Any]]:
 def _build(cls: type, values: dict[str, Any]) -> Any:
     arguments = {}
     for field in dataclasses.fields(cls):
+        name = field.name
         if dataclasses.is_dataclass(field.type):
-            arguments[field.name] = _build(field.type, values)
-        elif _fits(values[field.name], field.type):
-            arguments[field.name] = values[field.name]
+            arguments[name] = _build(field.type, values)
+        elif _fits(value := values[name], field.type):
+            arguments[name] = value
         else:
-            raise UserError(
-                f"configuration key {field.name}: {values[field.name]!r} is of a wrong type; "
-                "restore it"
-            )
+            raise UserError(f"configuration key {name}: {value!r} is of a wrong type; restore it")
     return cls(**arguments)
 
 

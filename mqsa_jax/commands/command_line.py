@@ -18,6 +18,7 @@ import tyro
 from mqsa_jax.config import Config
 from mqsa_jax.data.sources import check_dataset, dataset_names
 from mqsa_jax.errors import SettingError, UserError
+from mqsa_jax.prepare.cache import is_raw_log, prepared_in_cache
 
 Parsed = TypeVar("Parsed")
 Command = Callable[[str, Sequence[str]], None]
@@ -141,16 +142,40 @@ def peek(arguments: Sequence[str], flag: str) -> str | None:
     return value
 
 
-def with_full_path(config: Config) -> Config:
-    """The configuration with a data set's name in lower case, or the full path of its file.
+def numbers(flag: str, text: str, kind: type) -> list[float | int]:
+    """The numbers of a comma list, each once.
 
     Raises:
-      UserError: if there is no such name or file.
+      UserError: naming the flag, if one is not a number of that kind.
     """
-    check_dataset(config.dataset)
-    name = config.dataset.lower()
-    dataset = name if name in dataset_names() else os.path.abspath(config.dataset)
-    return dataclasses.replace(config, dataset=dataset)
+    try:
+        return list(dict.fromkeys(kind(part) for part in text.split(",")))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UserError(f"--{flag} takes {what} with commas between them, got {text}") from None
+
+
+def with_full_path(config: Config) -> Config:
+    """The configuration with full paths, and a data set's name in lower case.
+
+    A raw log is prepared into the user's cache on the way.
+
+    Raises:
+      UserError: if there is no such name or file, or the log cannot be prepared.
+    """
+    training, source = config.training, config.training.init_from
+    if source is not None:
+        training = dataclasses.replace(training, init_from=os.path.abspath(source))
+    return dataclasses.replace(config, dataset=_full_path(config.dataset), training=training)
+
+
+def _full_path(dataset: str) -> str:
+    if dataset.lower() in dataset_names():
+        return dataset.lower()
+    if is_raw_log(dataset):
+        return str(prepared_in_cache(dataset, lambda line: print(line, flush=True)))
+    check_dataset(dataset)
+    return os.path.abspath(dataset)
 
 
 def with_place(

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from mqsa_jax.commands.command_line import parse, run_command, with_place
+from mqsa_jax.commands.command_line import numbers, parse, run_command, with_place
 from mqsa_jax.config import ExcludeSeen
-from mqsa_jax.errors import DataError
+from mqsa_jax.errors import DataError, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,10 @@ class EvalConfig:
     exclude_seen: ExcludeSeen | None = None
     """Left out of the ranking: all items consumed before, those in the last max_len, or none
     (default: as in training)."""
+    cutoffs: str = "5,10,20"
+    """K of HR@K and NDCG@K, with commas between them; the result file has 5, 10 and 20 too."""
+    beyond_accuracy: bool = False
+    """Also coverage, novelty, popularity bias and diversity of the lists, and metrics by group."""
     ablation: bool = False
     """Also writes the validation metrics without each part of mqsa-ted-plus."""
     dataset: str | None = None
@@ -39,6 +43,7 @@ def eval_main(arguments: Sequence[str] | None = None, program: str = "eval.py") 
 def _evaluate(program: str, arguments: Sequence[str]) -> None:
     """Ranks every user's held-out item among all items with the best epoch of a run."""
     options = parse(program, EvalConfig, arguments, _evaluate.__doc__)
+    cutoffs = _cutoffs(options.cutoffs)
 
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.data.coverage import warn_of_consumed_targets
@@ -46,6 +51,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.runs.files import locked
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.ablation import check_ablation, leave_out
+    from mqsa_jax.training.beyond_accuracy import Figures
     from mqsa_jax.training.counted_runs import evaluate_counted
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import restore_best
@@ -58,16 +64,28 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
         check_ablation(config)
     with locked(run_dir.path):
         experiment = Experiment.load(config)
+        num_items = experiment.histories.num_items
         run_dir.check_data(experiment.histories.fingerprint())
         own = experiment.protocol(options.split)
         protocol = Protocol(options.split, options.exclude_seen or own.exclude_seen)
         warn_of_consumed_targets(experiment.histories, protocol.exclude_seen, config.model.max_len)
+        figures = Figures(cutoffs, options.beyond_accuracy)
+        if figures.longest and figures.longest > num_items:
+            raise UserError(f"--cutoffs {figures.longest} is more than {num_items} items")
         if experiment.spec.counted:
-            result = evaluate_counted(experiment, protocol, run_dir)
+            result = evaluate_counted(experiment, protocol, run_dir, figures)
         else:
             state, epoch = restore_best(experiment, run_dir)
             relations = experiment.relations()
-            result = evaluate(experiment, state, epoch, protocol, run_dir, relations)
+            result = evaluate(experiment, state, epoch, protocol, run_dir, relations, figures)
             if options.ablation:
                 run_dir.write_ablation(leave_out(experiment, state, relations))
-    print_result(config.dataset, result, run_dir.path)
+    print_result(config.dataset, result, run_dir.path, cutoffs)
+
+
+def _cutoffs(text: str) -> tuple[int, ...]:
+    """Each once, ascending. Raises UserError if one is no whole number of at least 1."""
+    cutoffs = tuple(sorted(numbers("cutoffs", text, int)))
+    if cutoffs[0] < 1:
+        raise UserError(f"--cutoffs must be at least 1 each, got {text}")
+    return cutoffs

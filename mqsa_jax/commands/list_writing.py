@@ -13,6 +13,7 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import positions
 from mqsa_jax.data.sources import load_histories
+from mqsa_jax.data.splits import with_target
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Protocol, Queries
@@ -112,6 +113,8 @@ def _write_recommended(
         blocks = _given_blocks(run, options.histories, policy, maker.block_users, notes)
     else:
         histories = _run_data(run.config, options)
+        if options.history == "held-out":
+            histories = with_target(histories, options.split)
         known = KnownUsers(
             histories,
             run.config.model.max_len,

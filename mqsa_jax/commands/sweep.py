@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 from collections.abc import Sequence
 
-from mqsa_jax.commands.command_line import parse, run_command
+from mqsa_jax.commands.command_line import numbers, parse, run_command
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
 from mqsa_jax.errors import DataError, FolderError, UserError
@@ -98,6 +98,8 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
     """All trials. Raises UserError if a value is out of range, or fits `train` alone."""
     if base.run.run_dir is not None:
         raise UserError("--run-dir is a flag of train; a sweep has --sweep-dir")
+    if base.training.init_from is not None:
+        raise UserError("--init-from is a flag of train; the trials of a sweep start from nothing")
     if base.run.parallel != "jit":
         raise UserError("--parallel is a flag of train; a sweep gives each device whole trials")
     if MODELS[base.model.model].counted:
@@ -105,7 +107,7 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
     if options.population is not None and options.population < 1:
         raise UserError(f"--population must be at least 1, got {options.population}")
     values = {
-        name: _numbers(name.replace("_", "-"), text, type(Config().flat()[name]))
+        name: numbers(name.replace("_", "-"), text, type(Config().flat()[name]))
         for name, text in texts.items()
     }
     if options.seeds is not None:
@@ -120,22 +122,9 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
 
 def _seeds(text: str) -> list[float | int]:
     """`5` stands for the seeds 1 to 5, `1,2,7` for these."""
-    seeds = _numbers("seeds", text, int)
+    seeds = numbers("seeds", text, int)
     if "," in text:
         return seeds
     if not 1 <= seeds[0] <= MOST_SEEDS:
         raise UserError(f"--seeds must be between 1 and {MOST_SEEDS}, or a list, got {text}")
     return list(range(1, seeds[0] + 1))
-
-
-def _numbers(flag: str, text: str, kind: type) -> list[float | int]:
-    """The numbers of a comma list, each once.
-
-    Raises:
-      UserError: naming the flag, if one is not a number of that kind.
-    """
-    try:
-        return list(dict.fromkeys(kind(part) for part in text.split(",")))
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise UserError(f"--{flag} takes {what} with commas between them, got {text}") from None

@@ -39,7 +39,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.counted_runs import count_and_test
     from mqsa_jax.training.experiment import Experiment
-    from mqsa_jax.training.loop import train
+    from mqsa_jax.training.loop import check_warm_start, train
 
     run_dir = RunDirectory.of(config)
     with locked(run_dir.path):
@@ -47,6 +47,9 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         experiment = Experiment.load(config, histories)
         if resume:
             run_dir.check_data(experiment.histories.fingerprint())
+        if not resume:
+            # Before anything is deleted or printed.
+            check_warm_start(experiment, run_dir)
         if not config.run.resume:
             run_dir.delete_run()
         if experiment.spec.counted:

@@ -11,10 +11,11 @@ import numpy as np
 from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import MIN_ITEMS, Histories
+from mqsa_jax.data.user_groups import cold_targets
 from mqsa_jax.errors import UserError
 
-_MIN_TRAINED = MIN_ITEMS + 1
-"""Fewest items in a history that has a training position: an input and its target more."""
+_MIN_TRAINED = 2
+"""Fewest training items that give a training position: an input and its target."""
 
 
 def num_training_positions(histories: Histories, max_len: int) -> int:
@@ -26,21 +27,27 @@ def check_trainable(histories: Histories) -> None:
     """Refuse data without any training position; warn of users without one.
 
     Raises:
-        UserError: every history has exactly three items, which are all needed as inputs and
-            targets of the evaluation.
+        UserError: no history has two training items, an input and its target.
     """
-    untrained = int((histories.lengths < _MIN_TRAINED).sum())
-    if untrained == histories.num_users:
+    trained_U = splits.recent(histories, "train", int(histories.lengths.max())).lengths
+    untrained, users = int((trained_U < _MIN_TRAINED).sum()), histories.num_users
+    if untrained == users and histories.cuts is not None:
         raise UserError(
-            f"nothing to train on: each of the {untrained} histories has {MIN_ITEMS} items, of "
-            f"which two are held out; give histories of {_MIN_TRAINED} items or more. If the lines "
-            "of the file are single interactions (user item rating timestamp), put the items of "
-            "each user on one line, oldest first"
+            f"nothing to train on: none of the {users} users has {_MIN_TRAINED} items before the "
+            "validation cut; choose a later one"
+        )
+    if untrained == users:
+        raise UserError(
+            f"nothing to train on: each of the {users} histories has {MIN_ITEMS} items, of "
+            f"which two are held out; give histories of {MIN_ITEMS + 1} items or more. If the "
+            "lines of the file are single interactions (user item rating timestamp), put the "
+            "items of each user on one line, oldest first"
         )
     if untrained:
+        reason = f"histories of {MIN_ITEMS} items" if histories.cuts is None else "one item or none"
         warnings.warn(
-            f"{untrained} of {histories.num_users} users have no training position (histories of "
-            f"{MIN_ITEMS} items); they are evaluated all the same",
+            f"{untrained} of {users} users have no training position ({reason}); they are "
+            "evaluated all the same",
             UserWarning,
             stacklevel=2,
         )
@@ -50,6 +57,7 @@ def consumed_targets(
     histories: Histories, split: Literal["valid", "test"], policy: ExcludeSeen, max_len: int
 ) -> int:
     """Users whose target is among the items that `policy` excludes: misses for every model."""
+    histories = splits.with_target(histories, split)
     owner_N, source_N = splits.seen(histories, split, policy, max_len).flat_index()
     target_U = splits.targets(histories, split)
     return np.unique(owner_N[histories.items[source_N] == target_U[owner_N]]).size
@@ -57,20 +65,20 @@ def consumed_targets(
 
 def untrained_targets(histories: Histories, split: Literal["valid", "test"], max_len: int) -> int:
     """Users whose target never occurs among the training items that the model reads."""
-    count_V = splits.item_counts(histories, max_len)
-    return int((count_V[splits.targets(histories, split)] == 0).sum())
+    return int(cold_targets(histories, split, max_len).sum())
 
 
 def warn_of_consumed_targets(histories: Histories, policy: ExcludeSeen, max_len: int) -> None:
     """Warn, with the numbers, if `policy` excludes some targets from the ranking."""
-    valid, test = (
-        consumed_targets(histories, split, policy, max_len) for split in ("valid", "test")
-    )
-    if valid or test:
-        users = histories.num_users
+    told = []
+    for split, name in (("valid", "validation"), ("test", "test")):
+        if consumed := consumed_targets(histories, split, policy, max_len):
+            users = splits.with_target(histories, split).num_users
+            told.append(f"{consumed} of {users} {name} targets")
+    if told:
         warnings.warn(
-            f"{valid} of {users} validation targets and {test} of {users} test targets were "
-            f"consumed before and count as misses (exclude_seen={policy})",
+            f"{' and '.join(told)} were consumed before and count as misses "
+            f"(exclude_seen={policy})",
             UserWarning,
             stacklevel=2,
         )

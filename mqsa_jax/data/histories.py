@@ -47,12 +47,15 @@ class Histories:
         user_ids: int64 or strings [U], the users' ids in the source.
         item_ids: int64 or strings [V], the vocabulary: the items' ids in the source, ascending. An
             item's index is its position in this array.
+        cuts: int64 [U, 2], after a split by time: each user's number of items before the
+            validation and before the test. None: leave-one-out.
     """
 
     items: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     user_ids: Ids
     item_ids: Ids
+    cuts: npt.NDArray[np.int64] | None = None
 
     @property
     def num_users(self) -> int:
@@ -68,6 +71,17 @@ class Histories:
     def lengths(self) -> npt.NDArray[np.int64]:
         """Number of items in each user's history, int64 [U]."""
         return np.diff(self.offsets)
+
+    def of_users(self, kept_U: npt.NDArray[np.bool_]) -> "Histories":
+        """The histories of some users; the vocabulary stays."""
+        kept_N = np.repeat(kept_U, self.lengths)
+        return Histories(
+            items=self.items[kept_N],
+            offsets=np.append(0, np.cumsum(self.lengths[kept_U])),
+            user_ids=self.user_ids[kept_U],
+            item_ids=self.item_ids,
+            cuts=None if self.cuts is None else self.cuts[kept_U],
+        )
 
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hexadecimal digits) of the four arrays.
@@ -89,6 +103,8 @@ class Histories:
             dtype = "<u1" if array.dtype == np.uint8 else dtype
             digest.update(f"{dtype}{array.shape}".encode())
             digest.update(array.astype(dtype).tobytes())
+        if self.cuts is not None:
+            digest.update(self.cuts.astype("<i8").tobytes())
         return digest.hexdigest()
 
 

@@ -29,6 +29,8 @@ def as_ids(values: Iterable[Any], where: str) -> Ids:
       >>> as_ids([7, 30], "users"), as_ids(["B01", "A9"], "items").tolist()
       (array([ 7, 30]), ['B01', 'A9'])
     """
+    if isinstance(values, str):
+        raise ValueError(f"{where}: {values!r} is one string, not a sequence of ids")
     if isinstance(values, np.ndarray) and (np.issubdtype(values.dtype, np.integer)):
         ids = values
     elif isinstance(values, np.ndarray) and values.dtype.kind in "TU":

@@ -1,4 +1,4 @@
-"""Where a data set comes from: the four benchmark sets by name, or a file of the user's own.
+"""Where a data set comes from: the four benchmark sets by name, or the user's own data.
 
 The sets are Amazon Beauty, Sports and Outdoors, Toys and Games (5-core) and Yelp, as prepared for
 S3-Rec (Zhou et al., CIKM 2020, https://arxiv.org/abs/2008.07873).
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mqsa_jax.data.histories import Histories, read_histories
+from mqsa_jax.data.prepared import read_manifest, read_prepared
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.errors import SettingError, UserError
 
@@ -74,14 +75,17 @@ def load_histories(dataset: str, data_dir: str | os.PathLike[str] | None = None)
     """Finds, downloads or generates a data set, and reads it.
 
     Args:
-      dataset: one of `dataset_names()` in any case, or the path of a file.
+      dataset: one of `dataset_names()` in any case, a file `user item item ...`, or the folder of
+        a prepared data set.
       data_dir: a folder that may hold the file.
 
     Raises:
-      UserError: see `resolve_dataset` and `read_histories`.
+      UserError: see `resolve_dataset`, `read_histories` and `read_prepared`.
     """
     path = resolve_dataset(dataset, data_dir)
-    return synthetic_histories() if path is None else read_histories(path)
+    if path is None:
+        return synthetic_histories()
+    return read_prepared(path) if path.is_dir() else read_histories(path)
 
 
 def resolve_dataset(
@@ -93,12 +97,12 @@ def resolve_dataset(
     """Return the file that holds a data set.
 
     Args:
-        dataset: one of `dataset_names()` in any case, or the path of a file.
+        dataset: one of `dataset_names()` in any case, or the path of a file or folder.
         data_dir: see `find_dataset`.
         base_url: see `find_dataset`.
 
     Returns:
-        The file, or None for ``synthetic``, which is generated.
+        The file or folder, or None for ``synthetic``, which is generated.
 
     Raises:
         UserError: there is no such name or file, or `find_dataset` failed.
@@ -113,7 +117,7 @@ def resolve_dataset(
 
 
 def check_dataset(dataset: str) -> None:
-    """Refuse what is neither a data set's name nor a file; nothing is read or downloaded.
+    """Refuse what is neither a data set's name nor a file or prepared folder.
 
     Args:
         dataset: see `resolve_dataset`.
@@ -124,7 +128,8 @@ def check_dataset(dataset: str) -> None:
     if dataset.lower() in dataset_names():
         return
     if os.path.isdir(dataset):
-        raise UserError(f"data set {dataset!r} is a directory; name a file in it")
+        read_manifest(dataset)
+        return
     if os.path.exists(dataset):
         return
     if Path(dataset).name != dataset or Path(dataset).suffix:

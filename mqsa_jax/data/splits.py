@@ -1,4 +1,9 @@
-"""Leave-one-out: the last item of a history tests, the one before it validates, the rest trains."""
+"""Which items of a history train, validate and test.
+
+Leave-one-out: the last item tests, the one before it validates, the rest trains. After a split by
+time (`Histories.cuts`): the first item from each cut on is the target, what comes before it is
+read, and what comes before the validation cut trains.
+"""
 
 import dataclasses
 from typing import Literal
@@ -7,6 +12,7 @@ import numpy as np
 
 from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.errors import UserError
 
 Split = Literal["train", "valid", "test"]
 
@@ -38,6 +44,34 @@ class Slices:
 
 _HELD_OUT = {"train": 2, "valid": 2, "test": 1}
 """Items at the end of a history that a split's input must not see."""
+_CUT = {"train": 0, "valid": 0, "test": 1}
+"""Column of `Histories.cuts` that a split's input must not reach."""
+
+
+def _ends(histories: Histories, split: Split) -> np.ndarray:
+    """int64 [U] index behind the last item of each user that a split may read."""
+    if histories.cuts is None:
+        return histories.offsets[1:] - _HELD_OUT[split]
+    return histories.offsets[:-1] + histories.cuts[:, _CUT[split]]
+
+
+def with_target(histories: Histories, split: Literal["valid", "test"]) -> Histories:
+    """The histories of the users whom a split evaluates: all, or after a split by time those with
+    items before the cut and a target behind it.
+
+    Raises:
+      UserError: if there are none.
+    """
+    if histories.cuts is None:
+        return histories
+    next_cut_U = histories.cuts[:, 1] if split == "valid" else histories.lengths
+    begin_U = histories.cuts[:, _CUT[split]]
+    kept_U = (begin_U > 0) & (next_cut_U > begin_U)
+    if not kept_U.any():
+        raise UserError(f"no user has a {split} target behind the cut; choose other times")
+    if kept_U.all():
+        return histories
+    return histories.of_users(kept_U)
 
 
 def recent(histories: Histories, split: Split, max_len: int) -> Slices:
@@ -46,7 +80,7 @@ def recent(histories: Histories, split: Split, max_len: int) -> Slices:
     For training these are inputs and targets together: all but the newest are input, all but the
     oldest are targets. It is also what transitions are counted in.
     """
-    end = histories.offsets[1:] - _HELD_OUT[split]
+    end = _ends(histories, split)
     return Slices(np.maximum(histories.offsets[:-1], end - max_len), end)
 
 
@@ -57,8 +91,8 @@ def training_inputs(histories: Histories, max_len: int) -> Slices:
 
 
 def targets(histories: Histories, split: Literal["valid", "test"]) -> np.ndarray:
-    """[U] int32 the item that each user's evaluation looks for."""
-    return histories.items[histories.offsets[1:] - _HELD_OUT[split]]
+    """[U] int32 the item that each user's evaluation looks for, of users who have one."""
+    return histories.items[_ends(histories, split)]
 
 
 def seen(
@@ -70,7 +104,7 @@ def seen(
     training items and for the test the validation item; `none` nothing.
     The target may be among those excluded.
     """
-    end = histories.offsets[1:] - _HELD_OUT[split]
+    end = _ends(histories, split)
     if policy == "none":
         return Slices(end, end)
     if policy == "history":
@@ -82,3 +116,10 @@ def item_counts(histories: Histories, max_len: int) -> np.ndarray:
     """[V] int64 occurrences of each item among the last `max_len` training items of all users."""
     _, source_N = recent(histories, "train", max_len).flat_index()
     return np.bincount(histories.items[source_N], minlength=histories.num_items)
+
+
+def user_counts(histories: Histories, max_len: int) -> np.ndarray:
+    """[V] int64 users who have each item among their last `max_len` training items."""
+    owner_N, source_N = recent(histories, "train", max_len).flat_index()
+    pair_N = np.unique(owner_N * histories.num_items + histories.items[source_N])
+    return np.bincount(pair_N % histories.num_items, minlength=histories.num_items)

@@ -33,6 +33,22 @@ def shard_ranks(score_SBV: Float[Array, "S B V"], target_SB: Int[Array, "S B"]) 
 
 
 @functools.cache
+def ranks_and_lists_fn(k: int, score_fn: ScoreFn | None = None) -> ScoreFn:
+    """A score function that gives ranks and each user's k best items; one for equal arguments.
+
+    Args:
+      k: length of the lists.
+      score_fn: gives the items and their scores; None: `best_items_fn(k)`.
+    """
+    lists = score_fn or best_items_fn(k)
+
+    def both(score_SBV: Array, target_SB: Array) -> tuple[Array, Array]:
+        return shard_ranks(score_SBV, target_SB), lists(score_SBV, target_SB)[0]
+
+    return both
+
+
+@functools.cache
 def best_items_fn(k: int) -> ScoreFn:
     """A score function that gives `best_items` [S, B, k] and their scores; one for each k."""
 
@@ -157,6 +173,20 @@ class Evaluator:
     def ranks(self, params: Params, hparams: HParams) -> np.ndarray:
         """`start` and `finish` in one."""
         return self.finish(self.start(params, hparams))
+
+    def ranks_and_lists(
+        self, params: Params, hparams: HParams, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """[U] ranks, and [U, k] int32 items of each user's list, from one pass over the users.
+
+        Raises:
+          FloatingPointError: if any score is NaN.
+        """
+        score_fn = ranks_and_lists_fn(k)
+        rank_U, best_UK = self._program(
+            params, hparams, self._data, self._relations, score_fn=score_fn
+        )
+        return checked_ranks(rank_U), np.asarray(best_UK)
 
 
 def checked_ranks(rank_U: Float[Array | np.ndarray, " U"]) -> np.ndarray:

@@ -68,7 +68,10 @@ class Queries:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class UserQueries:
-    """The `Queries` of what a protocol asks of all users; arrays are made when they are read."""
+    """The `Queries` of what a protocol asks of all users; arrays are made when they are read.
+
+    All users have a target (`splits.with_target`).
+    """
 
     histories: Histories
     protocol: Protocol
@@ -153,7 +156,8 @@ def build_evaluation_set(
     num_models: int = 1,
     platform: str = "cpu",
 ) -> EvaluationSet:
-    """`pack_queries` of what a protocol asks of all users."""
+    """`pack_queries` of what a protocol asks of all users who have a target."""
+    histories = splits.with_target(histories, protocol.split)
     queries = UserQueries(histories, protocol, max_len)
     return pack_queries(queries, max_len, num_shards, num_models, platform)
 

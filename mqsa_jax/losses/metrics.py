@@ -4,6 +4,7 @@ They follow the contract of `mqsa_jax.losses.reduction`. For JAX arrays they are
 For NumPy arrays they are computed by NumPy in the precision of the array, and JAX is not imported.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float, Real
@@ -11,7 +12,7 @@ from jaxtyping import Bool, Float, Real
 from mqsa_jax.losses.reduction import Reduction, checked_where, mean, reduced
 
 CUTOFFS = (5, 10, 20)
-"""K of HR@K and NDCG@K."""
+"""K of HR@K and NDCG@K by default."""
 
 
 def _checked(rank_U: Real[Any, "*U"], where: Bool[Any, "*U"] | None) -> Float[Any, "*U"]:
@@ -104,10 +105,18 @@ def reciprocal_rank(
     return reduced(1 / _checked(rank_U, where), where, reduce_fn)
 
 
-def summarise(rank_U: Float[Any, " U"]) -> dict[str, float]:
-    """HR@K and NDCG@K at 5, 10, 20 and MRR, means over users; worked out on the host."""
+def summarise(rank_U: Float[Any, " U"], cutoffs: Sequence[int] = CUTOFFS) -> dict[str, float]:
+    """HR@K and NDCG@K at each cutoff and MRR, means over users; worked out on the host.
+
+    Args:
+      rank_U: [U] rank of each user's target, as of `hit_rate`.
+      cutoffs: K, at least 1 each.
+
+    Raises:
+      ValueError: if a cutoff is below 1.
+    """
     result = {}
-    for k in CUTOFFS:
+    for k in cutoffs:
         result[f"HR@{k}"] = float(hit_rate(rank_U, k))
         result[f"NDCG@{k}"] = float(ndcg(rank_U, k))
     return {**result, "MRR": float(reciprocal_rank(rank_U))}

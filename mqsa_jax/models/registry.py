@@ -153,3 +153,7 @@ def check_model_settings(config: Config) -> None:
                 f"{{model}} {config.model.model} fixes {{{flag}}} at {value}, "
                 f"got {values[flag]}; leave it out, or choose another {{model}}"
             )
+    if config.training.init_from is not None and MODELS[config.model.model].counted:
+        raise SettingError(
+            f"{{model}} {config.model.model} is counted, not trained: leave {{init_from}} out"
+        )

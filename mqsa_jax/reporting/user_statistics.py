@@ -10,7 +10,9 @@ import numpy as np
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.transitions import training_transitions
+from mqsa_jax.data.user_groups import Groups, quantile_groups
 from mqsa_jax.errors import UserError
+from mqsa_jax.losses.list_metrics import gini
 from mqsa_jax.losses.metrics import ndcg
 from mqsa_jax.reporting.results import Run
 
@@ -19,9 +21,6 @@ TOLERANCE = 1e-5
 TRANSITION_GROUPS = ((0, 0), (1, 1), (2, 2), (3, 5), (6, None))
 """First and last count of each group; None is no limit."""
 NUM_POPULARITY_GROUPS = 5
-
-Groups = tuple[list[str], np.ndarray]
-"""[G] names, and int [U] the group of each user."""
 
 
 def ndcg_at_20(rank_U: np.ndarray) -> np.ndarray:
@@ -110,15 +109,7 @@ def popularity_groups(count_U: np.ndarray, num_groups: int = NUM_POPULARITY_GROU
       count_U: [U] occurrences of each user's target in training.
       num_groups: largest G; there are fewer groups if many users have the same count.
     """
-    fractions = np.arange(1, num_groups + 1) / num_groups
-    last_G = np.unique(np.quantile(count_U, fractions, method="inverted_cdf"))
-    group_U = np.searchsorted(last_G, count_U)
-    names = []
-    for group in range(len(last_G)):
-        inside = count_U[group_U == group]
-        first, last = int(inside.min()), int(inside.max())
-        names.append(str(first) if first == last else f"{first}-{last}")
-    return names, group_U
+    return quantile_groups(count_U, num_groups)
 
 
 def group_means(value_U: np.ndarray, group_U: np.ndarray, num_groups: int) -> list[float | None]:
@@ -157,14 +148,3 @@ def list_statistics(top_UK: np.ndarray, count_V: np.ndarray) -> dict[str, float]
         "gini": gini(shown_V),
         "filled": shown_N.size / top_UK.size,
     }
-
-
-def gini(value_V: np.ndarray) -> float:
-    """Gini coefficient, sum_i (2 i - V - 1) x_i / (V sum x) over ascending x_1 .. x_V; 0 of zeros.
-
-    >>> gini(np.array([1, 1, 1, 1])), gini(np.array([0, 0, 0, 1]))
-    (0.0, 0.75)
-    """
-    num, total = len(value_V), value_V.sum()
-    weight_V = 2 * np.arange(1, num + 1) - num - 1
-    return float((weight_V * np.sort(value_V)).sum() / (num * total)) if total else 0.0

@@ -158,11 +158,12 @@ class RunDirectory:
     ) -> None:
         """Writes `NAME_metrics.json`, and the users' ranks under `NAME` in `ranks.npz`.
 
-        Where the figures are there already, they keep the provenance of those who found them first.
+        Where the figures are there already, perhaps among more of the same model, the file stays as
+        it is and keeps the provenance of those who found them first.
         """
         self._add_arrays("ranks.npz", {"user_ids": to_plain(user_ids), name: ranks})
         path = self.path / f"{name}_metrics.json"
-        if not (path.exists() and _figures(read_json(path)) == _figures(result)):
+        if not (path.exists() and _figures(result).items() <= _figures(read_json(path)).items()):
             write_json(path, result)
 
     def write_ablation(self, rows: list[dict[str, Any]]) -> None:

@@ -5,14 +5,18 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.inference.counting import counting_ranks
+from mqsa_jax.inference.counting import (
+    counting_ranks,
+    counting_ranks_and_lists,
+)
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counted_model, write_counts
 from mqsa_jax.models.counted import CountedModel, count_model
 from mqsa_jax.models.relations import teacher_counts
 from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.training.beyond_accuracy import Figures
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.results import record
+from mqsa_jax.training.results import DEFAULT, record
 
 
 def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, Any]:
@@ -25,14 +29,18 @@ def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, A
 
 
 def evaluate_counted(
-    experiment: Experiment, protocol: Protocol, run_dir: RunDirectory
+    experiment: Experiment, protocol: Protocol, run_dir: RunDirectory, figures: Figures = DEFAULT
 ) -> dict[str, Any]:
     """Ranks all users and writes result and model to the run's folder."""
-    model, histories, max_len = _counted(experiment)
+    counted = model, histories, max_len = _counted(experiment)
     write_counted_model(run_dir, experiment.config, model, histories)
     counts = teacher_counts(histories, experiment.config)
     write_counts(run_dir, counts, histories, max_len)
-    return record(experiment, counted_ranks(experiment, protocol), 0, protocol, run_dir)
+    if figures.longest is None:
+        ranks_U, list_UK = counting_ranks(*counted, protocol), None
+    else:
+        ranks_U, list_UK = counting_ranks_and_lists(*counted, protocol, figures.longest)
+    return record(experiment, ranks_U, 0, protocol, run_dir, figures, list_UK)
 
 
 def counted_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:

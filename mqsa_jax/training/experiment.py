@@ -24,6 +24,7 @@ from mqsa_jax.models.registry import MODELS, ModelSpec
 from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, init_state
+from mqsa_jax.training.warm_start import ItemOrigins, Source, warm_params
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,6 +60,20 @@ class Experiment:
         # A seed of 2**31 or more is no int32, which jit would take a Python int for.
         seed = np.uint32(self.config.training.seed)
         return make(self.recommender, HParams.of(self.config), seed, self.with_ema, self.optimizer)
+
+    def warm_state(self, source: Source) -> tuple[TrainState, ItemOrigins]:
+        """State before the first step, with the parameters of another run; and where its item
+        vectors are from. The optimiser's state and the average over steps start anew.
+
+        Raises:
+          UserError: if the run's parameters do not fit; see `warm_params`.
+        """
+        state = self.initial_state()
+        host, origins = warm_params(source, state.params, self.config, self.histories)
+        params = self.layout.replicate(host)
+        average = self.layout.replicate(host) if self.with_ema else None
+        opt_state = self.layout.replicate(self.optimizer.init(params))
+        return state.replace(params=params, opt_state=opt_state, ema_params=average), origins
 
     @property
     def with_ema(self) -> bool:

@@ -8,6 +8,7 @@ of the objective and the update), `models/recommender.py` (user vectors) and `lo
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from mqsa_jax.data.batches import Batch, BatchSource
@@ -32,6 +33,7 @@ from mqsa_jax.training.running_epoch import (
 )
 from mqsa_jax.training.state import TrainState, run_key
 from mqsa_jax.training.term_choice import choose_term_factor, chooses_term
+from mqsa_jax.training.warm_start import Source, check_source, describe, read_source
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
@@ -105,6 +107,22 @@ def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainSt
     return state, best.epoch
 
 
+def check_warm_start(experiment: Experiment, run_dir: RunDirectory) -> Source | None:
+    """The run that `init_from` names, known to fit; None without the flag.
+
+    Raises:
+      UserError: if it is missing, damaged or of other settings, or is the run to be trained.
+    """
+    path = experiment.config.training.init_from
+    if path is None:
+        return None
+    if Path(path).resolve() == run_dir.path.resolve():
+        raise UserError(f"{path} is the folder of the new run too; name another one for either")
+    source = read_source(path)
+    check_source(source, experiment.config, experiment.histories.item_ids)
+    return source
+
+
 def _check_data(experiment: Experiment, data_fingerprint: str) -> None:
     if data_fingerprint != experiment.histories.fingerprint():
         raise DataError("the run was trained on other data (fingerprints differ)")
@@ -117,6 +135,10 @@ def _start(
     state = experiment.initial_state()
     epoch, snapshot = resume_point(run_dir, checkpoints) if resume else (0, None)
     if snapshot is None:
+        if experiment.config.training.init_from is not None:
+            source = check_warm_start(experiment, run_dir)
+            state, origins = experiment.warm_state(source)
+            print(describe(source, origins), flush=True)
         checkpoints.discard_after(0)
         return _Resumed(state, [])
     _check_data(experiment, snapshot.data_fingerprint)

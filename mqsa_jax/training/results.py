@@ -5,14 +5,20 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
+from mqsa_jax.data.splits import with_target
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counts, write_relations
-from mqsa_jax.losses.metrics import summarise
+from mqsa_jax.losses.metrics import CUTOFFS, summarise
+from mqsa_jax.models.recommender import item_vectors
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.training.beyond_accuracy import Figures, beyond_accuracy
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import TrainState
+
+DEFAULT = Figures()
+"""What training and plain evaluation work out."""
 
 
 def evaluate(
@@ -22,6 +28,7 @@ def evaluate(
     protocol: Protocol,
     run_dir: RunDirectory,
     relations: ItemRelations | None = None,
+    figures: Figures = DEFAULT,
 ) -> dict[str, Any]:
     """Ranks all users; writes the result, and what `load_run` needs, to the run's folder.
 
@@ -32,6 +39,7 @@ def evaluate(
       protocol: the split, and what is left out of the rankings.
       run_dir: the run's folder.
       relations: of the experiment; made if not at hand.
+      figures: what is worked out.
 
     Returns:
       The result, as written to `SPLIT_metrics.json`.
@@ -40,8 +48,14 @@ def evaluate(
     write_relations(run_dir, relations, experiment.histories)
     max_len = experiment.config.model.max_len
     write_counts(run_dir, relations.counts, experiment.histories, max_len)
-    ranks_U = experiment.evaluator(protocol, relations).ranks(state.eval_params, state.hparams)
-    return record(experiment, ranks_U, epoch, protocol, run_dir)
+    evaluator = experiment.evaluator(protocol, relations)
+    if figures.longest is None:
+        ranks_U = evaluator.ranks(state.eval_params, state.hparams)
+        return record(experiment, ranks_U, epoch, protocol, run_dir, figures)
+    ranks_U, list_UK = evaluator.ranks_and_lists(state.eval_params, state.hparams, figures.longest)
+    model = experiment.recommender.in_float32()
+    item_VD = np.asarray(item_vectors(model, state.eval_params, relations))
+    return record(experiment, ranks_U, epoch, protocol, run_dir, figures, list_UK, item_VD)
 
 
 def record(
@@ -50,16 +64,23 @@ def record(
     epoch: int,
     protocol: Protocol,
     run_dir: RunDirectory,
+    figures: Figures = DEFAULT,
+    list_UK: np.ndarray | None = None,
+    item_VD: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Writes what the ranks [U] of all users come to, to the run's folder; returns it."""
+    """Writes what ranks [U], and lists [U, K] if there are any, come to; returns it.
+
+    HR and NDCG at 5, 10, 20 are always there, whatever cutoffs are asked for.
+    """
     histories, config = experiment.histories, experiment.config
     policy, max_len = protocol.exclude_seen, config.model.max_len
+    evaluated = with_target(histories, protocol.split)
     result = {
-        **summarise(ranks_U),
+        **summarise(ranks_U, sorted({*CUTOFFS, *figures.cutoffs})),
         "split": protocol.split,
         "exclude_seen": policy,
         "ranking": "full",
-        "users": histories.num_users,
+        "users": evaluated.num_users,
         "items": histories.num_items,
         "consumed_targets": consumed_targets(histories, protocol.split, policy, max_len),
         "untrained_targets": untrained_targets(histories, protocol.split, max_len),
@@ -68,6 +89,10 @@ def record(
         "versions": versions(),
         "provenance": provenance(experiment.layout.devices),
     }
+    if list_UK is not None:
+        result["beyond_accuracy"] = beyond_accuracy(
+            histories, protocol, max_len, ranks_U, list_UK, item_VD, figures.cutoffs
+        )
     name = protocol.result_name(config.evaluation.exclude_seen)
-    run_dir.write_result(name, result, histories.user_ids, ranks_U)
+    run_dir.write_result(name, result, evaluated.user_ids, ranks_U)
     return result

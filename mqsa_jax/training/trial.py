@@ -49,5 +49,5 @@ class Trial:
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> "Trial":
-        """The inverse of `plain`."""
-        return cls(**{**values, "config": Config.from_flat(values["config"])})
+        """The inverse of `plain`, also for values of an older version, which lack younger flags."""
+        return cls(**{**values, "config": Config.from_stored(values["config"])})

@@ -125,6 +125,19 @@ def test_ids_that_are_strings(runs, recommend, tmp_path):
     assert similar["similar_to"] == name(3) and similar["item"] != name(3)
 
 
+def test_histories_of_other_formats(recommend, tmp_path):
+    """A log of single interactions, by time; ids with commas."""
+    path = tmp_path / "log.csv"
+    lines = ["user,item,timestamp", '"a,1",9,30', '"a,1",4,10', "b,12,20"]
+    path.write_text("".join(f"{line}\n" for line in lines))
+    rows, _ = recommend("mqsa-ted", f"--histories={path}", "--k=3")
+    given = '{"user": "a,1", "items": [4, 9]}\n{"user": "b", "items": [12]}\n'
+    expected, _ = recommend("mqsa-ted", "--histories=-", "--k=3", given=given)
+    assert [(row["user"], row["item"]) for row in rows] == [
+        (row["user"], row["item"]) for row in expected
+    ]
+
+
 def test_allowed_and_denied_items(recommend, tmp_path):
     (tmp_path / "allow.txt").write_text("4\n9\n12\n999\n")
     (tmp_path / "deny.txt").write_text("9\n")

@@ -162,7 +162,8 @@ def test_path_of_a_directory(path, tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
     assert error_of(resolve_dataset, path, None) == (
-        f"data set '{path}' is a directory; name a file in it"
+        f"{path}: no prepared data set, as it has no manifest.json; make one of a raw log: "
+        "mqsa-jax prepare LOG --output FOLDER"
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mqsa_jax.losses.metrics import hit_rate, ndcg, reciprocal_rank
+from mqsa_jax.losses.metrics import hit_rate, ndcg, reciprocal_rank, summarise
 from tests import ranking_oracle
 
 METRICS = {
@@ -193,3 +193,15 @@ def test_ranks_may_be_whole_numbers_and_those_below_1_are_nan(name, on_host):
     value = np.asarray(metric(np.array([0, 3, -1]), reduce_fn=None))
     assert np.isnan(value).tolist() == [True, False, True]
     np.testing.assert_allclose(value[1], METRICS[name](np.array([3.0])), rtol=1e-6)
+
+
+def test_a_summary_has_the_cutoffs_that_are_asked_for():
+    assert list(summarise(RANK)) == [
+        *(f"{name}@{k}" for k in (5, 10, 20) for name in ("HR", "NDCG")),
+        "MRR",
+    ]
+    values = summarise(RANK, (1, 3))
+    assert list(values) == ["HR@1", "NDCG@1", "HR@3", "NDCG@3", "MRR"]
+    assert (values["HR@1"], values["HR@3"]) == (1 / 8, 3 / 8)
+    with pytest.raises(ValueError, match="at least 1"):
+        summarise(RANK, (0,))
