@@ -8,6 +8,7 @@ COMMANDS = {
     "prepare": "turn a raw log into a data set",
     "train": "train a model, or count one, and test it",
     "eval": "evaluate the best epoch of a run",
+    "recommend": "lists of items for users, for histories of your own, or like an item",
     "sweep": "train many settings and seeds into one table",
     "report": "tables, tests and figures from the results of runs",
 }
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"mqsa_jax.commands.{_MODULES.get(name, name)}")
         return getattr(module, f"{name}_main")(rest, f"mqsa-jax {name}")
     if name in ("-h", "--help"):
-        lines = [f"  {command:8}{what}" for command, what in COMMANDS.items()]
+        lines = [f"  {command:10}{what}" for command, what in COMMANDS.items()]
         print("usage: mqsa-jax COMMAND ...\n\ncommands:", *lines, sep="\n")
         print("\n`mqsa-jax COMMAND --help` explains the flags of a command.")
         return 0

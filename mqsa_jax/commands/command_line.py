@@ -178,6 +178,29 @@ def _full_path(dataset: str) -> str:
     return os.path.abspath(dataset)
 
 
+def with_place(
+    config: Config, dataset: str | None, data_dir: str | None, devices: int | None
+) -> Config:
+    """A run's configuration, with data and devices as they are now.
+
+    Args:
+      config: of the run.
+      dataset: file of the run's data; None: as in training.
+      data_dir: folder of the data files; None: as in training.
+      devices: how many to use; None: all.
+
+    Raises:
+      UserError: if there is no such data set.
+    """
+    run = dataclasses.replace(config.run, data_dir=data_dir or config.run.data_dir, devices=devices)
+    config = dataclasses.replace(config, run=run, dataset=dataset or config.dataset)
+    config.validate()
+    try:
+        return with_full_path(config)
+    except UserError as error:
+        raise UserError(f"{error}; --dataset names the file where it lies now") from None
+
+
 def parse(
     program: str,
     into: type[Parsed],

@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
-from mqsa_jax.commands.command_line import numbers, parse, run_command, with_full_path
-from mqsa_jax.config import Config, ExcludeSeen
+from mqsa_jax.commands.command_line import numbers, parse, run_command, with_place
+from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.errors import DataError, UserError
 
 
@@ -25,8 +24,6 @@ class EvalConfig:
     """K of HR@K and NDCG@K, with commas between them; the result file has 5, 10 and 20 too."""
     beyond_accuracy: bool = False
     """Also coverage, novelty, popularity bias and diversity of the lists, and metrics by group."""
-    top: int = 0
-    """Also writes this many best items of each user to recommendations.npz; 0: none."""
     ablation: bool = False
     """Also writes the validation metrics without each part of mqsa-ted-plus."""
     dataset: str | None = None
@@ -46,8 +43,6 @@ def eval_main(arguments: Sequence[str] | None = None, program: str = "eval.py") 
 def _evaluate(program: str, arguments: Sequence[str]) -> None:
     """Ranks every user's held-out item among all items with the best epoch of a run."""
     options = parse(program, EvalConfig, arguments, _evaluate.__doc__)
-    if options.top < 0:
-        raise UserError(f"--top must be 0 or above, got {options.top}")
     cutoffs = _cutoffs(options.cutoffs)
 
     from mqsa_jax.commands.result_table import print_result
@@ -57,13 +52,14 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     from mqsa_jax.runs.run_directory import RunDirectory
     from mqsa_jax.training.ablation import check_ablation, leave_out
     from mqsa_jax.training.beyond_accuracy import Figures
-    from mqsa_jax.training.counted_runs import counted_top_items, evaluate_counted
+    from mqsa_jax.training.counted_runs import evaluate_counted
     from mqsa_jax.training.experiment import Experiment
     from mqsa_jax.training.loop import restore_best
     from mqsa_jax.training.results import evaluate
 
     run_dir = RunDirectory(options.run_dir)
-    config = _with_options(run_dir.config(), options)
+    config = run_dir.config()
+    config = with_place(config, options.dataset, options.data_dir, options.devices)
     if options.ablation:
         check_ablation(config)
     with locked(run_dir.path):
@@ -73,25 +69,17 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
         own = experiment.protocol(options.split)
         protocol = Protocol(options.split, options.exclude_seen or own.exclude_seen)
         warn_of_consumed_targets(experiment.histories, protocol.exclude_seen, config.model.max_len)
-        if options.top > num_items:
-            raise UserError(f"--top {options.top} is more than {num_items} items")
         figures = Figures(cutoffs, options.beyond_accuracy)
         if figures.longest and figures.longest > num_items:
             raise UserError(f"--cutoffs {figures.longest} is more than {num_items} items")
         if experiment.spec.counted:
             result = evaluate_counted(experiment, protocol, run_dir, figures)
-            best = partial(counted_top_items, experiment, protocol)
         else:
             state, epoch = restore_best(experiment, run_dir)
             relations = experiment.relations()
             result = evaluate(experiment, state, epoch, protocol, run_dir, relations, figures)
-            evaluator = experiment.evaluator(protocol, relations)
-            best = partial(evaluator.top_items, state.eval_params, state.hparams)
             if options.ablation:
                 run_dir.write_ablation(leave_out(experiment, state, relations))
-        if options.top:
-            name = protocol.result_name(own.exclude_seen)
-            run_dir.write_recommendations(name, experiment.histories, best(options.top))
     print_result(config.dataset, result, run_dir.path, cutoffs)
 
 
@@ -101,15 +89,3 @@ def _cutoffs(text: str) -> tuple[int, ...]:
     if cutoffs[0] < 1:
         raise UserError(f"--cutoffs must be at least 1 each, got {text}")
     return cutoffs
-
-
-def _with_options(config: Config, options: EvalConfig) -> Config:
-    """The run's configuration, with data and devices as they are now."""
-    data_dir = options.data_dir or config.run.data_dir
-    run = dataclasses.replace(config.run, data_dir=data_dir, devices=options.devices)
-    config = dataclasses.replace(config, run=run, dataset=options.dataset or config.dataset)
-    config.validate()
-    try:
-        return with_full_path(config)
-    except UserError as error:
-        raise UserError(f"{error}; --dataset names the file where it lies now") from None

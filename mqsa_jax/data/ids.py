@@ -95,3 +95,16 @@ def to_plain(ids: Ids) -> np.ndarray:
         return ids
     width = int(np.strings.str_len(ids).max()) if len(ids) else 1
     return ids.astype(f"U{width}")
+
+
+def positions(vocabulary: Ids, ids: Ids) -> np.ndarray:
+    """[N] int32 position of each id in an ascending vocabulary of the same kind; -1 if not there.
+
+    Example:
+      >>> positions(np.array([10, 20]), np.array([20, 15])).tolist()
+      [1, -1]
+    """
+    if not len(vocabulary):
+        return np.full(len(ids), -1, np.int32)
+    index_N = np.minimum(np.searchsorted(vocabulary, ids), len(vocabulary) - 1)
+    return np.where(vocabulary[index_N] == ids, index_N, -1).astype(np.int32)

@@ -1,5 +1,6 @@
 """Ranks and lists by counted models: the same ranking path as for trained ones."""
 
+import functools
 from operator import itemgetter
 from typing import Any
 
@@ -9,9 +10,21 @@ import numpy as np
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.inference.evaluation import ScoreFn, by_user
-from mqsa_jax.inference.evaluation_set import Protocol, build_evaluation_set
-from mqsa_jax.inference.ranks import best_items, ranks_of
+from mqsa_jax.inference.evaluation import (
+    ScoreFn,
+    best_items_fn,
+    by_user,
+    ranks_and_lists_fn,
+    shard_ranks,
+    without_left_out,
+)
+from mqsa_jax.inference.evaluation_set import (
+    EvaluationSet,
+    Protocol,
+    Queries,
+    UserQueries,
+    pack_queries,
+)
 from mqsa_jax.models.counted import CountedModel, recommendable
 
 
@@ -19,36 +32,19 @@ def counting_ranks(
     counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol
 ) -> np.ndarray:
     """[U] rank of every user's target, by the last `max_len` items before it."""
-    return _map_user_scores(counting, histories, max_len, protocol, ranks_of)
-
-
-def counting_top_items(
-    counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol, k: int
-) -> np.ndarray:
-    """[U, k] int32 items that each user scores highest, best first, without those seen.
-
-    -1 behind the last item that scores above 0.
-    """
-
-    def listed(score_BV, target_B):
-        del target_B
-        return best_items(recommendable(score_BV), k)
-
-    return _map_user_scores(counting, histories, max_len, protocol, listed)
+    return np.asarray(_map_users(counting, histories, max_len, protocol, shard_ranks))
 
 
 def counting_ranks_and_lists(
     counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What `counting_ranks` and `counting_top_items` give, from one pass over the users."""
-
-    def both(score_BV, target_B):
-        return ranks_of(score_BV, target_B), best_items(recommendable(score_BV), k)
-
-    return _map_user_scores(counting, histories, max_len, protocol, both)
+    """[U] ranks, and [U, k] int32 items that score above 0, from one pass over the users."""
+    score_fn = ranks_and_lists_fn(k, listed_scores(best_items_fn(k)))
+    rank_U, best_UK = _map_users(counting, histories, max_len, protocol, score_fn)
+    return np.asarray(rank_U), np.asarray(best_UK)
 
 
-def _map_user_scores(
+def _map_users(
     counting: CountedModel,
     histories: Histories,
     max_len: int,
@@ -56,20 +52,45 @@ def _map_user_scores(
     score_fn: ScoreFn,
 ) -> Any:
     histories = splits.with_target(histories, protocol.split)
-    inputs = splits.recent(histories, protocol.split, max_len)
-    score_UV = counting.scores(histories.items, inputs)
-    data = build_evaluation_set(histories, protocol, max_len, num_shards=1)
-    map_chunk = jax.jit(
-        lambda score_SBV, chunk, data: jax.vmap(score_fn)(
-            data.seen.without(score_SBV, chunk.own_pairs, chunk.shared_pairs), chunk.target
-        )
-    )
+    queries = UserQueries(histories, protocol, max_len)
+    data = pack_queries(queries, max_len, num_shards=1)
+    return map_counted_scores(counting, queries, data, score_fn=score_fn)
+
+
+def map_counted_scores(
+    counting: CountedModel,
+    queries: Queries | UserQueries,
+    data: EvaluationSet,
+    allowed_V: np.ndarray | None = None,
+    score_fn: ScoreFn = shard_ranks,
+) -> Any:
+    """As `map_user_scores`, chunk after chunk: only one chunk's scores [B, V] are at hand.
+
+    Args:
+      counting: the model.
+      queries: U histories.
+      data: `pack_queries` of them, for one shard.
+      allowed_V: [V] whether an item may be listed; None: all may.
+      score_fn: what is made of the scores.
+    """
+    score_UV = counting.scores(queries.items, queries.inputs)
     results = []
     for index in range(len(data.chunks.user)):
         chunk = jax.tree.map(itemgetter(index), data.chunks)
         user_N = chunk.user[0][chunk.user[0] < data.num_users]
-        score_SBV = np.zeros((1, chunk.user.shape[-1], histories.num_items), np.float32)
+        score_SBV = np.zeros((1, chunk.user.shape[-1], queries.num_items), np.float32)
         score_SBV[0, : len(user_N)] = score_UV[user_N].toarray()
         score_SBV += 0 if counting.prior is None else counting.prior
-        results.append(map_chunk(score_SBV, chunk, data))
-    return jax.tree.map(lambda *parts: np.asarray(by_user(jnp.stack(parts), data)), *results)
+        results.append(_map_chunk(score_SBV, chunk, data, allowed_V, score_fn=score_fn))
+    return jax.tree.map(lambda *leaves_SB: by_user(jnp.stack(leaves_SB), data), *results)
+
+
+@functools.partial(jax.jit, static_argnames="score_fn")
+def _map_chunk(score_SBV, chunk, data, allowed_V, *, score_fn):
+    return score_fn(without_left_out(score_SBV, chunk, data, allowed_V), chunk.target)
+
+
+@functools.cache
+def listed_scores(score_fn: ScoreFn) -> ScoreFn:
+    """The score function over `recommendable` scores alone, for lists."""
+    return lambda score_SBV, target_SB: score_fn(recommendable(score_SBV), target_SB)

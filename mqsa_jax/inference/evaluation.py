@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.devices import DeviceLayout
@@ -24,7 +24,40 @@ from mqsa_jax.models.recommender import Params, Recommender, item_vectors, score
 from mqsa_jax.models.relations import ItemRelations
 
 ScoreFn = Callable[[Array, Array], Any]
-"""Scores [B, V] with -inf at what is left out, and targets [B], to a pytree of results [B, ...]."""
+"""Scores [S, B, V] with -inf at what is left out, and targets [S, B], to results [S, B, ...]."""
+
+
+def shard_ranks(score_SBV: Float[Array, "S B V"], target_SB: Int[Array, "S B"]) -> Array:
+    """[S, B] rank of each target; see `ranks_of`."""
+    return jax.vmap(ranks_of)(score_SBV, target_SB)
+
+
+@functools.cache
+def ranks_and_lists_fn(k: int, score_fn: ScoreFn | None = None) -> ScoreFn:
+    """A score function that gives ranks and each user's k best items; one for equal arguments.
+
+    Args:
+      k: length of the lists.
+      score_fn: gives the items and their scores; None: `best_items_fn(k)`.
+    """
+    lists = score_fn or best_items_fn(k)
+
+    def both(score_SBV: Array, target_SB: Array) -> tuple[Array, Array]:
+        return shard_ranks(score_SBV, target_SB), lists(score_SBV, target_SB)[0]
+
+    return both
+
+
+@functools.cache
+def best_items_fn(k: int) -> ScoreFn:
+    """A score function that gives `best_items` [S, B, k] and their scores; one for each k."""
+
+    def best(score_SBV: Array, target_SB: Array) -> tuple[Array, ...]:
+        # One axis of users, as XLA wants it for `top_k` on CPUs.
+        flat_NV = score_SBV.reshape(-1, score_SBV.shape[-1])
+        return tuple(each.reshape(*target_SB.shape, -1) for each in best_items(flat_NV, k))
+
+    return best
 
 
 def map_user_scores(
@@ -32,13 +65,15 @@ def map_user_scores(
     hparams: HParams,
     data: EvaluationSet,
     relations: ItemRelations | None = None,
+    allowed_V: Bool[Array, " V"] | None = None,
     *,
     recommender: Recommender,
-    score_fn: ScoreFn = ranks_of,
-) -> PyTree[Shaped[Array, " U ..."]]:
+    score_fn: ScoreFn = shard_ranks,
+) -> Any:
     """[U] rank of each user's target, or what else `score_fn` makes of the scores.
 
-    A pure function, a scan over chunks: all scores [U, V] are never kept.
+    A pure function, a scan over chunks: all scores [U, V] are never kept. Items outside
+    `allowed_V` are left out for everybody; None: all are allowed.
     """
     item_VD = item_vectors(recommender, params, relations)
 
@@ -54,12 +89,23 @@ def map_user_scores(
             relations=relations,
             item_VD=item_VD,
         )
-        return None, jax.vmap(score_fn)(
-            data.seen.without(score_SBV, chunk.own_pairs, chunk.shared_pairs), chunk.target
-        )
+        return None, score_fn(without_left_out(score_SBV, chunk, data, allowed_V), chunk.target)
 
     _, result_CSB = jax.lax.scan(map_chunk, None, data.chunks)
-    return jax.tree.map(lambda result: by_user(result, data), result_CSB)
+    return jax.tree.map(lambda leaf_CSB: by_user(leaf_CSB, data), result_CSB)
+
+
+def without_left_out(
+    score_SBV: Float[Array, "S B V"],
+    chunk: Chunk,
+    data: EvaluationSet,
+    allowed_V: Bool[Array, " V"] | None,
+) -> Float[Array, "S B V"]:
+    """The scores of a chunk, -inf at pairs that are left out and at items that are not allowed."""
+    score_SBV = data.seen.without(score_SBV, chunk.own_pairs, chunk.shared_pairs)
+    if allowed_V is None:
+        return score_SBV
+    return jnp.where(allowed_V | jnp.isnan(score_SBV), score_SBV, -jnp.inf)
 
 
 def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shaped[Array, " U *K"]:
@@ -70,7 +116,7 @@ def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shape
 
 
 @functools.lru_cache(maxsize=8)
-def _ranking_program(recommender: Recommender, layout: DeviceLayout) -> Callable[..., Any]:
+def ranking_program(recommender: Recommender, layout: DeviceLayout) -> Callable[..., Array]:
     """`map_user_scores` compiled for the devices; the same program for equal arguments."""
     return jax.jit(
         functools.partial(map_user_scores, recommender=recommender),
@@ -102,7 +148,7 @@ class Evaluator:
 
     def _set_model(self, recommender: Recommender, relations: ItemRelations | None) -> None:
         self._relations = relations
-        self._program = _ranking_program(recommender, self._layout)
+        self._program = ranking_program(recommender, self._layout)
 
     def of_model(
         self, recommender: Recommender, relations: ItemRelations | None = None
@@ -128,15 +174,10 @@ class Evaluator:
         """`start` and `finish` in one."""
         return self.finish(self.start(params, hparams))
 
-    def top_items(self, params: Params, hparams: HParams, k: int) -> np.ndarray:
-        """[U, k] int32 items that each user scores highest, best first; see `top_items`."""
-        best = self._program(params, hparams, self._data, self._relations, score_fn=top_items_fn(k))
-        return np.asarray(best)
-
     def ranks_and_lists(
         self, params: Params, hparams: HParams, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What `ranks` and `top_items` give, from one pass over the users.
+        """[U] ranks, and [U, k] int32 items of each user's list, from one pass over the users.
 
         Raises:
           FloatingPointError: if any score is NaN.
@@ -146,18 +187,6 @@ class Evaluator:
             params, hparams, self._data, self._relations, score_fn=score_fn
         )
         return checked_ranks(rank_U), np.asarray(best_UK)
-
-
-@functools.cache
-def top_items_fn(k: int) -> ScoreFn:
-    """A score function that gives each user's k best items; the same one for equal k."""
-    return lambda score_BV, target_B: best_items(score_BV, k)
-
-
-@functools.cache
-def ranks_and_lists_fn(k: int) -> ScoreFn:
-    """A score function that gives ranks and each user's k best items; the same for equal k."""
-    return lambda score_BV, target_B: (ranks_of(score_BV, target_B), best_items(score_BV, k))
 
 
 def checked_ranks(rank_U: Float[Array | np.ndarray, " U"]) -> np.ndarray:

@@ -45,6 +45,80 @@ class Protocol:
         return self.split if self.exclude_seen == own else f"{self.split}_{self.exclude_seen}"
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Queries:
+    """U histories to score after, and what each of them must not be recommended."""
+
+    items: np.ndarray
+    """[N] int32 item indices of all histories."""
+    num_items: int
+    """V."""
+    inputs: splits.Slices
+    """[U] slices of `items` that the model reads, each at most `max_len` long."""
+    seen: splits.Slices
+    """[U] slices of `items` that are left out of the rankings."""
+    targets: np.ndarray
+    """[U] int32 item that each user went on to; 0 where lists alone are asked for."""
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return len(self.targets)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class UserQueries:
+    """The `Queries` of what a protocol asks of all users; arrays are made when they are read.
+
+    All users have a target (`splits.with_target`).
+    """
+
+    histories: Histories
+    protocol: Protocol
+    max_len: int
+
+    @property
+    def items(self) -> np.ndarray:
+        """[N] int32."""
+        return self.histories.items
+
+    @property
+    def num_items(self) -> int:
+        """V."""
+        return self.histories.num_items
+
+    @property
+    def num_users(self) -> int:
+        """U."""
+        return self.histories.num_users
+
+    @property
+    def inputs(self) -> splits.Slices:
+        """[U]."""
+        return splits.recent(self.histories, self.protocol.split, self.max_len)
+
+    @property
+    def seen(self) -> splits.Slices:
+        """[U]."""
+        policy = self.protocol.exclude_seen
+        return splits.seen(self.histories, self.protocol.split, policy, self.max_len)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """[U] int32."""
+        return splits.targets(self.histories, self.protocol.split)
+
+    def of_users(self, users: np.ndarray) -> Queries:
+        """Those of some users, by index."""
+        return Queries(
+            self.items,
+            self.num_items,
+            self.inputs[users],
+            self.seen[users],
+            self.targets[users],
+        )
+
+
 @pytree_dataclass
 class Chunk:
     """C chunks of users, or one of them without its first axis."""
@@ -82,18 +156,30 @@ def build_evaluation_set(
     num_models: int = 1,
     platform: str = "cpu",
 ) -> EvaluationSet:
+    """`pack_queries` of what a protocol asks of all users who have a target."""
+    histories = splits.with_target(histories, protocol.split)
+    queries = UserQueries(histories, protocol, max_len)
+    return pack_queries(queries, max_len, num_shards, num_models, platform)
+
+
+def pack_queries(
+    queries: Queries | UserQueries,
+    max_len: int,
+    num_shards: int,
+    num_models: int = 1,
+    platform: str = "cpu",
+) -> EvaluationSet:
     """Packs users into NumPy arrays, in chunks that suit `num_models` at once on a platform.
 
-    These are the users who have a target (`splits.with_target`). They are dealt to the groups in
-    turn, those of long histories first, so that all groups hold about as much: every chunk has as
-    many rows as the fullest.
+    Users are dealt to the groups in turn, those of long histories first, so that all groups hold
+    about as much: every chunk has as many rows as the fullest.
     """
-    histories = splits.with_target(histories, protocol.split)
-    users_GB = _user_groups(histories, num_shards, num_models, platform)
-    inputs, last_GB = _packed_inputs(histories, protocol, max_len, users_GB)
-    seen = splits.seen(histories, protocol.split, protocol.exclude_seen, max_len)
-    pairs, own_pairs, shared_pairs = find_seen_pairs(histories, seen, users_GB, num_shards)
-    target_GB = splits.targets(histories, protocol.split)[users_GB]
+    users_GB = _user_groups(queries, num_shards, num_models, platform)
+    inputs, last_GB = _packed_inputs(queries, max_len, users_GB)
+    pairs, own_pairs, shared_pairs = find_seen_pairs(
+        queries.items, queries.num_items, queries.seen, users_GB, num_shards
+    )
+    target_GB = queries.targets[users_GB]
 
     def by_chunk(values: np.ndarray) -> np.ndarray:
         return values.reshape(-1, num_shards, *values.shape[1:])
@@ -102,21 +188,27 @@ def build_evaluation_set(
         inputs=Sequences(*map(by_chunk, inputs)),
         last=by_chunk(last_GB),
         target=by_chunk(target_GB),
-        user=by_chunk(np.where(users_GB < 0, histories.num_users, users_GB).astype(np.int32)),
+        user=by_chunk(np.where(users_GB < 0, queries.num_users, users_GB).astype(np.int32)),
         own_pairs=own_pairs,
         shared_pairs=shared_pairs,
     )
-    return EvaluationSet(chunks, pairs, num_users=histories.num_users)
+    return EvaluationSet(chunks, pairs, num_users=queries.num_users)
+
+
+def _lengths(queries: Queries | UserQueries) -> np.ndarray:
+    """[U] items from the first to the last that are read or left out."""
+    inputs, seen = queries.inputs, queries.seen
+    return np.maximum(inputs.end, seen.end) - np.minimum(inputs.begin, seen.begin)
 
 
 def _user_groups(
-    histories: Histories, num_shards: int, num_models: int, platform: str
+    queries: Queries | UserQueries, num_shards: int, num_models: int, platform: str
 ) -> np.ndarray:
     """[G, B] int32 user indices, dealt in turn from long to short histories; -1 is padding."""
-    users_a_shard = -(-histories.num_users // num_shards)
-    size = chunk_rows(users_a_shard, histories.num_items * num_models, platform)
-    padding = -histories.num_users % (size * num_shards)
-    order_U = np.argsort(-histories.lengths, kind="stable").astype(np.int32)
+    users_a_shard = -(-queries.num_users // num_shards)
+    size = chunk_rows(users_a_shard, queries.num_items * num_models, platform)
+    padding = -queries.num_users % (size * num_shards)
+    order_U = np.argsort(-_lengths(queries), kind="stable").astype(np.int32)
     return np.pad(order_U, (0, padding), constant_values=-1).reshape(size, -1).T
 
 
@@ -129,10 +221,10 @@ def _blocks(slices: splits.Slices) -> Iterator[slice]:
 
 
 def _packed_inputs(
-    histories: Histories, protocol: Protocol, max_len: int, users_GB: np.ndarray
+    queries: Queries | UserQueries, max_len: int, users_GB: np.ndarray
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Items, positions and segment ids [G, R, T], and [G, B] flat index of each newest item."""
-    inputs = without_padding(splits.recent(histories, protocol.split, max_len), users_GB)
+    inputs = without_padding(queries.inputs, users_GB)
     kinds = (np.int32, fewest_bits(max_len), fewest_bits(users_GB.shape[1]))
     fields: tuple[list[np.ndarray], ...] = ([], [], [])
     last = []
@@ -140,7 +232,7 @@ def _packed_inputs(
         own = inputs[block]
         slot_GB = np.broadcast_to(np.arange(users_GB.shape[1]), own.end.shape)
         rows = pack(own, slot_GB, max_len)
-        item = rows.scatter(histories.items[rows.source])
+        item = rows.scatter(queries.items[rows.source])
         arrays = (item, rows.position, rows.segment_ids)
         for parts, values, kind in zip(fields, arrays, kinds, strict=True):
             parts.append(values.astype(kind))

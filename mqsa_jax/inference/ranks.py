@@ -6,11 +6,11 @@ rank is inf, and no list holds it.
 
 import operator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mqsa_jax.ops.largest import largest
 from mqsa_jax.ops.sparse_logits import is_index
 
 AnyArray = Array | np.ndarray
@@ -101,8 +101,14 @@ def target_ranks(
     return ranks_of(leave_out(score_BV, seen_user_M, seen_item_M), jnp.asarray(target_B))
 
 
-def best_items(score_BV: Float[Array, "B V"], k: int) -> Int[Array, "B k"]:
-    """The k items of highest score; see `top_items`. Items of score -inf are in no list."""
+def best_items(
+    score_BV: Float[Array, "B V"], k: int
+) -> tuple[Int[Array, "B k"], Float[Array, "B k"]]:
+    """The k items of highest score and their scores; see `top_items`.
+
+    Items of score -inf are in no list. Behind the last item the score is -inf; in the list of a
+    user with a NaN score, which is empty, the scores are NaN.
+    """
     try:
         k = operator.index(k)
     except TypeError:
@@ -110,11 +116,17 @@ def best_items(score_BV: Float[Array, "B V"], k: int) -> Int[Array, "B k"]:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     num_items = score_BV.shape[-1]
-    best_score_BK, best_BK = jax.lax.top_k(score_BV, min(k, num_items))
-    # A NaN sorts first, so that it shows in the first column.
-    listed_BK = (best_score_BK > -jnp.inf) & ~jnp.isnan(best_score_BK[:, :1])
-    best_BK = jnp.where(listed_BK, best_BK, NO_ITEM)
-    return jnp.pad(best_BK, ((0, 0), (0, k - best_BK.shape[1])), constant_values=NO_ITEM)
+    best_score_BK, best_BK = largest(score_BV, min(k, num_items))
+    # A NaN sorts first, so that it is in the list. Not the first column: behind a slice of its
+    # result, XLA takes top_k for a sort on CPUs, at ten times the cost.
+    is_nan_B1 = jnp.isnan(best_score_BK).any(-1, keepdims=True)
+    best_BK = jnp.where((best_score_BK > -jnp.inf) & ~is_nan_B1, best_BK, NO_ITEM)
+    best_score_BK = jnp.where(is_nan_B1, jnp.nan, best_score_BK)
+    behind = ((0, 0), (0, k - best_BK.shape[1]))
+    return (
+        jnp.pad(best_BK, behind, constant_values=NO_ITEM),
+        jnp.pad(best_score_BK, behind, mode="constant", constant_values=-jnp.inf),
+    )
 
 
 def top_items(
@@ -142,4 +154,4 @@ def top_items(
       >>> top_items(score_BV, jnp.array([0]), jnp.array([0]), 3).tolist()
       [[1, 2, -1]]
     """
-    return best_items(leave_out(score_BV, seen_user_M, seen_item_M), k)
+    return best_items(leave_out(score_BV, seen_user_M, seen_item_M), k)[0]

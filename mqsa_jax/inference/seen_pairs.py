@@ -15,7 +15,6 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Int32
 
 from mqsa_jax.data import splits
-from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import round_up
 from mqsa_jax.inference.ranks import leave_out
 from mqsa_jax.pytree import pytree_dataclass
@@ -95,12 +94,17 @@ class SeenPairs:
 
 
 def find_seen_pairs(
-    histories: Histories, seen: splits.Slices, users_GB: np.ndarray, num_shards: int
+    source_N: np.ndarray,
+    num_items: int,
+    seen: splits.Slices,
+    users_GB: np.ndarray,
+    num_shards: int,
 ) -> tuple[SeenPairs, PairRange, PairRange]:
     """The pairs of all chunks, and which rows of the two lists are each chunk's [C].
 
     Args:
-      histories: of all users.
+      source_N: [N] item indices of all users.
+      num_items: V.
       seen: items that each user must not be ranked.
       users_GB: [G, B] users of each group; -1 is padding.
       num_shards: S.
@@ -110,7 +114,7 @@ def find_seen_pairs(
     own, shared = _ListBuilder(num_shards, size), _ListBuilder(num_shards, size * num_shards)
     for users_SB in users_GB.reshape(-1, num_shards, size):
         pairs = [
-            _distinct_pairs(without_padding(seen, users_B), histories, slot_type)
+            _distinct_pairs(without_padding(seen, users_B), source_N, num_items, slot_type)
             for users_B in users_SB
         ]
         own_columns, shared_columns = _deal(pairs, size)
@@ -168,17 +172,20 @@ class _ListBuilder:
 
 
 def _distinct_pairs(
-    seen: splits.Slices, histories: Histories, slot_type: type[np.signedinteger]
+    seen: splits.Slices,
+    source_N: np.ndarray,
+    num_items: int,
+    slot_type: type[np.signedinteger],
 ) -> Pairs:
     """[N] slot and [N] item of every pair of a group, each pair once."""
     long_B = seen.lengths > LONG_HISTORY
     short = splits.Slices(seen.begin, np.where(long_B, seen.begin, seen.end))
-    owner_N, source_N = short.flat_index()
-    key_N = np.unique(owner_N * histories.num_items + histories.items[source_N])
-    owner_N, item_N = np.divmod(key_N, histories.num_items)
+    owner_N, index_N = short.flat_index()
+    key_N = np.unique(owner_N * num_items + source_N[index_N])
+    owner_N, item_N = np.divmod(key_N, num_items)
     owners, items = [owner_N.astype(slot_type)], [item_N.astype(np.int32)]
     for slot in np.flatnonzero(long_B):
-        own = np.unique(histories.items[seen.begin[slot] : seen.end[slot]])
+        own = np.unique(source_N[seen.begin[slot] : seen.end[slot]])
         owners.append(np.full(len(own), slot, slot_type))
         items.append(own)
     return np.concatenate(owners), np.concatenate(items)

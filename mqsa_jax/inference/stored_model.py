@@ -5,6 +5,7 @@ from the training items. They are written as arrays, with what they were made of
 checksums tell a damaged one.
 """
 
+import contextlib
 import dataclasses
 import json
 import zipfile
@@ -16,19 +17,22 @@ import numpy as np
 import scipy.sparse
 
 from mqsa_jax.config import Config
+from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import from_stored, to_stored
+from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.errors import UserError
 from mqsa_jax.layers.item_graph import ItemGraph
 from mqsa_jax.models.counted import CountedModel
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.models.transition_term import Neighbours
-from mqsa_jax.runs.files import differing_flags
+from mqsa_jax.runs.files import differing_flags, read_json
 from mqsa_jax.runs.run_directory import RunDirectory
 
 RELATIONS = "relations.npz"
 COUNTED = "counted_model.npz"
+COUNTS = "training_counts.npz"
 _PARTS = {"graph": ItemGraph, "neighbours": Neighbours}
 """Relations that scores depend on; the teacher's counts matter in training alone."""
 _READ_ERRORS = (
@@ -56,6 +60,65 @@ def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: 
         run_dir.write_arrays(
             RELATIONS, arrays | {"data_fingerprint": np.array(histories.fingerprint())}
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingCounts:
+    """How often items, and item after item, occur in training."""
+
+    items: np.ndarray
+    """[V] int64."""
+    transitions: scipy.sparse.csr_array
+    """[V, V] what the teacher of the distillation loss learns from."""
+
+
+def write_counts(
+    run_dir: RunDirectory, counts: TransitionCounts, histories: Histories, max_len: int
+) -> None:
+    """Writes the `TrainingCounts` of a run, unless they are there.
+
+    Args:
+      run_dir: the run's folder.
+      counts: what the teacher learns from.
+      histories: all data.
+      max_len: items of a history that training reads.
+    """
+    fingerprint = histories.fingerprint()
+    with contextlib.suppress(UserError):
+        if str(_read(run_dir, COUNTS, ["data_fingerprint"])["data_fingerprint"]) == fingerprint:
+            return
+    matrix = counts.to_scipy()
+    run_dir.write_arrays(
+        COUNTS,
+        {
+            "data_fingerprint": np.array(fingerprint),
+            "items": splits.item_counts(histories, max_len),
+            "count": matrix.data,
+            "successor": matrix.indices,
+            "row_start": matrix.indptr,
+        },
+    )
+
+
+def read_counts(run_dir: RunDirectory, num_items: int) -> TrainingCounts:
+    """The counts of a run of V = `num_items`.
+
+    Raises:
+      UserError: naming the file, if it is missing, damaged, or of other data.
+    """
+    arrays = _read(
+        run_dir, COUNTS, ["data_fingerprint", "items", "count", "successor", "row_start"]
+    )
+    stored = str(arrays["data_fingerprint"])
+    expected = read_json(run_dir.config_file).get("data_fingerprint", stored)
+    if len(arrays["items"]) != num_items or stored != expected:
+        raise UserError(
+            f"{run_dir.path / COUNTS}: made of other data than the run; evaluate the run on its "
+            "own data, which writes it anew"
+        )
+    parts = (arrays["count"], arrays["successor"], arrays["row_start"])
+    shape = (num_items, num_items)
+    return TrainingCounts(arrays["items"], scipy.sparse.csr_array(parts, shape=shape))
 
 
 def read_relations(
@@ -161,8 +224,8 @@ def _read(run_dir: RunDirectory, file: str, names: list[str]) -> dict[str, Any]:
             arrays = dict(stored)
     except FileNotFoundError:
         raise UserError(
-            f"{path}: no such file, and the model needs it; evaluate the run once on its data, "
-            "which writes it"
+            f"{path}: no such file, and it is needed; evaluate the run once on its data, which "
+            "writes it"
         ) from None
     except _READ_ERRORS as error:
         raise UserError(

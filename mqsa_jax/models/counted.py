@@ -84,8 +84,8 @@ def _transition_rows(config: Config, histories: Histories) -> CountedModel:
     return CountedModel(scipy.sparse.diags_array(1 / total_V, format="csr") @ counts)
 
 
-def recommendable(score_BV: Float[Any, "B V"]) -> Float[Any, "B V"]:
-    """The scores [B, V] of a counted model, -inf where they are 0; a JAX or NumPy array.
+def recommendable(score_BV: Float[Any, "*B V"]) -> Float[Any, "*B V"]:
+    """The scores [..., B, V] of a counted model, -inf where they are 0; a JAX or NumPy array.
 
     Items of score 0 tie, and which of them came first in a list would be chance.
     """

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -64,6 +65,8 @@ class Block(nn.Module):
             return value if masks is None else value * masks[name]
 
         def drop_attention(weights_HTT: Array) -> Array:
+            if not self.is_initializing():
+                self.sow("attention", "weights", weights_HTT)  # Kept only for who asks for it.
             if masks is None:
                 return weights_HTT
             return weights_HTT * attention_mask(masks["attention"], self.num_heads)
@@ -180,6 +183,33 @@ class Encoder(nn.Module):
         short_TD = modules["short"](x_TD, 1, segment_ids_T, masks["short"])
         long_TD = modules["long"](x_TD, window, segment_ids_T, masks["long"])
         return alpha * short_TD + (1 - alpha) * long_TD
+
+
+def newest_attention(
+    encoder: Encoder,
+    params: Mapping[str, Any],
+    sequences: Sequences,
+    window: Int[Array, ""] | int,
+    item_VD: Float[Array, "V D"],
+) -> Float[Array, "2 B T"]:
+    """Attention of the newest item of each history, of the short and the long branch.
+
+    It is that of the last block, the mean over heads; a history's weights sum to 1.
+
+    Args:
+      encoder: with attention for its backbone.
+      params: of the encoder.
+      sequences: histories [B, T], one a row, aligned right.
+      window: L of the long branch.
+      item_VD: [V, D] vectors of the items.
+    """
+    sequences = jax.tree.map(jnp.asarray, sequences)
+    _, kept = encoder.apply(
+        {"params": params}, sequences, window, 0.5, None, item_VD, mutable=["attention"]
+    )
+    block = f"block_{encoder.num_blocks - 1}"
+    weights = (kept["attention"][branch][block]["weights"][0] for branch in ("short", "long"))
+    return jnp.stack([weight_BHTT[:, :, -1].mean(1) for weight_BHTT in weights])
 
 
 def rows_are_valid(sequences: Sequences, num_items: int, max_len: int) -> Bool[Array, "*B"]:

@@ -187,7 +187,7 @@ one user is recommended. Novelty: mean of -log2 of a recommended item's fraction
 occurrences, each count plus one. Popularity: mean occurrences of a recommended item in training.
 Gini: 0 if all items are recommended equally often, near 1 if few items fill all lists. Slots
 filled: a counted model lists only items with a score above 0. Made from `recommendations.npz`,
-which `eval.py --top 20` writes, and the data set."""
+which earlier versions of `eval.py` wrote, and the data set."""
 
 
 def _lists(dataset: DatasetStudy) -> list[str]:

@@ -66,7 +66,7 @@ class DatasetStudy:
             "no significance test, as no seed with ranks is in common": [
                 name for name in apart if name in ranked
             ],
-            "no list statistics, as `recommendations.npz` of `eval.py --top 20` is missing": [
+            "no list statistics, as `recommendations.npz` of an earlier version is missing": [
                 run.name for run in self.runs if lists and run.name not in lists
             ],
         }

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.config import Config, ModelConfig
-from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import to_plain
 from mqsa_jax.errors import DataError, FolderError, UserError
 from mqsa_jax.runs.files import (
@@ -166,18 +165,6 @@ class RunDirectory:
         path = self.path / f"{name}_metrics.json"
         if not (path.exists() and _figures(result).items() <= _figures(read_json(path)).items()):
             write_json(path, result)
-
-    def write_recommendations(self, name: str, histories: Histories, top_UK: np.ndarray) -> None:
-        """Writes users' best items, as indices into `item_ids`, into `recommendations.npz`.
-
-        They stand under `NAME_topK`; -1 where a model that is counted knows no more items.
-        """
-        arrays = {
-            "user_ids": to_plain(histories.user_ids),
-            "item_ids": to_plain(histories.item_ids),
-        }
-        arrays[f"{name}_top{top_UK.shape[1]}"] = top_UK
-        self._add_arrays("recommendations.npz", arrays)
 
     def write_ablation(self, rows: list[dict[str, Any]]) -> None:
         """Writes `ablation.json`: what validation comes to without each of them."""

@@ -8,11 +8,11 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.inference.counting import (
     counting_ranks,
     counting_ranks_and_lists,
-    counting_top_items,
 )
 from mqsa_jax.inference.evaluation_set import Protocol
-from mqsa_jax.inference.stored_model import write_counted_model
+from mqsa_jax.inference.stored_model import write_counted_model, write_counts
 from mqsa_jax.models.counted import CountedModel, count_model
+from mqsa_jax.models.relations import teacher_counts
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.beyond_accuracy import Figures
 from mqsa_jax.training.experiment import Experiment
@@ -32,8 +32,10 @@ def evaluate_counted(
     experiment: Experiment, protocol: Protocol, run_dir: RunDirectory, figures: Figures = DEFAULT
 ) -> dict[str, Any]:
     """Ranks all users and writes result and model to the run's folder."""
-    counted = model, histories, _ = _counted(experiment)
+    counted = model, histories, max_len = _counted(experiment)
     write_counted_model(run_dir, experiment.config, model, histories)
+    counts = teacher_counts(histories, experiment.config)
+    write_counts(run_dir, counts, histories, max_len)
     if figures.longest is None:
         ranks_U, list_UK = counting_ranks(*counted, protocol), None
     else:
@@ -44,11 +46,6 @@ def evaluate_counted(
 def counted_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:
     """`counting_ranks` of the experiment's model."""
     return counting_ranks(*_counted(experiment), protocol)
-
-
-def counted_top_items(experiment: Experiment, protocol: Protocol, k: int) -> np.ndarray:
-    """`counting_top_items` of the experiment's model."""
-    return counting_top_items(*_counted(experiment), protocol, k)
 
 
 def _counted(experiment: Experiment) -> tuple[CountedModel, Histories, int]:

@@ -14,7 +14,7 @@ from typing import Any
 from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
 from mqsa_jax.inference.evaluation import Evaluator
-from mqsa_jax.inference.stored_model import write_relations
+from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
@@ -177,6 +177,8 @@ def _run_epochs(
     validation = experiment.evaluator(experiment.protocol("valid"), relations)
     start_epoch = _epoch_starter(experiment, relations, validation, len(history))
     write_relations(run_dir, relations, experiment.histories)
+    max_len = experiment.config.model.max_len
+    write_counts(run_dir, relations.counts, experiment.histories, max_len)
     running, ended = start_epoch(state), 0.0
     with Progress(run_dir.events, len(history), settings.epochs) as progress:
         while running is not None:

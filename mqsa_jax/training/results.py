@@ -7,7 +7,7 @@ import numpy as np
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
 from mqsa_jax.data.splits import with_target
 from mqsa_jax.inference.evaluation_set import Protocol
-from mqsa_jax.inference.stored_model import write_relations
+from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import CUTOFFS, summarise
 from mqsa_jax.models.recommender import item_vectors
 from mqsa_jax.models.relations import ItemRelations
@@ -46,6 +46,8 @@ def evaluate(
     """
     relations = relations or experiment.relations()
     write_relations(run_dir, relations, experiment.histories)
+    max_len = experiment.config.model.max_len
+    write_counts(run_dir, relations.counts, experiment.histories, max_len)
     evaluator = experiment.evaluator(protocol, relations)
     if figures.longest is None:
         ranks_U = evaluator.ranks(state.eval_params, state.hparams)

@@ -33,7 +33,8 @@ def refused(home, capsys) -> Callable[..., str]:
         before = tree(home)
         assert main(arguments) == 2
         printed = capsys.readouterr()
-        program = {train_main: "train.py", eval_main: "eval.py"}[main]
+        programs = {train_main: "train.py", eval_main: "eval.py"}
+        program = programs.get(main, "mqsa-jax recommend")
         assert printed.err.startswith(f"{program}: error: ") and printed.err.endswith("\n")
         assert len(printed.err.splitlines()) == 1 and printed.out == ""
         assert "---" not in printed.err  # no frame

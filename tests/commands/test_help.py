@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mqsa_jax.commands.evaluate import EvalConfig
+from mqsa_jax.commands.recommend import RecommendConfig
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 
 ROOT = Path(__file__).parents[2]
@@ -63,10 +64,11 @@ def test_a_reader_who_leaves_is_no_error():
     [
         ("train.py", [Config, ModelConfig, ObjectiveConfig, TrainingConfig, RunConfig]),
         ("eval.py", [EvalConfig]),
+        ("mqsa_jax/__main__.py recommend", [RecommendConfig]),
     ],
 )
 def test_help_explains_each_flag_without_importing_jax(script, classes):
-    printed, ending = run_script(script, "--help")
+    printed, ending = run_script(*script.split(), "--help")
     assert ending == "0 set()"
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", printed).split())
     flags = descriptions(*classes)
@@ -86,6 +88,8 @@ def test_help_explains_each_flag_without_importing_jax(script, classes):
         ("train.py", ["--dataset", "qq"]),
         ("mqsa_jax/__main__.py", ["sweep", "--dataset", "no/such"]),
         ("eval.py", []),
+        ("mqsa_jax/__main__.py", ["recommend", "--run-dir", "."]),
+        ("mqsa_jax/__main__.py", ["recommend", "--run-dir=.", "--all", "--output=a.txt"]),
     ],
 )
 def test_a_bad_flag_is_refused_without_importing_jax(script, flags):

@@ -76,8 +76,6 @@ def make_run(folder: Path, **changes):
         ("--run-dir run --split train", "'train' for argument '--split'. Expected one of ('test'"),
         ("--run-dir run --exclude-seen all", "'all' for argument '--exclude-seen'. Expected one"),
         ("--run-dir run --devices 0", "--devices must be at least 1, got 0"),
-        ("--run-dir run --top -1", "--top must be 0 or above, got -1"),
-        ("--run-dir run --top 999", "--top 999 is more than"),
         ("--run-dir run --tau 3", "Unrecognized options: --tau, 3"),
         ("--run-dir none", "none/config.json: no such file; is this the folder of a run?"),
         ("--run-dir data.txt", "data.txt"),

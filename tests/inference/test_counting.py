@@ -7,9 +7,10 @@ import scipy.sparse
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.inference.counting import counting_ranks, counting_top_items
+from mqsa_jax.inference.counting import counting_ranks
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.inference.lists import CountedLists, TrainedLists
 from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.models.counted import CountedModel, count_model
 from mqsa_jax.models.hparams import HParams
@@ -17,6 +18,7 @@ from mqsa_jax.models.recommender import Recommender, init
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.training.state import run_key
+from tests.inference.list_cases import listed_items
 
 MAX_LEN = 6
 LOOPING = [
@@ -35,12 +37,15 @@ def ranks_and_lists(name, sequences, protocol, k):
     config = with_model(Config(model=ModelConfig(model=name, dim=4, max_len=MAX_LEN)), name)
     if name != "mqsa-ted":
         counting = count_model(config, histories)
-        arguments = (counting, histories, MAX_LEN, protocol)
-        return counting_ranks(*arguments), counting_top_items(*arguments, k)
+        ranks_U = counting_ranks(counting, histories, MAX_LEN, protocol)
+        maker = CountedLists(counting, MAX_LEN, k)
+        return ranks_U, listed_items(maker, histories, protocol, MAX_LEN, k)
     recommender = Recommender.of(config, histories.num_items)
     evaluator = Evaluator(histories, protocol, recommender, DeviceLayout.of(1))
     params, hparams = init(recommender, run_key(1)), HParams.of(config)
-    return evaluator.ranks(params, hparams), evaluator.top_items(params, hparams, k)
+    maker = TrainedLists(recommender, params, hparams, None, k, layout=DeviceLayout.of(1))
+    best_UK = listed_items(maker, histories, protocol, MAX_LEN, k)
+    return evaluator.ranks(params, hparams), best_UK
 
 
 every_kind = pytest.mark.parametrize("name", ["mqsa-ted", "popular", "transition-paths"])
@@ -87,5 +92,6 @@ def test_no_item_behind_the_end_of_a_list(monkeypatch, chunk, k):
     }
     for prior_V, expected in lists.items():
         counting = CountedModel(nothing, num_recent=0, prior=np.array(prior_V))
-        best_UK = counting_top_items(counting, histories, MAX_LEN, Protocol("test"), k)
+        maker = CountedLists(counting, MAX_LEN, k)
+        best_UK = listed_items(maker, histories, Protocol("test"), MAX_LEN, k)
         assert best_UK.tolist() == [(items + [-1] * 9)[:k] for items in expected]

@@ -23,12 +23,12 @@ from mqsa_jax.training import loop, term_choice
 from mqsa_jax.training.counted_runs import (
     count_and_test,
     counted_ranks,
-    counted_top_items,
     evaluate_counted,
 )
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import restore_best, train
 from mqsa_jax.training.results import evaluate
+from tests.inference.list_cases import listed_items
 
 USERS, MAX_LEN, FACTOR = 60, 6, 10
 NAMES = ("mqsa-ted", "mqsa-ted-plus", "gat", "gru4rec", "transition-paths", "popular")
@@ -62,22 +62,22 @@ def test_lists_and_ranks_are_those_of_evaluation(trained):
     protocol, k = Protocol("test"), 7
     if experiment.spec.counted:
         rank_U = counted_ranks(experiment, protocol)
-        best_UK = counted_top_items(experiment, protocol, k)
     else:
         state, epoch = restore_best(experiment, run_dir)
         assert epoch == run.epoch
         evaluator = experiment.evaluator(protocol)
         rank_U = evaluator.ranks(state.eval_params, state.hparams)
-        best_UK = evaluator.top_items(state.eval_params, state.hparams, k)
+    maker = run.list_maker(k, None, DeviceLayout.of(1))
+    best_UK = listed_items(maker, HISTORIES, protocol, MAX_LEN, k)
     known = [sequence[:-1].tolist() for sequence in sequences()]
-    score_UV = run.scores(known)
+    score_UV = run.score(known)
     for user, sequence in enumerate(sequences()):
         score_V = score_UV[user].copy()
         score_V[run.indices(sequence[:-1])] = -np.inf
         own = score_V[run.indices(sequence[-1:])[0]]
         rank = 0.5 + (score_V > own + 1e-6).sum() + (abs(score_V - own) <= 1e-6).sum() / 2
         assert rank == pytest.approx(rank_U[user], abs=1e-6 if rank < 5 else 2)
-    for listed, best_K in zip(run.top_items(known, k), best_UK, strict=True):
+    for listed, best_K in zip(run.recommend(known, k), best_UK, strict=True):
         scored = [score for _, score in listed]
         assert scored == sorted(scored, reverse=True)
         expected = [FACTOR * (index + 1) for index in best_K.tolist() if index >= 0]
@@ -91,7 +91,7 @@ def test_user_and_item_vectors_make_the_scores(trained, monkeypatch):
     known = [[10, 30, 20], [400], [50, 60, 70, 80, 90, 100, 110, 120]]
     user_BD = run.user_vectors(known)
     score_BV = user_BD @ np.asarray(run.item_vectors()).T
-    np.testing.assert_allclose(run.scores(known), score_BV, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(run.score(known), score_BV, rtol=1e-4, atol=1e-6)
     assert run.user_vectors([]).shape == (0, 8)
     monkeypatch.setitem(chunk_loop.CHUNK_ROWS, "cpu", 2)
     np.testing.assert_allclose(run.user_vectors(known), user_BD, atol=1e-6)
@@ -101,48 +101,46 @@ def test_a_history_is_read_from_its_end(trained):
     _, _, run = trained
     long = [30, 50, 70, 90, 110, 130, 150, 170]
     np.testing.assert_allclose(
-        run.scores([long])[0], run.scores([[20, 40, *long[-MAX_LEN:]]])[0], atol=1e-6
+        run.score([long])[0], run.score([[20, 40, *long[-MAX_LEN:]]])[0], atol=1e-6
     )
     # However many are scored at a time.
-    alone = run.scores([[10, 20]])[0]
-    np.testing.assert_allclose(run.scores([[30], [10, 20], [40, 50, 60]])[1], alone, atol=1e-6)
+    alone = run.score([[10, 20]])[0]
+    np.testing.assert_allclose(run.score([[30], [10, 20], [40, 50, 60]])[1], alone, atol=1e-6)
 
 
 def test_seen_items_and_the_end_of_lists(trained):
     _, _, run = trained
     everything = (FACTOR * np.arange(1, 40)).tolist()
-    (listed,) = run.top_items([everything], 5)
+    (listed,) = run.recommend([everything], 5)
     assert [item for item, _ in listed] in ([400], [])
-    (again,) = run.top_items([everything], 50, exclude_seen=False)
+    (again,) = run.recommend([everything], 50, exclude_seen="none")
     assert len(again) <= 40 and len({item for item, _ in again}) == len(again)
 
 
 def test_unknown_items_are_named_or_skipped(trained):
     _, _, run = trained
     with pytest.raises(ValueError, match=r"items \[15, 999\] are not among the 40"):
-        run.scores([[10, 15, 999]])
-    skipped = run.scores([[10, 15, 20, 999]], unknown="skip")
-    np.testing.assert_array_equal(skipped, run.scores([[10, 20]]))
+        run.score([[10, 15, 999]])
+    skipped = run.score([[10, 15, 20, 999]], unknown="skip")
+    np.testing.assert_array_equal(skipped, run.score([[10, 20]]))
     for history in ([], [15]):
         with pytest.raises(ValueError, match="holds no item"):
-            run.scores([history], unknown="skip")
+            run.score([history], unknown="skip")
     with pytest.raises(ValueError, match="must be integers, got float64"):
-        run.scores([np.array([10.0, 20.0])])
+        run.score([np.array([10.0, 20.0])])
     # Two users of one item each, or one history that was not put into a list?
     with pytest.raises(ValueError, match="a history must be a sequence of item ids, got array.10"):
-        run.scores([np.array(10), np.array(20)])
+        run.score([np.array(10), np.array(20)])
     with pytest.raises(ValueError, match="a history must be a sequence of item ids"):
-        run.scores([np.array([[10, 20], [30, 40]])])
+        run.score([np.array([[10, 20], [30, 40]])])
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         with pytest.raises(ValueError, match="unknown must be one of"):
-            run.scores([[10, 15]], unknown="ignore")
+            run.score([[10, 15]], unknown="ignore")
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
-    assert run.scores([]).shape == (0, 40) and run.top_items([], 3) == []
-    np.testing.assert_array_equal(
-        run.scores([np.array([10, 20], np.uint64)]), run.scores([[10, 20]])
-    )
+    assert run.score([]).shape == (0, 40) and run.recommend([], 3) == []
+    np.testing.assert_array_equal(run.score([np.array([10, 20], np.uint64)]), run.score([[10, 20]]))
 
 
 def test_what_a_model_needs_beside_its_parameters_is_verified(trained, tmp_path):
@@ -224,14 +222,14 @@ def test_a_run_that_was_stopped_is_loaded_without_its_data(tmp_path):
     experiment = Experiment(with_model(config, "mqsa-ted-plus"), HISTORIES, DeviceLayout.of(1))
     run_dir = RunDirectory(tmp_path / "run")
     train(experiment, run_dir, resume=False)
-    expected = mqsa_jax.load_run(run_dir.path).scores([[10, 20]])
+    expected = mqsa_jax.load_run(run_dir.path).score([[10, 20]])
     stopped = RunDirectory(tmp_path / "stopped")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "evaluate", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(experiment, stopped, resume=False)
     assert not list(stopped.path.glob("*_metrics.json"))
-    np.testing.assert_array_equal(mqsa_jax.load_run(stopped.path).scores([[10, 20]]), expected)
+    np.testing.assert_array_equal(mqsa_jax.load_run(stopped.path).score([[10, 20]]), expected)
 
 
 def _interrupt(*arguments):
@@ -270,7 +268,7 @@ def test_the_weight_of_the_term_that_validation_chose_is_kept(tmp_path, monkeypa
     again = evaluate(experiment, state, epoch, Protocol("test"), run_dir)
     assert again["NDCG@20"] == result["NDCG@20"] and again["MRR"] == result["MRR"]
     known = [sequence[:-1].tolist() for sequence in sequences()]
-    evaluator = experiment.evaluator(Protocol("test"))
-    best_UK = evaluator.top_items(state.eval_params, state.hparams, 3)
-    listed = [[item for item, _ in each] for each in run.top_items(known, 3)]
-    assert (np.array(listed) == FACTOR * (best_UK + 1)).mean() > 0.95
+    target_U = [sequence[-1] for sequence in sequences()]
+    listed_UK = np.array([[item for item, _ in each] for each in run.recommend(known, 20)])
+    hits = (listed_UK == np.array(target_U)[:, None]).any(1)
+    assert hits.mean() == pytest.approx(result["HR@20"])

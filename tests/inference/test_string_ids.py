@@ -46,10 +46,10 @@ def test_a_run_on_strings_is_that_on_numbers(model, tmp_path):
     expected, _ = loaded(model, numbers, tmp_path / "numbers")
     assert user_ids == users
     history, named = ROWS[4], [name(item) for item in ROWS[4]]
-    np.testing.assert_array_equal(run.scores([named]), expected.scores([history]))
-    (listed,), (by_number,) = run.top_items([named], 3), expected.top_items([history], 3)
+    np.testing.assert_array_equal(run.score([named]), expected.score([history]))
+    (listed,), (by_number,) = run.recommend([named], 3), expected.recommend([history], 3)
     assert listed == [(name(item), score) for item, score in by_number]
     with pytest.raises(ValueError, match="must be strings"):
-        run.scores([history])
+        run.score([history])
     with pytest.raises(ValueError, match="not among"):
-        run.scores([["item"]])
+        run.score([["item"]])

@@ -14,14 +14,17 @@ from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.inference.lists import CountedLists, TrainedLists
+from mqsa_jax.models.counted import count_model
 from mqsa_jax.models.registry import MODELS, check_model_settings, with_model
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training.counted_runs import count_and_test, counted_ranks, counted_top_items
+from mqsa_jax.training.counted_runs import count_and_test, counted_ranks
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import train
 from mqsa_jax.training.state import run_key
+from tests.inference.list_cases import listed_items
 
 NAMES = typing.get_args(ModelName)
 TRAINED = [name for name in NAMES if not MODELS[name].counted]
@@ -68,7 +71,10 @@ def test_trains_for_a_few_steps(name, histories):
     evaluator = experiment.evaluator(Protocol("valid"), relations)
     ranks = evaluator.ranks(state.params, state.hparams)
     assert ((ranks >= 1) & (ranks <= histories.num_items)).all()
-    assert_lists_agree(evaluator.top_items(state.params, state.hparams, 20), ranks, histories)
+    model = (experiment.recommender.in_float32(), state.params, state.hparams, relations)
+    maker = TrainedLists(*model, 20, layout=experiment.layout)
+    top_UK = listed_items(maker, histories, Protocol("valid"), experiment.config.model.max_len, 20)
+    assert_lists_agree(top_UK, ranks, histories)
 
 
 def assert_lists_agree(top_UK, ranks, histories):
@@ -78,6 +84,12 @@ def assert_lists_agree(top_UK, ranks, histories):
     assert listed[ranks <= top_UK.shape[1] / 2].all()
     # A rank beyond may be that of a tie, any of which may be listed: such ranks lie far behind.
     assert not listed[(ranks > top_UK.shape[1]) & (ranks < 2 * top_UK.shape[1])].any()
+
+
+def counted_lists(experiment, protocol, k):
+    config, histories = experiment.config, experiment.histories
+    maker = CountedLists(count_model(config, histories), config.model.max_len, k)
+    return listed_items(maker, histories, protocol, config.model.max_len, k)
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -91,7 +103,7 @@ def test_counts(name, histories, tmp_path):
     with np.load(tmp_path / "ranks.npz") as stored:
         assert stored["test"].mean() < histories.num_items / 2
     assert result["NDCG@20"] > 0
-    top_UK = counted_top_items(experiment, Protocol("valid"), 20)
+    top_UK = counted_lists(experiment, Protocol("valid"), 20)
     assert_lists_agree(top_UK, counted_ranks(experiment, Protocol("valid")), histories)
 
 
@@ -112,9 +124,8 @@ def test_counting_by_hand(monkeypatch, chunk):
     assert ranks("transition-rows") == ranks("transition")
 
     def lists(name):
-        return counted_top_items(
-            experiment_of(name, histories), Protocol("test", "none"), 2
-        ).tolist()
+        experiment = experiment_of(name, histories)
+        return counted_lists(experiment, Protocol("test", "none"), 2).tolist()
 
     # Nothing is recommended by a score of 0, and of equals the smaller index comes first.
     assert lists("popular") == [[0, 1]] * 4

@@ -144,7 +144,7 @@ def test_eval_refuses_and_overwrites_nothing(copy, rising, tmp_path, monkeypatch
     Path("data.txt").write_text("".join(f"{u} {' '.join(map(str, i))}\n" for u, i in lines))
     flip_a_byte(run, 3)
     before = files(run)
-    assert eval_main(["--run-dir", str(run.path), "--devices=1", "--top=2"]) == 2
+    assert eval_main(["--run-dir", str(run.path), "--devices=1"]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "epoch 3 is the best" in message
     assert files(run) == before

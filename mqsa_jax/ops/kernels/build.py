@@ -17,7 +17,7 @@ import pooch
 
 SWITCH = "MQSA_CPU_KERNELS"
 """Variable of the environment; 0 leaves the kernels out, and XLA does all by itself."""
-SYMBOLS = ("mqsa_jax_linear_logsumexp", "mqsa_jax_sparse_bilinear")
+SYMBOLS = ("mqsa_jax_linear_logsumexp", "mqsa_jax_sparse_bilinear", "mqsa_jax_largest")
 """What the library must have: the names by which XLA calls the kernels."""
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-ffp-contract=fast", "-fno-math-errno")
 SOURCES = Path(__file__).parent

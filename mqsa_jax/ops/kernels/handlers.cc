@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "largest.h"
 #include "linear_logsumexp.h"
 #include "sparse_bilinear.h"
 #include "xla/ffi/api/ffi.h"
@@ -41,6 +42,17 @@ ffi::Error SparseBilinear(ffi::ThreadPool pool, Floats x, Floats table, Indices 
   return ffi::Error::Success();
 }
 
+ffi::Error Largest(ffi::ThreadPool pool, Floats value, FloatResults largest,
+                   ffi::ResultBuffer<ffi::S32> index) {
+  const mqsa_jax::LargestArguments args{value.dimensions()[0],    value.dimensions()[1],
+                                        largest->dimensions()[1], value.typed_data(),
+                                        largest->typed_data(),    index->typed_data()};
+  if (args.count > args.columns)
+    return ffi::Error::InvalidArgument("more entries are asked for than a row has");
+  mqsa_jax::Largest(args, pool);
+  return ffi::Error::Success();
+}
+
 }  // namespace
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(mqsa_jax_linear_logsumexp, LinearLogSumExp,
@@ -72,3 +84,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(mqsa_jax_sparse_bilinear, SparseBilinear,
                                   .Ret<Floats>()
                                   .Ret<Floats>()
                                   .Ret<Floats>());
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(mqsa_jax_largest, Largest,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Ret<Floats>()
+                                  .Ret<ffi::Buffer<ffi::S32>>());

@@ -6,7 +6,7 @@ import jax
 
 from mqsa_jax.ops.kernels import build
 
-LINEAR_LOGSUMEXP, SPARSE_BILINEAR = build.SYMBOLS
+LINEAR_LOGSUMEXP, SPARSE_BILINEAR, LARGEST = build.SYMBOLS
 
 
 def registered() -> bool:
@@ -24,6 +24,6 @@ def _registered() -> bool:
     library = build.load()
     if library is None:
         return False
-    for name in (LINEAR_LOGSUMEXP, SPARSE_BILINEAR):
+    for name in build.SYMBOLS:
         jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(getattr(library, name)), platform="cpu")
     return True

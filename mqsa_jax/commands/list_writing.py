@@ -1,0 +1,191 @@
+"""What `recommend` does once its arguments have proved good: lists, block by block, into a file."""
+
+import itertools
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from mqsa_jax.commands.command_line import with_place
+from mqsa_jax.config import Config
+from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.ids import positions
+from mqsa_jax.data.sources import load_histories
+from mqsa_jax.data.splits import with_target
+from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
+from mqsa_jax.errors import UserError
+from mqsa_jax.inference.evaluation_set import Protocol, Queries
+from mqsa_jax.inference.history_files import (
+    UserColumn,
+    ids_like,
+    read_given_histories,
+    read_item_list,
+)
+from mqsa_jax.inference.list_files import arrow_ids, list_table, opened_lists
+from mqsa_jax.inference.lists import Lists
+from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun, load_run
+from mqsa_jax.inference.ranks import NO_ITEM
+from mqsa_jax.inference.recommend import KnownUsers, lists_of_blocks, queries_of
+from mqsa_jax.runs.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from mqsa_jax.commands.recommend import RecommendConfig
+
+Block = tuple[pa.Array, Queries]
+"""Ids of U users and what is asked for them."""
+
+
+class Notes:
+    """Counts of what a user should know of, told in the end."""
+
+    def __init__(self):
+        self.unknown_items = self.unknown_listed = self.popular = self.empty = 0
+
+    def tell(self, program: str) -> None:
+        """A line on stderr for each count above 0."""
+        for count, what in (
+            (self.unknown_listed, "items of --allow and --deny are not in the run's data"),
+            (self.unknown_items, "items of histories are not in the run's data: skipped"),
+            (self.popular, "histories hold no item of the run's data: popular items, no scores"),
+            (self.empty, "lists are empty: no item is left to recommend"),
+        ):
+            if count:
+                print(f"{program}: {count} {what}", file=sys.stderr)
+
+
+def write_lists(program: str, options: "RecommendConfig", users: list[str] | None) -> None:
+    """Makes the lists that the flags ask for.
+
+    Args:
+      program: its name in messages.
+      options: the flags.
+      users: ids of users; None: not asked for by id.
+
+    Raises:
+      UserError: if an input, the run or its data cannot be used.
+    """
+    enable_compilation_cache()
+    run, notes = load_run(options.run_dir), Notes()
+    listed = (read_item_list(path, run.item_ids) for path in (options.allow, options.deny))
+    allowed_V, unknown = run.allowed(*listed)
+    notes.unknown_listed = len(unknown)
+    if options.similar_to is not None:
+        _write_similar(run, options, allowed_V, notes)
+    else:
+        _write_recommended(run, options, users, allowed_V, notes)
+    notes.tell(program)
+
+
+def _write_similar(
+    run: TrainedRun | CountedRun,
+    options: "RecommendConfig",
+    allowed_V: np.ndarray | None,
+    notes: Notes,
+) -> None:
+    lists, index = run.similar_lists(_item(run, options.similar_to), options.k, allowed_V)
+    item_ids = arrow_ids(run.item_ids)
+    with opened_lists(options.output) as write:
+        write(list_table("similar_to", item_ids.take(pa.array([index])), lists, item_ids))
+    notes.empty = int((lists.items[:, 0] == NO_ITEM).sum())
+
+
+def _item(run: TrainedRun | CountedRun, name: str) -> int | str:
+    (item,) = ids_like(run.item_ids, [name])
+    if positions(run.item_ids, np.array([item], run.item_ids.dtype))[0] < 0:
+        raise UserError(f"--similar-to {name}: no such item in the run's data")
+    return item if isinstance(item, str) else int(item)
+
+
+def _write_recommended(
+    run: TrainedRun | CountedRun,
+    options: "RecommendConfig",
+    users: list[str] | None,
+    allowed_V: np.ndarray | None,
+    notes: Notes,
+) -> None:
+    if options.explain:
+        run.counts  # noqa: B018  Read now, so that a run without them is refused at once.
+    maker = run.list_maker(options.k, allowed_V, DeviceLayout.of(options.devices))
+    policy = options.exclude_seen or run.config.evaluation.exclude_seen
+    if options.histories is not None:
+        blocks = _given_blocks(run, options.histories, policy, maker.block_users, notes)
+    else:
+        histories = _run_data(run.config, options)
+        if options.history == "held-out":
+            histories = with_target(histories, options.split)
+        known = KnownUsers(
+            histories,
+            run.config.model.max_len,
+            Protocol(options.split, policy),
+            options.history == "held-out",
+        )
+        index_U = _user_indices(histories, users)
+        blocks = _known_blocks(histories, known, index_U, maker.block_users)
+    item_ids = arrow_ids(run.item_ids)
+    with opened_lists(options.output) as write:
+        for user_ids, queries, lists in lists_of_blocks(maker, blocks):
+            lists = run.completed(queries, lists, allowed_V)
+            _count(notes, queries, lists)
+            why = run.explanations(queries, lists) if options.explain else None
+            write(list_table("user", user_ids, lists, item_ids, why))
+
+
+def _count(notes: Notes, queries: Queries, lists: Lists) -> None:
+    notes.popular += int((queries.inputs.lengths == 0).sum())
+    notes.empty += int((lists.items[:, 0] == NO_ITEM).sum())
+
+
+def _run_data(config: Config, options: "RecommendConfig") -> Histories:
+    """The data of the run; DataError if what lies there now is other data."""
+    config = with_place(config, options.dataset, options.data_dir, options.devices)
+    histories = load_histories(config.dataset, config.run.data_dir)
+    RunDirectory(options.run_dir).check_data(histories.fingerprint())
+    return histories
+
+
+def _user_indices(histories: Histories, users: list[str] | None) -> np.ndarray:
+    """Indices of the users; UserError naming one that is not there."""
+    if users is None:
+        return np.arange(histories.num_users)
+    order = np.argsort(histories.user_ids, kind="stable")
+    index_U = positions(histories.user_ids[order], ids_like(histories.user_ids, users))
+    for user, index in zip(users, index_U, strict=True):
+        if index < 0:
+            raise UserError(f"--users: no user {user!r} in the run's data")
+    if not len(index_U):
+        raise UserError("--users names nobody")
+    return order[index_U]
+
+
+def _known_blocks(
+    histories: Histories, known: KnownUsers, index_U: np.ndarray, size: int
+) -> Iterator[Block]:
+    user_ids = arrow_ids(histories.user_ids)
+    for begin in range(0, len(index_U), size):
+        chosen = index_U[begin : begin + size]
+        yield user_ids.take(pa.array(chosen)), known.queries(chosen)
+
+
+def _given_blocks(
+    run: TrainedRun | CountedRun, path: str, policy: str, size: int, notes: Notes
+) -> Iterator[Block]:
+    """Histories of a file, as many at a time as are best."""
+    column, given = UserColumn(), read_given_histories(path)
+    while block := list(itertools.islice(given, size)):
+        users = [column.add(where, user) for where, user, _ in block]
+        length_U = np.array([len(items) for _, _, items in block])
+        values = list(itertools.chain.from_iterable(items for _, _, items in block))
+        index_N = positions(run.item_ids, ids_like(run.item_ids, values))
+        known_N = index_N >= 0
+        owner_N = np.repeat(np.arange(len(block)), length_U)
+        notes.unknown_items += int((~known_N).sum())
+        queries = queries_of(
+            index_N[known_N],
+            np.bincount(owner_N[known_N], minlength=len(block)),
+            run.num_items,
+            run.config.model.max_len,
+            policy,
+        )
+        yield pa.array(users, pa.string() if column.text else pa.int64()), queries
