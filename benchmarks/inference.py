@@ -20,6 +20,8 @@ from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.inference.lists import TrainedLists
+from mqsa_jax.inference.recommend import KnownUsers, lists_of_blocks
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender, apply
 from mqsa_jax.training.experiment import Experiment
@@ -72,6 +74,34 @@ def time_full_ranking(experiment: Experiment, state: TrainState) -> dict[str, An
     }
 
 
+def time_lists(experiment: Experiment, state: TrainState) -> dict[str, Any]:
+    """Lists of all test users, packed and computed, as `recommend --all` makes them."""
+    histories, recommender = experiment.histories, experiment.recommender
+    relations = experiment.relations()
+    maker = TrainedLists(
+        recommender, state.params, state.hparams, relations, TOP, layout=experiment.layout
+    )
+    known = KnownUsers(histories, recommender.max_len, Protocol("test"), held_out=True)
+    users, size = np.arange(histories.num_users), maker.block_users
+
+    def make() -> None:
+        blocks = (
+            (None, known.queries(users[begin : begin + size]))
+            for begin in range(0, len(users), size)
+        )
+        for _ in lists_of_blocks(maker, blocks):
+            pass
+
+    median = statistics.median(seconds(make, RANKINGS))
+    return {
+        "what": f"top {TOP}, all users",
+        "users": histories.num_users,
+        "items": histories.num_items,
+        "seconds": median,
+        "users_per_s": histories.num_users / median,
+    }
+
+
 def time_one_user(experiment: Experiment, state: TrainState) -> dict[str, Any]:
     """One history on the host to its top 20 on the host, user after user."""
     histories, recommender = experiment.histories, experiment.recommender
@@ -102,7 +132,8 @@ def main() -> None:
     arguments = parser.parse_args()
     experiment = load_experiment(arguments.dataset, arguments.data_dir)
     state = experiment.initial_state()
-    rows = [time_full_ranking(experiment, state), time_one_user(experiment, state)]
+    measures = (time_full_ranking, time_lists, time_one_user)
+    rows = [measure(experiment, state) for measure in measures]
     report("inference", rows, dataset=arguments.dataset, split="test", exclude_seen="history")
 
 
