@@ -89,6 +89,8 @@ class DuckDBEngine(Engine):
             yield
         except duckdb.Error as error:
             reason = str(error).strip().splitlines()[0]
+            if "No space left" in reason:
+                raise UserError(f"{self._folder.parent}: no space left on the device") from None
             raise self._stream_error or UserError(f"{self._reading}: {reason}") from None
         self._reading = "DuckDB"
 
