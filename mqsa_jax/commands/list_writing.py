@@ -11,7 +11,7 @@ import pyarrow as pa
 from mqsa_jax.commands.command_line import with_place
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.ids import positions
+from mqsa_jax.data.ids import Lookup
 from mqsa_jax.data.sources import load_histories
 from mqsa_jax.data.splits import with_target
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
@@ -93,7 +93,7 @@ def _write_similar(
 
 def _item(run: TrainedRun | CountedRun, name: str) -> int | str:
     (item,) = ids_like(run.item_ids, [name])
-    if positions(run.item_ids, np.array([item], run.item_ids.dtype))[0] < 0:
+    if run.lookup.indices(np.array([item], run.item_ids.dtype))[0] < 0:
         raise UserError(f"--similar-to {name}: no such item in the run's data")
     return item if isinstance(item, str) else int(item)
 
@@ -149,14 +149,15 @@ def _user_indices(histories: Histories, users: list[str] | None) -> np.ndarray:
     """Indices of the users; UserError naming one that is not there."""
     if users is None:
         return np.arange(histories.num_users)
-    order = np.argsort(histories.user_ids, kind="stable")
-    index_U = positions(histories.user_ids[order], ids_like(histories.user_ids, users))
+    # Each once, in the order given.
+    users = list(dict.fromkeys(users))
+    index_U = Lookup(histories.user_ids).indices(ids_like(histories.user_ids, users))
     for user, index in zip(users, index_U, strict=True):
         if index < 0:
             raise UserError(f"--users: no user {user!r} in the run's data")
     if not len(index_U):
         raise UserError("--users names nobody")
-    return order[index_U]
+    return index_U
 
 
 def _known_blocks(
@@ -177,7 +178,7 @@ def _given_blocks(
         users = [column.add(where, user) for where, user, _ in block]
         length_U = np.array([len(items) for _, _, items in block])
         values = list(itertools.chain.from_iterable(items for _, _, items in block))
-        index_N = positions(run.item_ids, ids_like(run.item_ids, values))
+        index_N = run.lookup.indices(ids_like(run.item_ids, values))
         known_N = index_N >= 0
         owner_N = np.repeat(np.arange(len(block)), length_U)
         notes.unknown_items += int((~known_N).sum())

@@ -7,7 +7,9 @@ import csv
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.config import ExcludeSeen
@@ -30,7 +32,7 @@ class RecommendConfig:
     {"user": 7, "items": [17, 230]}; - reads such lines from standard input."""
     similar_to: str | None = None
     """Item: lists those of the nearest vectors instead, with their cosines."""
-    k: int = 10
+    k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
     """Items of a list."""
     output: str | None = None
     """File that gets the lists, .csv, .jsonl or .parquet (default: CSV on standard output)."""

@@ -1,5 +1,6 @@
 """Settings whose defaults depend on the data: parsed again once the size of a file is known."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 from mqsa_jax.commands.command_line import peek, with_full_path
@@ -33,7 +34,8 @@ def settings_for(
     sized = sized_defaults(general, histories.num_users)
     if peek(arguments, "term-weight") is not None:
         sized = with_flags(sized, choose_term_weight=False)
-    config = with_full_path(parse_over(sized))
+    # The data set as it was found: a raw log is prepared by now.
+    config = with_full_path(dataclasses.replace(parse_over(sized), dataset=config.dataset))
     return config, histories, _decided(general, sized, config, histories.num_users)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.ids import Ids, positions
+from mqsa_jax.data.ids import Ids, Lookup
 from mqsa_jax.data.splits import Slices
 from mqsa_jax.inference.evaluation_set import Protocol, Queries, UserQueries
 from mqsa_jax.inference.lists import ListMaker, Lists
@@ -44,8 +44,10 @@ def _queries_after(
     item_N: np.ndarray, whole: Slices, num_items: int, max_len: int, exclude_seen: ExcludeSeen
 ) -> Queries:
     recent = Slices(np.maximum(whole.begin, whole.end - max_len), whole.end)
-    nothing = Slices(whole.end, whole.end)
-    seen = {"history": whole, "window": recent, "none": nothing}[exclude_seen]
+    policies = {"history": whole, "window": recent, "none": Slices(whole.end, whole.end)}
+    if exclude_seen not in policies:
+        raise ValueError(f"exclude_seen must be one of {tuple(policies)}, got {exclude_seen!r}")
+    seen = policies[exclude_seen]
     return Queries(item_N, num_items, recent, seen, np.zeros(len(whole.end), np.int32))
 
 
@@ -76,12 +78,13 @@ class KnownUsers:
 
 
 def allowed_items(
-    item_ids: Ids, allow: Ids | None, deny: Ids | None
+    lookup: Lookup, num_items: int, allow: Ids | None, deny: Ids | None
 ) -> tuple[np.ndarray | None, np.ndarray]:
     """[V] whether each item may be recommended, None if all may; and positions of ids not known.
 
     Args:
-      item_ids: [V] the vocabulary.
+      lookup: of the vocabulary.
+      num_items: V.
       allow: ids of which alone some are recommended; None: all.
       deny: ids that are never recommended; None: none. It wins over `allow`.
 
@@ -90,11 +93,11 @@ def allowed_items(
     """
     if allow is None and deny is None:
         return None, np.zeros(0, np.int64)
-    allowed_V = np.full(len(item_ids), allow is None)
+    allowed_V = np.full(num_items, allow is None)
     unknown, begin = [], 0
     for ids, value in ((allow, True), (deny, False)):
         if ids is not None:
-            index_N = positions(item_ids, ids)
+            index_N = lookup.indices(ids)
             allowed_V[index_N[index_N >= 0]] = value
             unknown.append(begin + np.flatnonzero(index_N < 0))
             begin += len(ids)

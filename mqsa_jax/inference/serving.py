@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from mqsa_jax.config import Config, ExcludeSeen
-from mqsa_jax.data.ids import Ids, is_text, positions
+from mqsa_jax.data.ids import Ids, Lookup, is_text
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Queries
@@ -60,6 +60,11 @@ class LoadedRun(abc.ABC):
         return len(self.item_ids)
 
     @functools.cached_property
+    def lookup(self) -> Lookup:
+        """Finds the indices of ids."""
+        return Lookup(self.item_ids)
+
+    @functools.cached_property
     def counts(self) -> TrainingCounts:
         """How often items and transitions occur in training.
 
@@ -85,7 +90,7 @@ class LoadedRun(abc.ABC):
         if unknown not in get_args(Unknown):
             raise ValueError(f"unknown must be one of {get_args(Unknown)}, got {unknown!r}")
         ids = self._ids(history, "a history")
-        index_N = positions(self.item_ids, ids)
+        index_N = self.lookup.indices(ids)
         if (index_N < 0).any() and unknown == "raise":
             odd = ids[index_N < 0][:5].tolist()
             raise ValueError(f"items {odd} are not among the {self.num_items} of the training data")
@@ -159,7 +164,7 @@ class LoadedRun(abc.ABC):
         """`allowed_items` of ids in the run's own vocabulary."""
         lists = (allow, deny)
         ids = (None if each is None else self._ids(each, "a list of items") for each in lists)
-        return allowed_items(self.item_ids, *ids)
+        return allowed_items(self.lookup, self.num_items, *ids)
 
     def completed(self, queries: Queries, lists: Lists, allowed_V: np.ndarray | None) -> Lists:
         """The lists, with popular items for empty histories; raises UserError as `counts`."""

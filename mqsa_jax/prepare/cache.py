@@ -7,18 +7,23 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from mqsa_jax.data.prepared import FORMAT_VERSION, is_prepared
+from mqsa_jax.data.prepared import FORMAT_VERSION, ITEMS, is_prepared
 from mqsa_jax.errors import FolderError
 from mqsa_jax.prepare.input_files import find_input_files, format_of
 from mqsa_jax.prepare.options import PrepareOptions
 
 
 def is_raw_log(dataset: str) -> bool:
-    """Whether a data set is given as a raw log: files of a known format, or a glob pattern."""
-    return not os.path.isdir(dataset) and (
-        (os.path.isfile(dataset) and format_of(dataset) is not None)
-        or (glob.has_magic(dataset) and not os.path.exists(dataset))
-    )
+    """Whether a data set is given as a raw log: a file or folder of a known format, or a pattern.
+
+    What is left of a prepared folder without its manifest is none.
+    """
+    if os.path.isdir(dataset):
+        is_rest = is_prepared(dataset) or os.path.exists(os.path.join(dataset, ITEMS))
+        return not is_rest and any(format_of(path) for path in Path(dataset).rglob("*"))
+    if os.path.isfile(dataset):
+        return format_of(dataset) is not None
+    return glob.has_magic(dataset)
 
 
 def prepared_in_cache(dataset: str, say: Callable[[str], None]) -> Path:

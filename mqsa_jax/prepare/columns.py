@@ -63,6 +63,7 @@ def choose_columns(files: InputFiles, chosen: dict[str, str | None], needs_ratin
     for role in ("user", "item"):
         if names[role] is None:
             raise _missing(files, role)
+    _check_distinct(names)
     lists = [role for role, name in names.items() if name and is_list(files, name)]
     if "user" in lists:
         raise UserError(f"column {names['user']!r} holds lists, a user's id must be a scalar")
@@ -81,6 +82,16 @@ def choose_columns(files: InputFiles, chosen: dict[str, str | None], needs_ratin
     elif ("rating" in lists) != ("item" in lists):
         raise UserError(f"column {names['rating']!r} must hold lists where items do, and only then")
     return Columns(**names, lists="item" in lists)
+
+
+def _check_distinct(names: dict[str, str | None]) -> None:
+    """Raises SettingError if a column has two roles."""
+    role_of: dict[str, str] = {}
+    for role, name in names.items():
+        if name is not None and role_of.setdefault(name, role) != role:
+            raise SettingError(
+                f"{{{role_of[name]}_column}} and {{{role}_column}} are both {name!r}; name two"
+            )
 
 
 def is_list(files: InputFiles, name: str) -> bool:

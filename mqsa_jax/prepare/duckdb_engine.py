@@ -21,6 +21,8 @@ from mqsa_jax.prepare.text_batches import LINE, delimited_batches, line_batches
 MEMORY = "1800MB"
 """That DuckDB itself may use; beyond it, it works on disk."""
 _BATCH_ROWS = 1 << 20
+_FILE = "__file_of_row"
+"""Column that gets the path of a row's file: a name that no log has."""
 
 
 class DuckDBEngine(Engine):
@@ -31,15 +33,16 @@ class DuckDBEngine(Engine):
     def __init__(self, folder: Path | None = None):
         """Works below `folder`, which needs about the room of the log; None: the system's."""
         self._folder = Path(tempfile.mkdtemp(prefix=".duckdb-", dir=folder))
-        self._connection = ibis.duckdb.connect(
-            self._folder / "work.duckdb",
-            memory_limit=MEMORY,
-            temp_directory=str(self._folder / "spill"),
-            preserve_insertion_order=False,
-        )
         self._streams = 0
         self._stream_error: UserError | None = None
         self._reading = "DuckDB"
+        with self._told():
+            self._connection = ibis.duckdb.connect(
+                self._folder / "work.duckdb",
+                memory_limit=MEMORY,
+                temp_directory=str(self._folder / "spill"),
+                preserve_insertion_order=False,
+            )
 
     def close(self) -> None:
         """Closes the database and deletes its file."""
@@ -66,9 +69,13 @@ class DuckDBEngine(Engine):
         self._streams += 1
         stream = f"stream_{self._streams}"
         self._connection.con.register(stream, self._watched(reader))
+        return self._view(query.format(stream))
+
+    def _view(self, query: str) -> ir.Table:
         view = f"rows_{self._streams}"
-        self._connection.raw_sql(f"CREATE TEMP VIEW {view} AS {query.format(stream)}")
-        return self._connection.table(view)
+        with self._told():
+            self._connection.raw_sql(f"CREATE TEMP VIEW {view} AS {query}")
+            return self._connection.table(view)
 
     def _watched(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
         """The same batches; an error on the way is remembered, as DuckDB would make it its own."""
@@ -89,32 +96,32 @@ class DuckDBEngine(Engine):
             yield
         except duckdb.Error as error:
             reason = str(error).strip().splitlines()[0]
-            if "No space left" in reason:
-                raise UserError(f"{self._folder.parent}: no space left on the device") from None
+            if isinstance(error, duckdb.IOException) or "No space left" in reason:
+                raise UserError(f"{self._folder.parent}: {reason}") from None
             raise self._stream_error or UserError(f"{self._reading}: {reason}") from None
-        self._reading = "DuckDB"
 
     def _read_parquet(self, files: InputFiles, wanted: dict[str, str]) -> ir.Table:
         paths = ", ".join(map(_quoted_text, files.paths))
+        patterns = ", ".join(_quoted_text(_literal(path)) for path in files.paths)
         columns = ", ".join(f"{_quoted(name)} AS {role}" for role, name in wanted.items())
         self._streams += 1
-        view = f"rows_{self._streams}"
-        self._connection.raw_sql(
-            f"CREATE TEMP VIEW {view} AS SELECT "
-            f"(list_position([{paths}], filename) - 1)::INTEGER AS file, "
+        return self._view(
+            f"SELECT (list_position([{paths}], {_FILE}) - 1)::INTEGER AS file, "
             f"file_row_number + 1 AS row, NULL::VARCHAR AS problem, {columns} "
-            f"FROM read_parquet([{paths}], filename = true, file_row_number = true)"
+            f"FROM read_parquet([{patterns}], filename = '{_FILE}', file_row_number = true)"
         )
-        return self._connection.table(view)
 
     def keep(self, name: str, table: ir.Table) -> ir.Table:
         """See `Engine.keep`."""
         with self._told():
-            return self._connection.create_table(name, table, overwrite=True)
+            kept = self._connection.create_table(name, table, overwrite=True)
+        self._reading = "DuckDB"
+        return kept
 
     def drop(self, name: str) -> None:
         """See `Engine.drop`."""
-        self._connection.drop_table(name, force=True)
+        with self._told():
+            self._connection.drop_table(name, force=True)
 
     def values(self, table: ir.Table) -> pa.Table:
         """See `Engine.values`."""
@@ -138,6 +145,11 @@ def _quoted(name: str) -> str:
 
 def _quoted_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _literal(path: str) -> str:
+    """A pattern that stands for a path alone, whatever it holds."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
 
 
 def _braced(text: str) -> str:

@@ -29,14 +29,15 @@ def flattened(rows: ir.Table) -> ir.Table:
     A row whose lists differ in length stays one row, with its problem.
     """
     columns = [name for name in ("item", "time", "rating") if name in rows.columns]
-    rows = rows.mutate(length=rows.item.length())
-    for name in columns[1:]:
-        rows = rows.mutate(
-            problem=ibis.coalesce(
-                rows.problem,
-                (rows[name].length() != rows.length).ifelse("lists of different lengths", None),
-            )
+    rows = rows.mutate(length=rows.item.length().fill_null(0))
+    for name in columns:
+        problem = ibis.cases(
+            (rows.problem.notnull(), rows.problem),
+            (rows.length == 0, "no items"),
+            (rows[name].length().fill_null(0) != rows.length, "lists of different lengths"),
+            else_=None,
         )
+        rows = rows.mutate(problem=problem)
     whole = rows.filter(rows.problem.isnull())
     whole = whole.mutate(position=ibis.range(0, whole.length).unnest())
     values = {name: whole[name][whole.position] for name in columns}
@@ -83,8 +84,9 @@ def _id_text(value: ir.Value) -> ir.Value:
     """An id as text; null for what is none: blank, or not a number."""
     kind = value.type()
     if kind.is_floating():
-        whole = value.isnan().ifelse(None, (value == value.floor()).ifelse(value, None))
-        return whole.cast("int64").cast("string")
+        # Beyond 2^53, floats do not tell one integer from the next.
+        is_whole = ~value.isnan() & (value == value.floor()) & (value.abs() < 2.0**53)
+        return is_whole.ifelse(value, None).try_cast("int64").cast("string")
     if kind.is_integer() or (kind.is_decimal() and not kind.scale):
         return value.cast("string")
     if not kind.is_string():

@@ -45,7 +45,7 @@ class InputFiles:
     has_header: bool
     """Whether the first line of every file holds the names."""
     example: dict[str, Any]
-    """Of JSON lines: the first object. Of Parquet: the Arrow type of each column."""
+    """Of JSON lines: the first value of each key. Of Parquet: the Arrow type of each column."""
 
 
 def format_of(path: str | os.PathLike[str]) -> Format | None:
@@ -90,7 +90,7 @@ def find_input_files(inputs: Sequence[str], columns: Sequence[str] = ()) -> Inpu
     if format == "parquet":
         return _parquet_files(paths, format)
     if format == "json":
-        example = _first_object(paths)
+        example = _example(paths)
         return InputFiles(format, tuple(paths), tuple(example), False, example)
     has_header = not columns and format != "dat"
     names = tuple(columns) or (_DAT_NAMES if format == "dat" else _header(paths, format))
@@ -177,6 +177,8 @@ def _split_header(file: io.TextIOWrapper, format: Format, path: str) -> tuple[st
         names = file.readline().rstrip("\r\n").split(SEPARATORS[format])
     if format == "inter":
         names = [name.partition(":")[0] for name in names]
+    if not any(name.strip() for name in names):
+        raise UserError(f"{path}:1: the first line is blank; it must hold the names of the columns")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"{path}:1: the header holds the column {twice!r} twice")
@@ -191,22 +193,26 @@ def lines_of(path: str) -> Iterator[tuple[int, str]]:
                 yield number, line
 
 
-def _first_object(paths: list[str]) -> dict[str, Any]:
-    """The first JSON object among the first lines."""
+def _example(paths: list[str]) -> dict[str, Any]:
+    """Each key of the JSON objects in the first lines, with its first value that is not null."""
     for path in paths:
         if is_remote(path):
             raise UserError(f"{path}: JSON lines are read from local files; use Parquet")
         _checked_start(path)
+    merged: dict[str, Any] = {}
     for number, line in lines_of(paths[0]):
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
             value = None
-        if isinstance(value, dict) and value:
-            return value
+        for name, own in value.items() if isinstance(value, dict) else ():
+            if merged.get(name) is None:
+                merged[name] = own
         if number >= _SAMPLED or (number == 1 and line.lstrip()[:1] == "["):
             break
-    raise UserError(f"{paths[0]}: no JSON object in the first lines; give one object a line")
+    if not merged:
+        raise UserError(f"{paths[0]}: no JSON object in the first lines; give one object a line")
+    return merged
 
 
 def _parquet_files(paths: list[str], format: Format) -> InputFiles:
@@ -233,5 +239,12 @@ def _parquet_files(paths: list[str], format: Format) -> InputFiles:
             raise UserError(
                 f"column {odd[0]!r} is {kinds[0]} in {first} and {kinds[1]} in {path}; "
                 "give it one type"
+            )
+    by_letters = {name.lower(): name for name in schemas[first]}
+    for name in schemas[first]:
+        if by_letters[name.lower()] != name:
+            raise UserError(
+                f"{first}: columns {name!r} and {by_letters[name.lower()]!r} differ in case alone; "
+                "rename one"
             )
     return InputFiles(format, tuple(paths), tuple(schemas[first]), False, schemas[first])

@@ -6,6 +6,7 @@ header included), `problem` (what is wrong with the record, or null) and strings
 
 import contextlib
 import csv
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -70,7 +71,7 @@ class _Rejected:
         problem = f"{row.actual_columns} columns instead of {row.expected_columns}"
         # A quote that is not closed swallows the lines behind it: each of them is lost.
         problems = [problem] + ["swallowed by an open quote"] * row.text.count("\n")
-        self.rows.extend((row.number, text) for text in problems)
+        self.rows.extend((row.number + line, text) for line, text in enumerate(problems))
         return "skip"
 
     def numbers(self) -> np.ndarray:
@@ -100,7 +101,7 @@ def _records(
     """The records of a file, those with a wrong number of columns at the end."""
     schema, rejected = _schema(wanted), _Rejected()
     try:
-        with readable(path), pa.input_stream(path, compression="detect") as stream:
+        with readable(path), _opened(path) as stream:
             reader = _reader(stream, files, separator, quote, wanted, rejected)
             first = 1 + files.has_header
             for batch in reader:
@@ -113,12 +114,23 @@ def _records(
                 texts = (_decoded(batch.column(name)) for name in wanted.values())
                 yield pa.record_batch([*fixed, *texts], schema)
     except pa.ArrowInvalid as error:
-        if "skip initial" in str(error):
-            return  # a header without a line behind it
-        reason = str(error).splitlines()[0][:120]
+        if files.has_header and _is_header_alone(path, files):
+            return
+        reason = repr(str(error).splitlines()[0][:120])
         raise UserError(f"{path}: cannot be read as {files.format}: {reason}") from None
     if rejected.rows:
         yield rejected.batch(number, schema)
+
+
+def _is_header_alone(path: str, files: InputFiles) -> bool:
+    """Whether a file ends with its header, which the parser takes for a mistake."""
+    with open_text(path) as file:
+        records = csv.reader(file) if files.format == "csv" else file
+        return len(list(itertools.islice(records, 2))) < 2
+
+
+def _opened(path: str) -> pa.NativeFile:
+    return pa.input_stream(path, compression="gzip" if path.lower().endswith(".gz") else None)
 
 
 def _reader(
@@ -137,7 +149,7 @@ def _reader(
             use_threads=False,
             block_size=_BLOCK_BYTES,
             column_names=list(files.names),
-            skip_rows=int(files.has_header),
+            skip_rows_after_names=int(files.has_header),
         ),
         pc.ParseOptions(
             delimiter=separator,

@@ -21,7 +21,7 @@ from jaxtyping import Float
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.ids import Ids, is_text
+from mqsa_jax.data.ids import Ids, Lookup, is_text
 from mqsa_jax.data.transitions import training_transitions
 from mqsa_jax.errors import UserError
 from mqsa_jax.models.recommender import Params
@@ -149,8 +149,8 @@ def item_embedding(
             f"{len(old_ids)} ids for vectors of {old_WD.shape}; initial vectors must have the "
             f"shape {expected}, got {initial_VD.shape}"
         )
-    index_V = np.minimum(np.searchsorted(old_ids, new_ids), len(old_ids) - 1)
-    known_V = np.asarray(old_ids[index_V] == new_ids)
+    index_V = Lookup(old_ids).indices(new_ids)
+    known_V = index_V >= 0
     vector_VD = np.where(known_V[:, None], old_WD[index_V], initial_VD)
     either_way_VV = scipy.sparse.csr_array((transitions_VV + transitions_VV.T) != 0)
     near = either_way_VV[~known_V][:, known_V].astype(np.float64)
