@@ -2,11 +2,11 @@
 
     MQSA_DATA_DIR=DATA python -m benchmarks.going_on
 
-The old data are the first half of each history of Toys, by position; the new data are all of it.
-No history's half reaches its validation or test target. Each run is a process of `train.py` with
-the settings of the data set. Results are kept one by one in docs/performance/going_on.json: the
-command goes on where it was stopped. docs/going_on.md is written from that file; --page-only does
-nothing else.
+The old data are the first half of each history, by position; the new data are all of it. No
+history's half reaches its validation or test target. Each run is a process of `train.py` with the
+settings of the data set, or of the size of the generated one. Results are kept one by one in
+docs/performance/going_on.json: the command goes on where it was stopped, with --work also within a
+run. docs/going_on.md is written from that file; --page-only does nothing else.
 """
 
 import argparse
@@ -23,11 +23,12 @@ import numpy as np
 from benchmarks.small_data import write
 from mqsa_jax.data.histories import MIN_ITEMS, Histories, make_histories, read_histories
 from mqsa_jax.data.sources import find_dataset
+from mqsa_jax.data.synthetic import synthetic_histories
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "performance" / "going_on.json"
 PAGE = ROOT / "docs" / "going_on.md"
-DATASET = "toys"
+DATA = {"generated": "Generated", "toys": "Toys"}
 HELD_OUT = 2
 """Items at the end of a history that the old data must not have."""
 SHARES = (0.95, 1.0)
@@ -58,22 +59,22 @@ def first_halves(histories: Histories) -> Histories:
     return make_histories(histories.user_ids[kept], rows)
 
 
-def run(start: str, seed: int, dataset: str, folder: Path, *flags: str) -> dict[str, Any]:
+def run(
+    data: str, start: str, seed: int, dataset: str, folder: Path, *flags: str
+) -> dict[str, Any]:
     """One run: what it came to, and the validation of each epoch."""
     command = [sys.executable, str(ROOT / "train.py"), f"--dataset={dataset}", f"--seed={seed}"]
-    done = subprocess.run(
-        [*command, f"--run-dir={folder}", *flags],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    log = folder.with_name(f"{folder.name}.log")
+    with open(log, "a") as output:
+        subprocess.run(
+            [*command, f"--run-dir={folder}", *flags], check=True, stdout=output, cwd=ROOT
+        )
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     test = json.loads((folder / "test_metrics.json").read_text())
-    origins = _ORIGINS.search(done.stdout)
-    shown = "HALVES" if start == "half" else dataset
+    origins = _ORIGINS.search(log.read_text())
     more = " --init-from RUN" if start == "half's run" else ""
     return {
+        "data": data,
         "start": start,
         "seed": seed,
         "users": test["users"],
@@ -84,31 +85,44 @@ def run(start: str, seed: int, dataset: str, folder: Path, *flags: str) -> dict[
         METRIC: [line[METRIC] for line in history],
         **{f"test_{name}": test[name] for name in ("HR@20", "NDCG@20", "MRR")},
         **(dict(zip(_ORIGIN_NAMES, map(int, origins.groups()), strict=True)) if origins else {}),
-        "command": f"python train.py --dataset {shown} --seed {seed}{more}",
+        "command": f"python train.py --dataset {Path(dataset).name} --seed {seed}{more}",
         "versions": test["versions"],
         # Without the command of the process, which names a temporary folder.
         "provenance": {k: v for k, v in test["provenance"].items() if k != "command"},
     }
 
 
-def complete(seeds: list[int], work: Path) -> None:
-    """Runs the seeds that are missing in the file of results; a seed's three runs, one by one."""
+def write_data(data: str, work: Path) -> tuple[str, str]:
+    """Files of the halves and of all of a data set; the latter by its name if it has one."""
+    whole = synthetic_histories() if data == "generated" else read_histories(find_dataset(data))
+    halves = work / f"{data}-halves.txt"
+    write(first_halves(whole), halves)
+    if data != "generated":
+        return str(halves), data
+    write(whole, work / f"{data}.txt")
+    return str(halves), str(work / f"{data}.txt")
+
+
+def complete(data_sets: list[str], seeds: list[int], work: Path) -> None:
+    """Runs what is missing in the file of results: three runs a data set and seed, in turn."""
     done = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    halves = work / "halves.txt"
-    write(first_halves(read_histories(find_dataset(DATASET))), halves)
-    for seed in seeds:
-        source = work / f"half-{seed}"
-        for start in STARTS:
-            if any((row["start"], row["seed"]) == (start, seed) for row in done):
-                continue
-            if start == "half's run" and not source.exists():
-                run("half", seed, str(halves), source)
-            folder = source if start == "half" else work / f"{start.split()[0]}-{seed}"
-            dataset = str(halves) if start == "half" else DATASET
-            flags = [f"--init-from={source}"] if start == "half's run" else []
-            done.append(run(start, seed, dataset, folder, *flags))
-            RESULTS.write_text(json.dumps(done, indent=1) + "\n")
-            print(start, seed, done[-1]["best_epoch"], done[-1]["test_NDCG@20"], flush=True)
+    for data in data_sets:
+        halves, whole = write_data(data, work)
+        for seed in seeds:
+            source = work / f"{data}-half-{seed}"
+            for start in STARTS:
+                key = (data, start, seed)
+                if key in [(row["data"], row["start"], row["seed"]) for row in done]:
+                    continue
+                if start == "half's run":
+                    run(data, "half", seed, halves, source)
+                    folder, flags = work / f"{data}-on-{seed}", [f"--init-from={source}"]
+                else:
+                    folder, flags = work / f"{data}-{start}-{seed}", []
+                dataset = halves if start == "half" else whole
+                done.append(run(data, start, seed, dataset, folder, *flags))
+                RESULTS.write_text(json.dumps(done, indent=1) + "\n")
+                print(*key, done[-1]["best_epoch"], done[-1]["test_NDCG@20"], flush=True)
 
 
 def first_epoch(validation: list[float], threshold: float) -> int | None:
@@ -121,23 +135,43 @@ def first_epoch(validation: list[float], threshold: float) -> int | None:
 
 
 def page() -> str:
-    """The page: a row for each run, seed by seed."""
+    """The page: a row for each run, by data set and seed."""
     rows = json.loads(RESULTS.read_text())
-    first = next(row for row in rows if row["start"] == "half's run")
     lines = [
         "# Going on from another run",
         "",
         "`train.py --dataset NEW --init-from RUN` starts from the parameters of a run on an",
-        "earlier state of the data ([usage.md](usage.md) has the rules). Below, MQSA-TED on Toys:",
-        "a run on the first half of each history, by position, and on all of it, from nothing and",
-        f"from that run. All of Toys has {first['items']} items: {first['carried_over']} were",
-        f"carried over, {first['from_neighbours']} are new from their neighbours,",
-        f"{first['from_nothing']} "
-        f"new from nothing (seed {first['seed']}). No half reaches a validation or test target of",
-        "all. The first epochs at which validation NDCG@20 reaches 95% and 100% of its best from",
-        "nothing, by seed; test at the best epoch, full ranking. Written by",
-        "`python -m benchmarks.going_on` from [going_on.json](performance/going_on.json), which",
-        "holds commands, commits, machines and the validation of every epoch.",
+        "earlier state of the data ([usage.md](usage.md) has the rules). Below, MQSA-TED: a run on",
+        "the first half of each history, by position, and on all of it, from nothing and from",
+        "that run. No half reaches a validation or test target of all. The first epochs at which",
+        "validation NDCG@20 reaches 95% and 100% of its best from nothing, by seed; test at the",
+        "best epoch, full ranking. Written by `python -m benchmarks.going_on` from",
+        "[going_on.json](performance/going_on.json), which holds commands, commits, machines and",
+        "the validation of every epoch (`-dirty`: that file itself had new rows).",
+    ]
+    for data, title in DATA.items():
+        own = [row for row in rows if row["data"] == data]
+        if any(row["start"] == "half's run" for row in own):
+            lines += _section(title, own)
+    lines += [
+        "",
+        "A run on the halves is tested on its own held-out items, so its figures do not compare",
+        "with the others. Seconds are those of all epochs, the patience included; other work ran",
+        "beside on the machine, so compare epochs.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, rows: list[dict[str, Any]]) -> list[str]:
+    """A data set's heading, what became of its items, and its table."""
+    first = next(row for row in rows if row["start"] == "half's run")
+    lines = [
+        "",
+        f"## {title}",
+        "",
+        f"{first['users']} users and {first['items']} items: {first['carried_over']} carried over, "
+        f"{first['from_neighbours']} new from their neighbours, {first['from_nothing']} new from "
+        "nothing.",
         "",
         "| Seed | Data and start | Epoch of 95% | Epoch of 100% | Best epoch | Best validation "
         "NDCG@20 | Test HR@20 | Test NDCG@20 | Test MRR | Seconds |",
@@ -156,18 +190,14 @@ def page() -> str:
         cells += [f"{max(row[METRIC]):.4f}"]
         cells += [f"{row[f'test_{name}']:.4f}" for name in ("HR@20", "NDCG@20", "MRR")]
         lines.append(f"| {' | '.join(map(str, [*cells, round(row['seconds'])]))} |")
-    lines += [
-        "",
-        "The run on the halves is tested on its own held-out items, so its figures do not compare",
-        "with the others. Seconds are those of all epochs, the patience of 20 included.",
-    ]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main() -> None:
     """Completes the results and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--work", type=Path, help="folder of the runs (default: a temporary one)")
     parser.add_argument("--page-only", action="store_true", help="run nothing")
     arguments = parser.parse_args()
@@ -175,7 +205,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             work = arguments.work or Path(folder)
             work.mkdir(parents=True, exist_ok=True)
-            complete(arguments.seeds, work)
+            complete(arguments.data, arguments.seeds, work)
     PAGE.write_text(page())
 
 

@@ -124,5 +124,12 @@ class SweepDirectory:
 
 
 def flags(config: Config) -> dict[str, Any]:
-    """The flags that a result depends on."""
-    return {name: value for name, value in config.flat().items() if name not in RUN_FLAGS}
+    """The flags that a result depends on, but for those without a value, which a table cannot hold.
+
+    Trials of a sweep start from nothing, so that `init_from` has none.
+    """
+    return {
+        name: value
+        for name, value in config.flat().items()
+        if name not in RUN_FLAGS and value is not None
+    }

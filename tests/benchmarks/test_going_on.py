@@ -25,7 +25,7 @@ def test_first_epoch():
 
 
 def test_a_row_tells_when_a_start_reaches_the_best_from_nothing(tmp_path, monkeypatch):
-    common = {"seed": 1, "items": 9, "best_epoch": 2, "seconds": 3.4}
+    common = {"data": "toys", "seed": 1, "users": 5, "items": 9, "best_epoch": 2, "seconds": 3.4}
     common |= {"test_HR@20": 0.1, "test_NDCG@20": 0.05, "test_MRR": 0.03}
     validation = {"half": [0.01], "nothing": [0.1, 0.2], "half's run": [0.19, 0.18]}
     rows = [common | {"start": start, "valid_NDCG@20": v} for start, v in validation.items()]

@@ -111,7 +111,8 @@ def assert_row_is_that_of_train(row: dict[str, str], *arguments: str):
         valid = history[result["epoch"] - 1][f"valid_{name}"]
         assert float(row[f"valid_{name}"]) == pytest.approx(valid)
     config = json.loads(Path("run/config.json").read_text())
-    for name in config.keys() - RUN_FLAGS - {"format_version"}:
+    assert config["init_from"] is None and "init_from" not in row
+    for name in config.keys() - RUN_FLAGS - {"format_version", "init_from"}:
         assert row[name] == str(config[name])
     assert row["data_fingerprint"] == result["data_fingerprint"]
     assert row["commit"] == result["provenance"]["commit"] and row["problem"] == ""
