@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from mqsa_jax.data.ids import Ids, is_text
+from mqsa_jax.errors import UserError
 from mqsa_jax.inference.explanations import BRANCHES, Attention, Explanations, Origins
 from mqsa_jax.inference.list_outputs import file_kind
 from mqsa_jax.inference.lists import Lists
@@ -118,6 +119,8 @@ def opened_lists(output: str | None) -> Iterator[Write]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         draft.unlink(missing_ok=True)
 

@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 import numpy as np
 import pyarrow as pa
 
-from mqsa_jax.errors import FolderError
+from mqsa_jax.errors import FolderError, SettingError, UserError
 from mqsa_jax.prepare import events
 from mqsa_jax.prepare.columns import Columns, choose_columns
 from mqsa_jax.prepare.engine import Engine
@@ -51,40 +51,63 @@ def prepare(
       UserError: naming what is wrong with the log, the options or the folder.
     """
     options.validate()
-    names = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
-    files = find_input_files(inputs, names)
-    chosen = {
-        role: getattr(options, f"{role}_column") for role in ("user", "item", "time", "rating")
-    }
-    columns = choose_columns(files, chosen, options.min_rating is not None)
-    if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
-        raise FolderError(f"{output}: is there already")
+    files, columns = _found(inputs, options)
+    _check_output(output, overwrite)
     say(f"{len(files.paths)} file(s) of format {files.format}: {columns.described()}")
-    output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         with make_engine(folder) as engine:
             steps = Steps(engine, options, say)
             content = {"engine": engine.name, **_run(steps, files, columns, folder, say)}
-        settings = {
-            name: value
-            for name, value in dataclasses.asdict(options).items()
-            if options.split == "time" or name not in ("valid_from", "test_from")
-        }
         inputs_shown = [path if is_remote(path) else Path(path).name for path in files.paths]
-        content |= {"inputs": inputs_shown, "options": settings}
+        content |= {"inputs": inputs_shown, "options": _settings(options)}
         manifest = write_manifest(folder, content)
         _replace(output, folder)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    share = manifest["ties"] / manifest["interactions"]
-    say(f"at the same time as another of the user: {manifest['ties']:,} events ({share:.1%})")
-    if share > MANY_TIES:
+    _tell_ties(manifest, say)
+    return manifest
+
+
+def _found(inputs: Sequence[str], options: PrepareOptions) -> tuple[InputFiles, Columns]:
+    """The files of the log, and its columns."""
+    names = [name.strip() for name in (options.columns or "").split(",") if name.strip()]
+    files = find_input_files(inputs, names)
+    roles = ("user", "item", "time", "rating")
+    chosen = {role: getattr(options, f"{role}_column") for role in roles}
+    return files, choose_columns(files, chosen, options.min_rating is not None)
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    """Makes the folder above; UserError if there cannot be one, or the output is there."""
+    if output.exists() and not overwrite and (not output.is_dir() or any(output.iterdir())):
+        raise FolderError(f"{output}: is there already")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{output.parent}: is a file, not a folder") from None
+
+
+def _settings(options: PrepareOptions) -> dict[str, Any]:
+    """The options that matter."""
+    cuts = ("valid_from", "test_from")
+    return {
+        name: value
+        for name, value in dataclasses.asdict(options).items()
+        if options.split == "time" or name not in cuts
+    }
+
+
+def _tell_ties(manifest: dict[str, Any], say: Say) -> None:
+    tied = manifest["ties"] / manifest["interactions"]
+    say(f"at the same time as another of the user: {manifest['ties']:,} events ({tied:.1%})")
+    if tied > MANY_TIES:
         say(
             "warning: more than a fifth of the events have no order of their own; they are "
             "ordered by item id, and what such data say of sequences is limited"
         )
-    return manifest
 
 
 def _run(
@@ -112,6 +135,12 @@ def _write(steps: Steps, coded: Coded, held: Held, folder: Path, say: Say) -> di
             shown = done * 4 // total
             say(f"written: {done:,} of {total:,} events")
     writer.close()
+    for name, count in writer.targets.items() if held.cuts else ():
+        if not count:
+            raise SettingError(
+                f"no user has a target from {{{name}_from}} on, before the next cut; choose other "
+                "times"
+            )
     write_vocabularies(
         folder,
         _ids(steps, coded.users, held.users, coded.integers["user"]),

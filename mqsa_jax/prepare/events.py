@@ -85,8 +85,9 @@ def _id_text(value: ir.Value) -> ir.Value:
     kind = value.type()
     if kind.is_floating():
         # Beyond 2^53, floats do not tell one integer from the next.
-        is_whole = ~value.isnan() & (value == value.floor()) & (value.abs() < 2.0**53)
-        return is_whole.ifelse(value, None).try_cast("int64").cast("string")
+        whole = value.try_cast("int64")
+        is_whole = (whole.cast("float64") == value) & (whole.abs() < 2**53)
+        return is_whole.ifelse(whole, None).cast("string")
     if kind.is_integer() or (kind.is_decimal() and not kind.scale):
         return value.cast("string")
     if not kind.is_string():
@@ -162,8 +163,9 @@ def _iso_microseconds(text: ir.StringValue) -> ir.IntegerValue:
 
 
 def unit_counts(rows: ir.Table) -> dict[str, ir.Scalar]:
-    """How many numbers look like times in each unit."""
-    size, limits = rows.number.abs(), [*_UNIT_FROM.values(), _LARGEST]
+    """How many numbers of rows without a problem look like times in each unit."""
+    limits = [*_UNIT_FROM.values(), _LARGEST]
+    size = rows.problem.isnull().ifelse(rows.number.abs(), 0.0)
     return {
         name: ((size >= low) & (size < high)).sum()
         for name, low, high in zip(_UNIT_FROM, limits, limits[1:], strict=False)

@@ -65,7 +65,7 @@ def test_bad_data_are_refused_by_file_and_line(home, refused, content, named):
     ("dataset", "named"),
     [
         ("none.txt", "no such file: 'none.txt'; check the path"),
-        ("folder", "data set 'folder' is a directory; name a file in it"),
+        ("folder", "folder: no prepared data set, as it has no manifest.json"),
         ("beuty", "unknown data set 'beuty'; did you mean beauty?"),
         ("qq", "unknown data set 'qq'; use one of: synthetic, beauty, sports, toys, yelp"),
         ("", "unknown data set"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mqsa_jax.data.histories import make_histories
-from mqsa_jax.data.ids import as_ids, from_stored, is_text, to_plain, to_stored
+from mqsa_jax.data.ids import Lookup, as_ids, from_stored, is_text, to_plain, to_stored
 
 TEXT = ["b", 'é,\n"', "a" * 1000, "007", "😀"]
 
@@ -42,3 +42,17 @@ def test_histories_of_strings():
     assert histories.user_ids.tolist() == ["u", "t"]
     other = make_histories(["u", "t"], [["B", "a", "B"], ["e", "a", "Z"]])
     assert histories.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("kind", [str, int])
+def test_indices_of_ids_of_any_length(rng, kind):
+    """NumPy stores strings of 16 bytes or more otherwise than shorter ones."""
+    names = [str(number) * (1 + number % 9) for number in rng.permutation(10**4)[:500].tolist()]
+    names = names if kind is str else sorted({int(name[:15]) for name in names})
+    vocabulary, others = names[::2], names[1::2]
+    lookup = Lookup(as_ids(vocabulary, "items"))
+    assert lookup.indices(as_ids(vocabulary, "items")).tolist() == list(range(len(vocabulary)))
+    assert set(lookup.indices(as_ids(others, "items")).tolist()) == {-1}
+    mixed = as_ids([names[1], names[2], names[0]], "items")
+    assert lookup.indices(mixed).tolist() == [-1, 1, 0]
+    assert Lookup(as_ids([], "items")).indices(as_ids([5], "items")).tolist() == [-1]

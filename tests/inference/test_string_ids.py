@@ -18,7 +18,8 @@ ROWS = [np.random.default_rng(user).permutation(12)[: 4 + user % 5].tolist() for
 
 def name(item):
     """Of the same order as the numbers."""
-    return f"item ,{item:02d}é"
+    # Of several lengths, as NumPy stores long strings otherwise than short ones.
+    return f"item ,{item:02d}é" + "x" * (item % 4 * 11)
 
 
 def loaded(model, histories, folder):

@@ -111,6 +111,8 @@ def future(early):
     """Items and users that would survive a core counted over all events."""
     users = {user for user, _, _ in early}
     news = [(user, f"new {item}", 1_500_000_400) for user in users for item in range(3)]
+    user, item, _ = core(sorted(set(early)), 3, 3)[0]
+    news += [(user, item, time) for time in (1_500_000_185, 1_500_000_250)]
     return [*news, *[("new", item, 1_500_000_200) for _, item, _ in early]]
 
 
@@ -134,18 +136,14 @@ def test_quantiles_are_those_of_the_times(tmp_path):
         ({"valid_from": "0.99", "test_from": "1970-01-01"}, "is not before"),
         ({"min_user": 9}, "nothing is left with min_user 9"),
         ({"split": "leave-one-out"}, "of use with split time alone"),
+        ({"test_from": "1970-01-02"}, "no user has a target from test_from on"),
+        ({"valid_from": "1970-01-01T00:03:19"}, "no user has a target from valid_from on"),
     ],
 )
 def test_cuts_that_make_no_sense(tmp_path, options, problem):
     with pytest.raises(SettingError, match=problem):
         split(tmp_path, EVENTS, **options)
     assert not (tmp_path / "out").exists()
-
-
-def test_no_targets_behind_the_cut(tmp_path):
-    split(tmp_path, EVENTS, test_from="1970-01-02")
-    with pytest.raises(UserError, match="no user has a test target"):
-        splits.with_target(read_prepared(tmp_path / "out"), "test")
 
 
 def test_training_needs_two_items_before_the_cut(tmp_path):

@@ -47,7 +47,7 @@ def lists_of(run_dir, protocol):
     return listed_items(maker, HISTORIES, protocol, MAX_LEN, 45)
 
 
-@pytest.fixture(scope="module", params=["mqsa-ted", "mqsa-ted-plus", "gat", "transition"])
+@pytest.fixture(scope="module", params=["mqsa-ted", "mqsa-ted-plus", "transition"])
 def case(request, tmp_path_factory):
     """An experiment, its folder, a function that evaluates it, ranks, lists and item vectors."""
     config = Config(
