@@ -27,6 +27,7 @@ bench: $(READY)
 	$(VENV)/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt pyproject.toml
 	$(VENV)/bin/python -m benchmarks.epoch --dataset $(BENCH_DATASET)
 	$(VENV)/bin/python -m benchmarks.inference --dataset $(BENCH_DATASET)
+	$(VENV)/bin/python -m benchmarks.prepare
 	$(VENV)/bin/python -m benchmarks.startup --dataset $(BENCH_DATASET)
 	$(VENV)/bin/python -m benchmarks.scaling
 	$(VENV)/bin/python -m benchmarks.population

@@ -167,6 +167,21 @@ def simple(name: str, title: str) -> str:
     return "\n\n".join([f"## {title}", made_by(result), table(result["rows"])])
 
 
+def preparing() -> str:
+    """Seconds and memory of `prepare`, by DuckDB and by Spark."""
+    result = load("prepare")
+    return "\n\n".join(
+        [
+            "## Preparing a raw log",
+            f"A generated CSV file of {result['log_mib']:.0f} MiB with string ids, read, brought to its "
+            "core, ordered and written. Spark runs in local mode, its start included. Memory is "
+            "that of all processes together.",
+            made_by(result),
+            table(result["rows"]),
+        ]
+    )
+
+
 def scaling() -> str:
     """Step time and memory against every size."""
     result = load("scaling")
@@ -268,7 +283,8 @@ def build() -> str:
         (FOLDER / "introduction.md").read_text().strip(),
         epoch(),
         commits(),
-        simple("inference_toys", "Ranking"),
+        simple("inference_toys", "Ranking and lists"),
+        preparing(),
         simple("startup_toys", "Start-up"),
         scaling(),
         population(),
