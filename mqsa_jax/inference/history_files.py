@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data.ids import Ids, is_text
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError, UserError
 
 STANDARD_INPUT = "-"
 JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
@@ -69,8 +69,12 @@ def _histories(path: str) -> Iterator[RawHistory]:
     # Imported late: the readers of all other formats take time to import.
     from mqsa_jax.prepare.raw_histories import read_raw_histories
 
-    for number, (user, items) in enumerate(read_raw_histories([path]), start=1):
-        yield f"{path}: history {number}", user, items
+    try:
+        for number, (user, items) in enumerate(read_raw_histories([path]), start=1):
+            yield f"{path}: history {number}", user, items
+    except SettingError as error:
+        # Its flags are those of `prepare`.
+        raise UserError(f"{error}; prepare has flags for it, recommend reads known names") from None
 
 
 @contextlib.contextmanager
