@@ -173,9 +173,9 @@ def preparing() -> str:
     return "\n\n".join(
         [
             "## Preparing a raw log",
-            f"A generated CSV file of {result['log_mib']:.0f} MiB with string ids, read, brought to "
-            "its core, ordered and written. Spark runs in local mode, its start included. Memory is "
-            "that of all processes together.",
+            f"A generated CSV file of {result['log_mib']:.0f} MiB with string ids, read, brought "
+            "to its core, ordered and written. Spark runs in local mode, its start included. "
+            "Memory is that of all processes together.",
             made_by(result),
             table(result["rows"]),
         ]

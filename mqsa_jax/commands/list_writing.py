@@ -42,6 +42,7 @@ class Notes:
 
     def __init__(self):
         self.unknown_items = self.unknown_listed = self.popular = self.empty = 0
+        self.known_items = 0
 
     def tell(self, program: str) -> None:
         """A line on stderr for each count above 0."""
@@ -53,6 +54,8 @@ class Notes:
         ):
             if count:
                 print(f"{program}: {count} {what}", file=sys.stderr)
+        if self.unknown_items and not self.known_items:
+            print(f"{program}: no item of any history is known: other ids?", file=sys.stderr)
 
 
 def write_lists(program: str, options: "RecommendConfig", users: list[str] | None) -> None:
@@ -182,6 +185,7 @@ def _given_blocks(
         known_N = index_N >= 0
         owner_N = np.repeat(np.arange(len(block)), length_U)
         notes.unknown_items += int((~known_N).sum())
+        notes.known_items += int(known_N.sum())
         queries = queries_of(
             index_N[known_N],
             np.bincount(owner_N[known_N], minlength=len(block)),
