@@ -1,6 +1,9 @@
 """`mqsa-jax prepare`, and training on its folder or on the raw log itself."""
 
+import csv
 import errno
+import gzip
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +14,7 @@ import pooch
 import pyarrow.parquet as pq
 import pytest
 
+from examples.make_reviews import reviews
 from mqsa_jax.__main__ import main
 from mqsa_jax.commands.prepare import prepare_main
 from mqsa_jax.commands.train import train_main
@@ -48,6 +52,24 @@ def test_a_raw_log_is_prepared_on_the_way(log, home, capsys, monkeypatch):
     write_csv(log, random_events(1, users=20, events=300))
     assert train_main(arguments) == 2
     assert "data" in capsys.readouterr().err
+
+
+def test_the_commands_of_the_readme(home, capsys):
+    rows = reviews(80)
+    with gzip.open("reviews.json.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    least = ["--min-user", "1", "--min-item", "1"]
+    assert main(["prepare", "reviews.json.gz", "--output", "reviews", *least]) == 0
+    assert train_main(["--dataset", "reviews", *SMALL]) == 0
+    run = ["--run-dir", "runs/reviews-2023"]
+    assert main(["recommend", *run, "--all", "--output", "lists.csv"]) == 0
+    assert not capsys.readouterr().err
+    with open("lists.csv", newline="") as file:
+        listed = list(csv.DictReader(file))
+    users = sorted({row["reviewerID"] for row in rows})
+    assert [row["user"] for row in listed] == [user for user in users for _ in range(10)]
+    consumed = {(row["reviewerID"], row["asin"]) for row in rows}
+    assert not consumed & {(row["user"], row["item"]) for row in listed}
 
 
 @pytest.mark.parametrize(

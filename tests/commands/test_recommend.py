@@ -141,6 +141,14 @@ def test_histories_on_standard_input(recommend):
     ]
 
 
+def test_histories_of_other_ids_are_told(recommend):
+    rows, err = recommend(
+        "mqsa-ted", "--histories=-", "--k=1", given='{"user": 5, "items": ["x"]}\n'
+    )
+    assert len(rows) == 1
+    assert "mqsa-jax recommend: no item of any history is known: other ids?" in err.splitlines()
+
+
 def test_ids_that_are_strings(runs, recommend, tmp_path):
     given = tmp_path / "given.jsonl"
     lines = [{"user": user, "items": [name(item) for item in row]} for user, row in enumerate(ROWS)]
