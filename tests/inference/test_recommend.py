@@ -288,8 +288,7 @@ def test_similar_items(made):
 
 def test_a_run_without_counts_says_how_to_make_them(made):
     _, run = made
-    file = run.folder / COUNTS
-    content = file.read_bytes()
+    content = (file := run.folder / COUNTS).read_bytes()
     try:
         file.unlink()
         fresh = mqsa_jax.load_run(run.folder)
