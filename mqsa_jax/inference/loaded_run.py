@@ -18,7 +18,7 @@ from mqsa_jax.errors import UserError
 from mqsa_jax.inference.explanations import BRANCHES
 from mqsa_jax.inference.lists import CountedLists, Lists, TrainedLists
 from mqsa_jax.inference.ranks import best_items
-from mqsa_jax.inference.serving import LoadedRun, RawHistories, RawItems, Unknown
+from mqsa_jax.inference.serving import LoadedRun, RawHistories, Unknown
 from mqsa_jax.inference.stored_model import read_counted_model, read_relations
 from mqsa_jax.models.counted import CountedModel
 from mqsa_jax.models.encoder import newest_attention
@@ -54,20 +54,6 @@ class TrainedRun(LoadedRun):
         rows = [self.indices(history, unknown) for history in histories]
         blank = np.zeros((0, self.recommender.dim), np.float32)
         return np.concatenate([blank, *map(self._user_vectors, self._batches(rows))])
-
-    def score(
-        self,
-        histories: RawHistories,
-        items: RawItems | None = None,
-        *,
-        unknown: Unknown = "raise",
-    ) -> np.ndarray:
-        """float32 [B, n] scores; see `LoadedRun.score`."""
-        rows = [self.indices(history, unknown) for history in histories]
-        column_n = None if items is None else self._indices(items, "raise")
-        width = self.num_items if column_n is None else len(column_n)
-        parts = (self._scores(batch, column_n) for batch in self._batches(rows))
-        return np.concatenate([np.zeros((0, width), np.float32), *parts])
 
     def similar_lists(
         self, item: int | str, k: int, allowed_V: np.ndarray | None
@@ -134,20 +120,6 @@ class CountedRun(LoadedRun):
 
     model: CountedModel
 
-    def score(
-        self,
-        histories: RawHistories,
-        items: RawItems | None = None,
-        *,
-        unknown: Unknown = "raise",
-    ) -> np.ndarray:
-        """float32 [B, n] scores; see `LoadedRun.score`."""
-        rows = [self.indices(history, unknown) for history in histories]
-        column_n = slice(None) if items is None else self._indices(items, "raise")
-        blank = np.zeros((0, self.num_items), np.float32)
-        parts = [blank, *map(self._scores, self._batches(rows))]
-        return np.concatenate([part[:, column_n] for part in parts])
-
     def attention(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """None: a counted model does not attend."""
         return {}
@@ -158,12 +130,13 @@ class CountedRun(LoadedRun):
         """See `LoadedRun.list_maker`; one device is used."""
         return CountedLists(self.model, self.config.model.max_len, k, allowed_V=allowed_V)
 
-    def _scores(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+    def _scores(self, rows: Sequence[np.ndarray], column_n: np.ndarray | None) -> np.ndarray:
         ends = np.cumsum([len(row) for row in rows])
         begins = ends - np.minimum([len(row) for row in rows], self.config.model.max_len)
         score_BV = self.model.scores(np.concatenate(rows), Slices(begins, ends)).toarray()
         prior = 0 if self.model.prior is None else self.model.prior
-        return (score_BV + prior).astype(np.float32)
+        score_BV = (score_BV + prior).astype(np.float32)
+        return score_BV if column_n is None else score_BV[:, column_n]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -200,7 +200,6 @@ class LoadedRun(abc.ABC):
           layout: the devices to use.
         """
 
-    @abc.abstractmethod
     def score(
         self,
         histories: RawHistories,
@@ -218,6 +217,15 @@ class LoadedRun(abc.ABC):
         Raises:
           ValueError: as `indices`, of the items too.
         """
+        rows = [self.indices(history, unknown) for history in histories]
+        column_n = None if items is None else self._indices(items, "raise")
+        width = self.num_items if column_n is None else len(column_n)
+        parts = (self._scores(batch, column_n) for batch in self._batches(rows))
+        return np.concatenate([np.zeros((0, width), np.float32), *parts])
+
+    @abc.abstractmethod
+    def _scores(self, rows: Sequence[np.ndarray], column_n: np.ndarray | None) -> np.ndarray:
+        """float32 [B, n] scores of some items after histories of indices; None: of all items."""
 
     def similar(self, item: int | str, k: int = 10) -> list[Scored]:
         """The k items whose vectors are nearest by cosine, best first, as pairs (id, cosine).
