@@ -27,6 +27,7 @@ from mqsa_jax.models.transition_term import (
     transition_term,
 )
 from mqsa_jax.ops.products import Precision
+from mqsa_jax.ops.sharded_table import ShardedTable, Table
 from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
 
 SMOOTHING_LAYERS = 1
@@ -36,7 +37,7 @@ _GRAPH_LAYERS = {"graphsage": (graphsage_init, graphsage), "gat": (gat_init, gat
 _GRAPH_FOLD = 2**31 - 1
 """Folded into the key for the graph layer: other parameters are drawn as in a model without it."""
 
-Params = Mapping[str, Array | Mapping]
+Params = Mapping[str, Array | ShardedTable | Mapping]
 """Nested dict of float32 arrays: the encoder's, `graph` and `transition_term`."""
 
 
@@ -127,7 +128,7 @@ def init(
 
 def item_vectors(
     recommender: Recommender, params: Params, relations: ItemRelations | None = None
-) -> Float[Array, "V D"]:
+) -> Table:
     """[V, D] item vectors, for input and output: the embedding, or what a graph makes of it.
 
     Raises:
@@ -154,7 +155,7 @@ def apply(
     dropout: Float[Array, ""] | float = 0.0,
     key: Key[Array, ""] | None = None,
     relations: ItemRelations | None = None,
-    item_VD: Float[Array, "V D"] | None = None,
+    item_VD: Table | None = None,
 ) -> Float[Array, "*B T D"]:
     """User vector at every position of every history.
 
