@@ -92,8 +92,7 @@ class DeviceLayout:
 
     def row_split(self, num_items: int) -> RowSplit:
         """How the rows of item tables lie on the mesh."""
-        batch_axis = DATA_AXIS if DATA_AXIS in self.item_axes else None
-        return RowSplit(num_items, self.item_axes, batch_axis)
+        return RowSplit(num_items, self.item_axes, DATA_AXIS)
 
     @property
     def replicated(self) -> NamedSharding:

@@ -28,8 +28,13 @@ class RowSplit:
     """V, without the rows of zeros that make it divisible."""
     axes: tuple[str, ...]
     """Axes of the mesh that they are split over, the outermost first."""
-    batch_axis: str | None = None
-    """The one of them that a batch is split over too; None: the batch is split over another."""
+    data_axis: str = "data"
+    """The axis that a batch is split over, which may be one of them."""
+
+    @property
+    def batch_axis(self) -> str | None:
+        """The axis along which parts of a batch share these rows; None, if each has all rows."""
+        return self.data_axis if self.data_axis in self.axes else None
 
     @property
     def own_axes(self) -> tuple[str, ...]:

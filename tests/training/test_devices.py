@@ -54,7 +54,7 @@ class Outcome:
 
 def train(parallel: str, mesh: str, shard_items: str = "model", num_devices: int = 8) -> Outcome:
     rng = np.random.default_rng(0)
-    sequences = [rng.integers(1, 25, rng.integers(3, 12)) for _ in range(84)]
+    sequences = [rng.integers(1, 24, rng.integers(3, 12)) for _ in range(84)]
     histories = make_histories(range(1, 85), sequences)
     experiment = Experiment(CONFIG, histories, DeviceLayout.of(num_devices, mesh, shard_items))
     layout, state = experiment.layout, experiment.initial_state()
@@ -76,7 +76,11 @@ def train(parallel: str, mesh: str, shard_items: str = "model", num_devices: int
                 gradient = cut(gradient, histories.num_items)
     ranks = experiment.evaluator(Protocol("test")).ranks(state.params, state.hparams)
     for tree in (state.params, state.opt_state):
-        rows = np.asarray(jax.tree.leaves(tree["item_embedding"] if tree is state.params else tree.mu["item_embedding"])[0])
+        rows = np.asarray(
+            jax.tree.leaves(
+                tree["item_embedding"] if tree is state.params else tree.mu["item_embedding"]
+            )[0]
+        )
         assert not rows[histories.num_items :].any()
     params = cut(jax.device_get(state.params), histories.num_items)
     return Outcome(np.array(losses), gradient, params, ranks)
