@@ -48,7 +48,7 @@ def ranks_and_lists_fn(k: int, score_fn: ScoreFn | None = None) -> ScoreFn:
     """
     lists = score_fn or best_items_fn(k)
 
-    def both(score_SBV: Array, target_SB: Array) -> tuple[Array, Array]:
+    def both(score_SBV: Scores, target_SB: Array) -> tuple[Array, Array]:
         return shard_ranks(score_SBV, target_SB), lists(score_SBV, target_SB)[0]
 
     return both

@@ -16,6 +16,7 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.sources import load_histories
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
+from mqsa_jax.errors import SettingError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.models.hparams import HParams
@@ -50,6 +51,11 @@ class Experiment:
         enable_compilation_cache()
         run = config.run
         layout = DeviceLayout.of(run.devices, run.mesh, run.shard_items)
+        if layout.item_axes and MODELS[config.model.model].graph != "unused":
+            raise SettingError(
+                f"{{model}} {config.model.model} makes item vectors of a graph of all items, which "
+                "cannot be split over devices: leave {mesh} and {shard_items} out"
+            )
         return cls(config, histories, layout, optimizer)
 
     @property
@@ -73,12 +79,12 @@ class Experiment:
         """
         state = self.initial_state()
         host, origins = warm_params(source, state.params, self.config, self.histories)
-        params, average = self._placed(host), self._placed(host) if self.with_ema else None
-        opt_state = self._placed(self.optimizer.init(params))
+        params, average = self.placed(host), self.placed(host) if self.with_ema else None
+        opt_state = self.placed(self.optimizer.init(params))
         return state.replace(params=params, opt_state=opt_state, ema_params=average), origins
 
-    def _placed(self, tree: Any) -> Any:
-        """On the devices, item tables filled up and split."""
+    def placed(self, tree: Any) -> Any:
+        """A pytree of the host on the devices, item tables filled up and split."""
         return place(tree, self.layout, self.histories.num_items)
 
     @property
@@ -109,7 +115,7 @@ class Experiment:
 
     def relations(self) -> ItemRelations:
         """Everything of item transitions that the model needs, on all devices."""
-        return self._placed(item_relations(self.histories, self.config))
+        return self.placed(item_relations(self.histories, self.config))
 
     def batch_source(self) -> BatchSource:
         """Training batches."""
