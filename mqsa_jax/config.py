@@ -5,12 +5,22 @@ Python values and imports no JAX, so that `--help` and argument errors come at o
 """
 
 import dataclasses
-import math
-import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from mqsa_jax.errors import SettingError, UserError
+from mqsa_jax.ranges import (
+    BelowOne,
+    Count,
+    Factor,
+    Fraction,
+    NotNegative,
+    Positive,
+    Range,
+    Whole,
+    fits,
+    range_of,
+)
 
 FORMAT_VERSION = 2
 """Of `Config.stored`. Files without a version are of the first."""
@@ -29,6 +39,8 @@ WITHOUT_FLAG: dict[str, Any] = {
     "choose_term_weight": False,
     "exclude_seen": "history",
     "init_from": None,
+    "ranking_loss": "full",
+    "lazy_adam": False,
 }
 """What runs did before a flag was there, whatever its default is today."""
 
@@ -42,22 +54,6 @@ ModelName = Literal[
 # fmt: on
 ExcludeSeen = Literal["history", "window", "none"]
 """Items left out of a ranking: all consumed before the target, the last max_len, or none."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """What a value must be, in words and as a test."""
-
-    wording: str
-    accepts: Callable[[float], bool]
-
-
-Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
-Fraction = Annotated[float, Range("between 0 and 1", lambda v: 0 <= v <= 1)]
-BelowOne = Annotated[float, Range("at least 0 and below 1", lambda v: 0 <= v < 1)]
-Factor = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
-NotNegative = Annotated[float, Range("a finite number, 0 or above", lambda v: 0 <= v < math.inf)]
-Positive = Annotated[float, Range("a finite number above 0", lambda v: 0 < v < math.inf)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +101,24 @@ class ObjectiveConfig:
     """Weight of half the sum of squares of all parameters."""
     lambda_graph: NotNegative = 1.0
     """Weight of the graph regularisation of --model grareg; others have none."""
+    ranking_loss: Literal["full", "sampled", "gbce"] = "full"
+    """Softmax over all items, over sampled ones, or binary losses of them (gBCE); distillation too
+    is over all items or sampled ones."""
+    num_negatives: Whole = 1024
+    """Items drawn a step that a sampled loss scores beside the targets; 0: those of the batch."""
+    negatives: Literal["uniform", "popularity"] = "uniform"
+    """Items drawn are all equally likely, or as likely as they are training targets."""
+    in_batch_negatives: bool = False
+    """Score the step's other targets too (on several devices, the device's own)."""
+    gbce_calibration: Fraction = 0.75
+    """How far gBCE corrects its scores for sampling, 0 (BCE) to 1 (as of all items; t there)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TermConfig:
     """The sparse transition term of the scores (mqsa_jax/models/transition_term.py)."""
 
-    term_items: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
+    term_items: Whole = 0
     """Recent items from which transitions are scored; 0: scores are inner products alone."""
     term_neighbours: Count = 16
     """Strongest transitions of an item that are kept."""
@@ -153,6 +160,8 @@ class TrainingConfig:
     """Factors of the matrix products of training; sums, losses and parameters stay float32."""
     init_from: str | None = None
     """Folder of a run whose best epoch training starts from, items matched by id."""
+    lazy_adam: bool = False
+    """Update the item vectors of a step alone, with a sampled loss: no longer Adam of all items."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +215,7 @@ class Config:
     def validate(self) -> None:
         """Raises SettingError in one line, naming the setting, if a value is out of range."""
         for name, hint, value in _leaves(self):
-            wanted = _range_of(hint)
+            wanted = range_of(hint)
             if value is not None and wanted and not wanted.accepts(value):
                 raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
         dim, heads = self.model.dim, self.model.num_heads
@@ -271,30 +280,8 @@ def _build(cls: type, values: dict[str, Any]) -> Any:
         name = field.name
         if dataclasses.is_dataclass(field.type):
             arguments[name] = _build(field.type, values)
-        elif _fits(value := values[name], field.type):
+        elif fits(value := values[name], field.type):
             arguments[name] = value
         else:
             raise UserError(f"configuration key {name}: {value!r} is of a wrong type; restore it")
     return cls(**arguments)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from a file is of a field's type."""
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    kinds = _alternatives(hint)
-    return any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds)
-
-
-def _range_of(hint: Any) -> Range | None:
-    """The range of `Annotated[kind, Range(...)]`, which may be optional."""
-    if typing.get_origin(hint) is Annotated:
-        return hint.__metadata__[0]
-    return next(filter(None, map(_range_of, typing.get_args(hint))), None)
-
-
-def _alternatives(hint: Any) -> list[Any]:
-    """The types of an optional or annotated type."""
-    if typing.get_origin(hint) is Annotated:
-        return [hint.__origin__]
-    return [kind for part in typing.get_args(hint) for kind in _alternatives(part)] or [hint]

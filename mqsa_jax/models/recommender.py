@@ -28,6 +28,7 @@ from mqsa_jax.models.transition_term import (
 )
 from mqsa_jax.ops.products import Precision
 from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
+from mqsa_jax.ops.table import Table
 
 SMOOTHING_LAYERS = 1
 """Steps over the graph that GES takes, as by its authors' default."""
@@ -154,7 +155,7 @@ def apply(
     dropout: Float[Array, ""] | float = 0.0,
     key: Key[Array, ""] | None = None,
     relations: ItemRelations | None = None,
-    item_VD: Float[Array, "V D"] | None = None,
+    item_VD: Table | None = None,
 ) -> Float[Array, "*B T D"]:
     """User vector at every position of every history.
 

@@ -12,7 +12,9 @@ from mqsa_jax.data.batches import Batch
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.optimizer import TF_ADAM
+from mqsa_jax.training.sampled_step import sampled_train_step
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import Losses, train_step
 
@@ -29,15 +31,21 @@ def run_steps(
     *,
     recommender: Recommender,
     optimizer: optax.GradientTransformation = TF_ADAM,
+    sampling: Sampling | None = None,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Losses]:
     """Steps through stacked batches [steps, S, ...]; a pure function, a scan of `train_step`.
 
+    With `sampling`, of `sampled_train_step`.
+
     Returns:
       State after the last step, and the losses of every step [steps].
     """
+    function = train_step
+    if sampling is not None:
+        function = partial(sampled_train_step, sampling=sampling)
     step = partial(
-        train_step,
+        function,
         recommender=recommender,
         relations=relations,
         optimizer=optimizer,
@@ -52,6 +60,7 @@ def compile_epoch(
     layout: DeviceLayout,
     parallel: Literal["jit", "pmap"] = "jit",
     optimizer: optax.GradientTransformation = TF_ADAM,
+    sampling: Sampling | None = None,
 ) -> EpochProgram:
     """`run_steps` compiled for the devices; compiled once for each shape of batches.
 
@@ -61,7 +70,7 @@ def compile_epoch(
     for the devices. The state passed in is kept, to be saved while the next epoch runs. State in
     and out is replicated over the mesh.
     """
-    steps = partial(run_steps, recommender=recommender, optimizer=optimizer)
+    steps = partial(run_steps, recommender=recommender, optimizer=optimizer, sampling=sampling)
     if parallel == "pmap":
         return _pmapped_epoch(steps, layout)
     program = jax.jit(steps, out_shardings=layout.replicated)

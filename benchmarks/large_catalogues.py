@@ -1,0 +1,93 @@
+"""Step time and memory of the full and the sampled losses against the number of items.
+
+    python -m benchmarks.large_catalogues [--quick]
+
+Data are random, as in `benchmarks.scaling`. Steps run as in training: many in one program, whose
+state is updated in place.
+"""
+
+import argparse
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.measure import report, seconds
+from benchmarks.scaling import Sizes, synthetic_batch, synthetic_counts
+from mqsa_jax.config import Config, ObjectiveConfig
+from mqsa_jax.devices import enable_compilation_cache
+from mqsa_jax.losses.negatives import ItemFrequency
+from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import Recommender
+from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.sampling import Sampling
+from mqsa_jax.training.epoch import run_steps
+from mqsa_jax.training.state import init_state, run_key
+
+LOSSES = {
+    "full": None,
+    "sampled": Sampling(),
+    "gbce": Sampling(ranking_loss="gbce"),
+    "sampled, lazy": Sampling(lazy=True),
+    "gbce, lazy": Sampling(ranking_loss="gbce", lazy=True),
+    "popularity, in-batch, lazy": Sampling(negatives="popularity", in_batch=True, lazy=True),
+}
+"""By name in the table."""
+ITEMS = (10_000, 100_000, 1_000_000)
+QUICK_ITEMS = (200, 400)
+REPEATS = 3
+
+
+def measure(sizes: Sizes, sampling: Sampling | None, steps: int) -> dict[str, Any]:
+    """Seconds a step, the least of a few programs of `steps` steps; and MiB of the program."""
+    rng = np.random.default_rng(0)
+    counts = synthetic_counts(sizes, rng)
+    batch = synthetic_batch(sizes, counts.row_start, rng)
+    batches = jax.tree.map(lambda leaf: np.stack([leaf] * steps), batch)
+    recommender = Recommender(sizes.items, sizes.dim, sizes.max_len)
+    state = jax.jit(init_state, static_argnums=0)(recommender, HParams.of(Config()), 0)
+    frequency = ItemFrequency.of(rng.integers(0, 10, sizes.items))
+    relations = ItemRelations(jax.tree.map(jnp.asarray, counts), frequency=frequency)
+    program = jax.jit(partial(run_steps, recommender=recommender, sampling=sampling))
+    arguments = (state, batches, run_key(0), relations)
+    compiled = program.lower(*arguments).compile()
+    times = seconds(lambda: compiled(*arguments), REPEATS)
+    return {
+        "step_ms": 1e3 * min(times) / steps,
+        "temp_mib": compiled.memory_analysis().temp_size_in_bytes / 2**20,
+    }
+
+
+def main() -> None:
+    """Measures and reports."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: a smoke test")
+    quick = parser.parse_args().quick
+    enable_compilation_cache()
+    base = Sizes(positions=100, dim=8, max_len=10, transitions=1_000) if quick else Sizes()
+    rows = []
+    for num_items in QUICK_ITEMS if quick else ITEMS:
+        sizes = dataclasses.replace(base, items=num_items)
+        if not quick:
+            # As many transitions an item as Toys has.
+            sizes = dataclasses.replace(sizes, transitions=8 * num_items)
+        full = 0.0
+        for name, sampling in LOSSES.items():
+            steps = 2 if sampling is None or quick else 20
+            row = {"items": num_items, "loss": name, **measure(sizes, sampling, steps)}
+            full = row["step_ms"] if sampling is None else full
+            rows.append({**row, "times_full": row["step_ms"] / full})
+            print(rows[-1], flush=True)
+    report(
+        "large_catalogues_quick" if quick else "large_catalogues",
+        rows,
+        sizes=dataclasses.asdict(base),
+        num_negatives=ObjectiveConfig.num_negatives,
+    )
+
+
+if __name__ == "__main__":
+    main()
