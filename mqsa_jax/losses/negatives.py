@@ -41,7 +41,7 @@ class ItemFrequency:
         total = int(count_V.sum()) + count_V.size
         if total >= 2**31:
             raise ValueError(f"{total} targets and items are more than 2^31 - 1")
-        return cls(np.concatenate([[0], np.cumsum(count_V)]).astype(np.int32))
+        return cls(jnp.asarray(np.concatenate([[0], np.cumsum(count_V)]), jnp.int32))
 
     @property
     def num_items(self) -> int:

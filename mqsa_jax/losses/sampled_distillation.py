@@ -23,8 +23,8 @@ def sampled_distillation_loss(
     tau: Float[Array, ""] | float,
     negatives: Negatives,
     *,
+    max_bumps: int,
     where: Bool[Array, "*B N"] | None = None,
-    max_bumps: int | None = None,
     reduce_fn: Reduction | None = jnp.mean,
     precision: Precision = "float32",
 ) -> Float[Array, "..."]:
@@ -45,8 +45,7 @@ def sampled_distillation_loss(
         rows of the supports and negatives are read alone.
       negatives: [K], shared by all rows.
       max_bumps: static bound on the teacher's bumps in the rows that count; the cost is
-        proportional to it. If it is too small, the result is NaN. None: all bumps of the teacher,
-        which is enough where no two rows have the same item.
+        proportional to it. If it is too small, the result is NaN.
       precision: of the matrix products.
 
     Returns:
@@ -66,7 +65,6 @@ def sampled_distillation_loss(
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
     student_1ND, item_1N = one_shard(where_N, (student_ND, item_N))
     valid_N = is_index(item_1N[0], item_VD.shape[0])
-    max_bumps = teacher.bump.size if max_bumps is None else max_bumps
     rows = teacher_rows(teacher, jnp.where(valid_N, item_1N[0], 0), where_N.ravel(), max_bumps)
     loss_N = distillation_losses(student_1ND[0], item_VD, rows, tau, negatives, precision)
     # A factor, so that the gradients are NaN too.
