@@ -1,0 +1,218 @@
+"""Training with sampled losses: what equals the full loss, lazy Adam, devices and populations."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
+from mqsa_jax.data.histories import make_histories
+from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.errors import SettingError
+from mqsa_jax.grid import with_flags
+from mqsa_jax.losses.negatives import Negatives
+from mqsa_jax.sampling import Sampling
+from mqsa_jax.training import sampled_step
+from mqsa_jax.training.epoch import compile_epoch, run_steps
+from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.population import compile_population, initial_population, trial_keys
+from mqsa_jax.training.state import run_key
+
+V = 40
+BASE = Config(
+    model=ModelConfig(dim=8, max_len=6, dropout=0.3),
+    objective=ObjectiveConfig(ranking_loss="sampled", num_negatives=6, lambda_kd=0.5, l2=1e-3),
+    training=TrainingConfig(batch_size=20, lr=3e-3),
+)
+ITEMS = "item_embedding"
+KINDS = {
+    "uniform": {},
+    "popularity": {"negatives": "popularity"},
+    "mixed": {"in_batch_negatives": True},
+    "in batch": {"in_batch_negatives": True, "num_negatives": 0},
+    "gbce": {"ranking_loss": "gbce"},
+    "lazy": {"lazy_adam": True},
+    "no distillation": {"lambda_kd": 0.0},
+    "bfloat16": {"precision": "bfloat16"},
+}
+
+
+def histories():
+    rng = np.random.default_rng(0)
+    sequences = [rng.integers(1, V + 1, rng.integers(3, 12)) for _ in range(44)]
+    sequences[0] = np.arange(1, V + 1)  # so that every item occurs
+    return make_histories(range(1, 45), sequences)
+
+
+def experiment_of(num_devices=1, **flags) -> Experiment:
+    return Experiment(with_flags(BASE, **flags), histories(), DeviceLayout.of(num_devices))
+
+
+def first_epoch(experiment: Experiment, relations):
+    source = experiment.batch_source(relations.counts)
+    (batches,) = source.batches(0, 512, source.capacity())
+    return batches
+
+
+def trained(num_devices=1, parallel="jit", **flags):
+    """State and losses after an epoch of 3 steps, the last of 4 users."""
+    experiment = experiment_of(num_devices, **flags)
+    layout, relations = experiment.layout, experiment.relations()
+    program = compile_epoch(
+        experiment.recommender, layout, parallel, experiment.optimizer, experiment.sampling
+    )
+    batches, key = first_epoch(experiment, relations), layout.replicate(run_key(0))
+    return jax.device_get(program(experiment.initial_state(), batches, key, relations))
+
+
+def assert_alike(one, other, **tolerance):
+    jax.tree.map(partial(np.testing.assert_allclose, **tolerance), one, other)
+
+
+@pytest.fixture
+def every_item(monkeypatch):
+    """The negatives are all items, each once: nothing is sampled."""
+
+    def all_of_them(key, num_items, num):
+        del key, num
+        return Negatives(jnp.arange(num_items), jnp.zeros(num_items))
+
+    monkeypatch.setattr(sampled_step, "uniform_negatives", all_of_them)
+    compile_epoch.cache_clear()
+    yield
+    compile_epoch.cache_clear()
+
+
+@pytest.mark.usefixtures("every_item")
+@pytest.mark.parametrize("lazy", [False, True])
+def test_with_every_item_once_training_is_that_of_the_full_loss(lazy):
+    full, full_losses = trained(ranking_loss="full", num_negatives=1024)
+    sampled, losses = trained(lazy_adam=lazy)
+    assert_alike(losses, full_losses, rtol=2e-5)
+    assert_alike(sampled.params, full.params, atol=2e-5)
+    assert_alike(sampled.opt_state.mu, full.opt_state.mu, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_devices_change_nothing(kind):
+    flags = KINDS[kind]
+    if "in_batch_negatives" in flags:
+        pytest.skip("targets are negatives of each other within a device")
+    state, losses = trained(**flags)
+    assert np.isfinite(losses.loss).all()
+    assert (losses.loss_kd > 0).all() == (kind != "no distillation")
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if kind == "bfloat16" else {"rtol": 1e-4, "atol": 1e-5}
+    for parallel in ("jit", "pmap"):
+        others, other_losses = trained(4, parallel, **flags)
+        assert_alike(losses, other_losses, **tolerance)
+        if kind != "bfloat16":
+            assert_alike(state.params, others.params, **tolerance)
+
+
+@pytest.mark.parametrize("kind", ["mixed", "in batch"])
+def test_in_batch_negatives_train_by_jit_and_pmap_alike(kind):
+    state, losses = trained(4, "jit", **KINDS[kind])
+    other, other_losses = trained(4, "pmap", **KINDS[kind])
+    assert np.isfinite(losses.loss).all()
+    assert_alike((state.params, losses), (other.params, other_losses), rtol=1e-4, atol=1e-5)
+
+
+def one_step(**flags):
+    """State before and after the first step of 4 users, and the items that it reads."""
+    experiment = experiment_of(batch_size=4, **flags)
+    relations, state = experiment.relations(), experiment.initial_state()
+    batches = jax.tree.map(lambda leaf: leaf[:1], first_epoch(experiment, relations))
+    steps = partial(
+        run_steps,
+        recommender=experiment.recommender,
+        optimizer=experiment.optimizer,
+        sampling=experiment.sampling,
+    )
+    after, losses = jax.jit(steps)(state, batches, run_key(0), relations)
+    return jax.device_get((state, after, losses)), batches
+
+
+def test_lazy_adam_leaves_other_items_alone():
+    # Distillation reads what followed an item too, which is nearly every item here.
+    flags = {"lambda_kd": 0.0, "time_span": 1, "num_negatives": 2}
+    (before, lazy, lazy_losses), batches = one_step(lazy_adam=True, **flags)
+    (_, dense, losses), _ = one_step(**flags)
+    real = batches.inputs.segment_ids >= 0
+    own = np.unique([*batches.inputs.item[real], *batches.target[real]])
+    changed = (lazy.params[ITEMS] != before.params[ITEMS]).any(1)
+    assert changed[own].all()
+    assert not changed.all()
+    moved = (dense.params[ITEMS] != before.params[ITEMS]).any(1)
+    assert moved.all()  # by l2
+    assert (lazy.opt_state.mu[ITEMS][~changed] == 0).all()
+    # Rows of the step are updated as by Adam, for they have no past; so is all else.
+    np.testing.assert_allclose(lazy.params[ITEMS][changed], dense.params[ITEMS][changed], atol=1e-6)
+    rest = [{k: v for k, v in state.params.items() if k != ITEMS} for state in (lazy, dense)]
+    assert_alike(*rest, atol=1e-6)
+    l2 = BASE.objective.l2 / 2 * np.square(before.params[ITEMS][~changed]).sum()
+    np.testing.assert_allclose(losses.loss - lazy_losses.loss, l2, rtol=0.05)
+
+
+def test_draws_differ_from_step_to_step_and_are_repeated():
+    experiment = experiment_of()
+    relations = experiment.relations()
+    batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), first_epoch(experiment, relations))
+    from mqsa_jax.losses.teacher import transition_teacher
+
+    teacher = transition_teacher(relations.counts, 0.1)
+
+    def draw(key):
+        return sampled_step.step_items(
+            batch, key, experiment.recommender, experiment.sampling, teacher
+        ).negatives.item
+
+    one, again, other = draw(run_key(0)), draw(run_key(0)), draw(run_key(1))
+    assert (one == again).all()
+    assert (one != other).any()
+
+
+@pytest.mark.parametrize("kind", ["uniform", "lazy", "mixed", "gbce"])
+def test_a_population_trains_as_its_trials_do(kind):
+    experiment = experiment_of(**KINDS[kind])
+    configs = [with_flags(experiment.config, lr=lr) for lr in (1e-3, 5e-3)]
+    relations, layout = experiment.relations(), experiment.layout
+    programs = compile_population(
+        experiment.recommender, layout, False, experiment.optimizer, experiment.sampling
+    )
+    state = initial_population(configs, programs, layout).state
+    batches = first_epoch(experiment, relations)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 2), batches)
+    together, _ = programs.epoch(state, stacked, trial_keys(configs, layout), relations)
+    steps = partial(
+        run_steps,
+        recommender=experiment.recommender,
+        optimizer=experiment.optimizer,
+        sampling=experiment.sampling,
+    )
+    for index in range(2):
+        own = jax.tree.map(lambda leaf, index=index: leaf[index], state)
+        alone, _ = jax.jit(steps)(own, batches, trial_keys(configs, layout)[index], relations)
+        mine = jax.tree.map(lambda leaf, index=index: leaf[index], together.params)
+        assert_alike(mine, alone.params, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"ranking_loss": "full", "num_negatives": 6}, "--num-negatives is of sampled losses"),
+        ({"ranking_loss": "full", "num_negatives": 1024, "lazy_adam": True}, "--lazy-adam needs"),
+        ({"num_negatives": 0}, "needs --num-negatives above 0"),
+        ({"ranking_loss": "gbce", "in_batch_negatives": True}, "of uniform negatives"),
+        ({"model": "ges", "lambda_kd": 0.0}, "a graph of all items"),
+        ({"model": "popular"}, "is counted"),
+        ({"term_items": 2, "term_dropout": 0.5}, "cannot train the term"),
+        ({"lazy_adam": True, "ema_decay": 0.9}, "use --ema-decay 0"),
+    ],
+)
+def test_settings_that_contradict_each_other(flags, message):
+    with pytest.raises(SettingError) as error:
+        Sampling.of(with_flags(BASE, **flags))
+    assert message in error.value.with_flags
+    assert "\n" not in str(error.value)
