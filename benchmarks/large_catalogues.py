@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.measure import report, seconds
@@ -45,12 +44,12 @@ def measure(sizes: Sizes, sampling: Sampling | None, steps: int) -> dict[str, An
     """Seconds a step, the least of a few programs of `steps` steps; and MiB of the program."""
     rng = np.random.default_rng(0)
     counts = synthetic_counts(sizes, rng)
-    batch = synthetic_batch(sizes, counts.row_start, rng)
+    batch = synthetic_batch(sizes, counts, rng)
     batches = jax.tree.map(lambda leaf: np.stack([leaf] * steps), batch)
     recommender = Recommender(sizes.items, sizes.dim, sizes.max_len)
     state = jax.jit(init_state, static_argnums=0)(recommender, HParams.of(Config()), 0)
     frequency = ItemFrequency.of(rng.integers(0, 10, sizes.items))
-    relations = ItemRelations(jax.tree.map(jnp.asarray, counts), frequency=frequency)
+    relations = ItemRelations(frequency=frequency)
     program = jax.jit(partial(run_steps, recommender=recommender, sampling=sampling))
     arguments = (state, batches, run_key(0), relations)
     compiled = program.lower(*arguments).compile()

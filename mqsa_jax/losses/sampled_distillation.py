@@ -11,7 +11,6 @@ from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.losses.teacher import Teacher, TeacherRows, checked_temperature, rows_of
 from mqsa_jax.ops.products import Precision, product, row_dot
 from mqsa_jax.ops.row_chunks import map_rows
-from mqsa_jax.ops.sparse_logits import is_index
 from mqsa_jax.ops.table import Table, lookup
 
 
@@ -64,11 +63,8 @@ def sampled_distillation_loss(
     where = checked_where(where, item_N.shape)
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
     student_1ND, item_1N = one_shard(where_N, (student_ND, item_N))
-    valid_N = is_index(item_1N[0], item_VD.shape[0])
-    rows = teacher_rows(teacher, jnp.where(valid_N, item_1N[0], 0), where_N.ravel(), max_bumps)
-    loss_N = distillation_losses(student_1ND[0], item_VD, rows, tau, negatives, precision)
-    # A factor, so that the gradients are NaN too.
-    loss_N *= jnp.where(valid_N, 1, jnp.nan)
+    labels = rows_of(teacher, item_1N[0], where_N.ravel(), max_bumps)
+    loss_N = distillation_losses(student_1ND[0], item_VD, labels, tau, negatives, precision)
     return reduced(loss_N.reshape(where_N.shape), where_N, reduce_fn)
 
 

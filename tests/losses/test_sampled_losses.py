@@ -16,12 +16,9 @@ from mqsa_jax.losses.negatives import (
     with_in_batch,
 )
 from mqsa_jax.losses.ranking import ranking_loss
-from mqsa_jax.losses.sampled_distillation import (
-    distillation_losses,
-    sampled_distillation_loss,
-    teacher_rows,
-)
+from mqsa_jax.losses.sampled_distillation import distillation_losses, sampled_distillation_loss
 from mqsa_jax.losses.sampled_ranking import gbce_loss, sampled_ranking_loss
+from mqsa_jax.losses.teacher import rows_of
 from mqsa_jax.ops import row_chunks
 from tests import oracle, transition_oracle
 from tests.losses.distillation_cases import DENSE, TAU, TEACHER, M, V
@@ -91,13 +88,13 @@ def test_parts_of_the_distillation_loss_are_unbiased(draw):
     logit = USER @ ITEMS.T / TAU / 4
     teacher_VV = transition_oracle.teacher_probabilities(DENSE, TAU)
     partition, expected = np.exp(logit).sum(1), (teacher_VV[item] * logit).sum(1)
-    rows = teacher_rows(TEACHER, jnp.asarray(item), jnp.ones(N, bool), M)
+    rows = rows_of(TEACHER, jnp.asarray(item), jnp.ones(N, bool), M)
 
     def parts(key):
         student, items, negatives = jnp.float32(USER / 4), jnp.float32(ITEMS), draw(key)
         loss = distillation_losses(student, items, rows, TAU, negatives)
         # Without the teacher's probabilities outside the logarithm, only log Z is left.
-        blank = rows.replace(base=0 * rows.base, probability=jnp.sign(rows.probability) * 1e-30)
+        blank = rows.replace(base=0 * rows.base, bump=jnp.sign(rows.bump) * 1e-30)
         log_z = distillation_losses(student, items, blank, TAU, negatives)
         return jnp.stack([jnp.exp(log_z), log_z - loss])
 
