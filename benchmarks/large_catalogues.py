@@ -86,7 +86,7 @@ def main() -> None:
             sizes = dataclasses.replace(sizes, transitions=8 * num_items)
         full = 0.0
         for name, sampling in LOSSES.items():
-            steps = 2 if sampling is None or quick else 20
+            steps = 1 if sampling is None or quick else 10
             row = {"items": num_items, "loss": name, **measure(sizes, sampling, steps)}
             full = row["cpu_ms"] if sampling is None else full
             rows.append({**row, "times_full": row["cpu_ms"] / full})
