@@ -24,7 +24,7 @@ from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.sampling import Sampling
-from mqsa_jax.training.epoch import run_steps
+from mqsa_jax.training.epoch import gradients_of, run_steps
 from mqsa_jax.training.state import init_state, run_key
 
 LOSSES = {
@@ -55,7 +55,7 @@ def measure(sizes: Sizes, sampling: Sampling | None, steps: int) -> dict[str, An
     state = jax.jit(init_state, static_argnums=0)(recommender, HParams.of(Config()), 0)
     frequency = ItemFrequency.of(rng.integers(0, 10, sizes.items))
     relations = ItemRelations(frequency=frequency)
-    program = jax.jit(partial(run_steps, recommender=recommender, sampling=sampling))
+    program = jax.jit(partial(run_steps, recommender=recommender, gradients=gradients_of(sampling)))
     arguments = (state, batches, run_key(0), relations)
     compiled = program.lower(*arguments).compile()
     jax.block_until_ready(compiled(*arguments))

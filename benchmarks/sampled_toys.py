@@ -24,8 +24,8 @@ from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import restore_best, train
+from mqsa_jax.training.objective import objective
 from mqsa_jax.training.state import TrainState, run_key
-from mqsa_jax.training.step import objective
 
 RESULTS = Path(__file__).parents[1] / "docs" / "performance" / "sampled_toys.json"
 EPOCHS, SEED, LOSS_STEPS = 6, 1, 16

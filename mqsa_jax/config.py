@@ -5,11 +5,10 @@ Python values and imports no JAX, so that `--help` and argument errors come at o
 """
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from mqsa_jax.errors import SettingError, UserError
-from mqsa_jax.ranges import (
+from mqsa_jax.fields import (
     BelowOne,
     Count,
     Factor,
@@ -18,9 +17,11 @@ from mqsa_jax.ranges import (
     Positive,
     Range,
     Whole,
-    fits,
+    build,
+    leaves,
     range_of,
 )
+from mqsa_jax.mesh_shape import axis_sizes
 
 FORMAT_VERSION = 2
 """Of `Config.stored`. Files without a version are of the first."""
@@ -41,6 +42,8 @@ WITHOUT_FLAG: dict[str, Any] = {
     "init_from": None,
     "ranking_loss": "full",
     "lazy_adam": False,
+    "mesh": "data=-1,model=1",
+    "shard_items": "model",
 }
 """What runs did before a flag was there, whatever its default is today."""
 
@@ -54,6 +57,8 @@ ModelName = Literal[
 # fmt: on
 ExcludeSeen = Literal["history", "window", "none"]
 """Items left out of a ranking: all consumed before the target, the last max_len, or none."""
+ShardItems = Literal["model", "all"]
+"""Axes of the mesh that item tables are split over."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +191,10 @@ class RunConfig:
     """Local devices to use (default: all of them)."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How training spreads over devices: jit over a mesh, or pmap."""
+    mesh: str = "data=-1,model=1"
+    """Devices along the axes of the mesh; -1 for one of them: as many as there are."""
+    shard_items: ShardItems = "model"
+    """Axes that item tables are split over: model, or all of them."""
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))
@@ -210,18 +219,26 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """All values by flag name (underscores), in declaration order."""
-        return {name: value for name, _, value in _leaves(self)}
+        return {name: value for name, _, value in leaves(self)}
 
     def validate(self) -> None:
         """Raises SettingError in one line, naming the setting, if a value is out of range."""
-        for name, hint, value in _leaves(self):
+        for name, hint, value in leaves(self):
             wanted = range_of(hint)
             if value is not None and wanted and not wanted.accepts(value):
                 raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
+        self._check_mesh()
         dim, heads = self.model.dim, self.model.num_heads
         if dim % heads:
             raise SettingError(
                 f"{{num_heads}} {heads} does not divide {{dim}} {dim}; choose a divisor"
+            )
+
+    def _check_mesh(self) -> None:
+        sizes = axis_sizes(self.run.mesh)
+        if self.run.parallel == "pmap" and (sizes[1] != 1 or self.run.shard_items == "all"):
+            raise SettingError(
+                "{parallel} pmap splits users alone: leave {mesh} and {shard_items} out, or use jit"
             )
 
     @classmethod
@@ -230,7 +247,7 @@ class Config:
         odd = sorted(values.keys() ^ cls().flat().keys())
         if odd:
             raise UserError(f"unknown or missing configuration keys: {', '.join(odd)}")
-        return _build(cls, values)
+        return build(cls, values)
 
     def stored(self) -> dict[str, Any]:
         """All values as a file keeps them: `flat`, after the version of the format."""
@@ -261,27 +278,4 @@ class Config:
                 f"unknown configuration keys: {', '.join(unknown)}; delete them, "
                 "or use the version of mqsa_jax that wrote them"
             )
-        return _build(cls, {**general, **WITHOUT_FLAG, **flags})
-
-
-def _leaves(node: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, type and value of every field that is not a section itself."""
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value)
-        else:
-            yield field.name, field.type, value
-
-
-def _build(cls: type, values: dict[str, Any]) -> Any:
-    arguments = {}
-    for field in dataclasses.fields(cls):
-        name = field.name
-        if dataclasses.is_dataclass(field.type):
-            arguments[name] = _build(field.type, values)
-        elif fits(value := values[name], field.type):
-            arguments[name] = value
-        else:
-            raise UserError(f"configuration key {name}: {value!r} is of a wrong type; restore it")
-    return cls(**arguments)
+        return build(cls, {**general, **WITHOUT_FLAG, **flags})

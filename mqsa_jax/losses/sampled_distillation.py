@@ -11,7 +11,7 @@ from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.losses.teacher import Teacher, TeacherRows, checked_temperature, rows_of
 from mqsa_jax.ops.products import Precision, product, row_dot
 from mqsa_jax.ops.row_chunks import map_rows
-from mqsa_jax.ops.table import Table, lookup
+from mqsa_jax.ops.sharded_table import Table, rows_at
 
 
 def sampled_distillation_loss(
@@ -78,9 +78,9 @@ def distillation_losses(
 ) -> Float[Array, " N"]:
     """[N] the loss of each row by `sampled_distillation_loss`, of a flat batch."""
     student_ND = student_ND / checked_temperature(tau)
-    negative_KD, num_rows = lookup(item_VD, negatives.item), len(student_ND)
+    negative_KD, num_rows = rows_at(item_VD, negatives.item), len(student_ND)
     is_bump_M = labels.bump != 0  # NaN is one, to be seen.
-    logit_M = row_dot(student_ND[labels.row], lookup(item_VD, labels.successor))
+    logit_M = row_dot(student_ND[labels.row], rows_at(item_VD, labels.successor))
     logit_M = jnp.where(is_bump_M, logit_M, -jnp.inf)
 
     def by_row(value_M: Array, reduction=jax.ops.segment_sum) -> Array:

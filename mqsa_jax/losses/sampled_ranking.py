@@ -10,8 +10,8 @@ from mqsa_jax.losses.negatives import Negatives
 from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.ops.products import Precision, product, row_dot
 from mqsa_jax.ops.row_chunks import map_rows
+from mqsa_jax.ops.sharded_table import Table, rows_at
 from mqsa_jax.ops.sparse_logits import is_index
-from mqsa_jax.ops.table import Table, lookup
 
 
 def sampled_ranking_loss(
@@ -130,7 +130,7 @@ def softmax_losses(
     precision: Precision = "float32",
 ) -> Float[Array, " N"]:
     """[N] the loss of each row by `sampled_ranking_loss`, of a flat batch."""
-    negative_KD = lookup(item_VD, negatives.item)
+    negative_KD = rows_at(item_VD, negatives.item)
 
     def loss(user_D: Array, target_D: Array, target: Array) -> Array:
         target_logit = row_dot(user_D, target_D)
@@ -153,7 +153,7 @@ def gbce_losses(
     precision: Precision = "float32",
 ) -> Float[Array, " N"]:
     """[N] the loss of each row by `gbce_loss`, of a flat batch."""
-    negative_KD, num = lookup(item_VD, negatives.item), negatives.item.size
+    negative_KD, num = rows_at(item_VD, negatives.item), negatives.item.size
     beta = gbce_exponent(num, item_VD.shape[0], calibration)
 
     def loss(user_D: Array, target_D: Array, target: Array) -> Array:
@@ -187,4 +187,4 @@ def _targets(item_VD: Table, target_N: Array) -> tuple[Array, Array]:
     """[N, D] vectors of the targets; and [N] a factor, 1, or NaN where a target is no item."""
     valid_N = is_index(target_N, item_VD.shape[0])
     # A factor, so that the gradients are NaN too.
-    return lookup(item_VD, target_N), jnp.where(valid_N, 1, jnp.nan)
+    return rows_at(item_VD, target_N), jnp.where(valid_N, 1, jnp.nan)

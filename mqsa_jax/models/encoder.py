@@ -18,8 +18,8 @@ from mqsa_jax.layers.fmlp import FMLP
 from mqsa_jax.layers.gru import GRU
 from mqsa_jax.models.registry import Backbone
 from mqsa_jax.ops.products import Precision
+from mqsa_jax.ops.sharded_table import Table, rows_at
 from mqsa_jax.ops.sparse_logits import is_index
-from mqsa_jax.ops.table import Table, lookup
 
 EMBEDDING_STDDEV = 0.01
 
@@ -167,7 +167,7 @@ class Encoder(nn.Module):
         if item_VD is None:
             item_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
         segment_ids_T = sequences.segment_ids
-        x_TD = self.dim**0.5 * lookup(item_VD, sequences.item)
+        x_TD = self.dim**0.5 * rows_at(item_VD, sequences.item)
         if self.backbone != "gru":  # A recurrent network has no need of a position table.
             position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
             x_TD += position_TD[sequences.position]

@@ -24,7 +24,7 @@ from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.sampling import Sampling
-from mqsa_jax.training.epoch import run_steps
+from mqsa_jax.training.epoch import gradients_of, run_steps
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, init_state, run_key
 
@@ -72,7 +72,7 @@ def compile_population(
 ) -> Programs:
     """The programs of a population; relations and evaluation sets are the same for all trials.
 
-    `with_ema` and `optimizer` as in `init_state`, `sampling` as in `run_steps`.
+    `with_ema` and `optimizer` as in `init_state`, `sampling` as in `compile_epoch`.
     """
 
     def over_trials(function: Callable, stacked: int, shared: int = 0) -> Callable:
@@ -89,7 +89,12 @@ def compile_population(
 
     # Evaluate in float32 even if training is bfloat16.
     exact = recommender.in_float32()
-    steps = partial(run_steps, recommender=recommender, optimizer=optimizer, sampling=sampling)
+    steps = partial(
+        run_steps,
+        recommender=recommender,
+        optimizer=optimizer,
+        gradients=gradients_of(sampling),
+    )
     return Programs(
         initial=over_trials(
             partial(init_state, recommender, with_ema=with_ema, optimizer=optimizer), 2

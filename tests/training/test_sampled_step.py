@@ -13,14 +13,15 @@ from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import SettingError
 from mqsa_jax.grid import with_flags
 from mqsa_jax.losses.negatives import Negatives
+from mqsa_jax.models.placement import cut
 from mqsa_jax.sampling import Sampling
-from mqsa_jax.training import sampled_step
-from mqsa_jax.training.epoch import compile_epoch, run_steps
+from mqsa_jax.training import sampled_gradients
+from mqsa_jax.training.epoch import compile_epoch, gradients_of, run_steps
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.population import compile_population, initial_population, trial_keys
 from mqsa_jax.training.state import run_key
 
-V = 40
+V = 42
 BASE = Config(
     model=ModelConfig(dim=8, max_len=6, dropout=0.3),
     objective=ObjectiveConfig(ranking_loss="sampled", num_negatives=6, lambda_kd=0.5, l2=1e-3),
@@ -47,7 +48,9 @@ def histories():
 
 
 def experiment_of(num_devices=1, **flags) -> Experiment:
-    return Experiment(with_flags(BASE, **flags), histories(), DeviceLayout.of(num_devices))
+    config = with_flags(BASE, **flags)
+    layout = DeviceLayout.of(num_devices, config.run.mesh, config.run.shard_items)
+    return Experiment(config, histories(), layout)
 
 
 def first_epoch(experiment: Experiment, relations):
@@ -56,12 +59,13 @@ def first_epoch(experiment: Experiment, relations):
     return batches
 
 
-def trained(num_devices=1, parallel="jit", **flags):
+def trained(num_devices=1, **flags):
     """State and losses after an epoch of 3 steps, the last of 4 users."""
     experiment = experiment_of(num_devices, **flags)
     layout, relations = experiment.layout, experiment.relations()
+    parallel, sampling = experiment.config.run.parallel, experiment.sampling
     program = compile_epoch(
-        experiment.recommender, layout, parallel, experiment.optimizer, experiment.sampling
+        experiment.recommender, layout, parallel, experiment.optimizer, sampling
     )
     batches, key = first_epoch(experiment, relations), layout.replicate(run_key(0))
     return jax.device_get(program(experiment.initial_state(), batches, key, relations))
@@ -79,7 +83,7 @@ def every_item(monkeypatch):
         del key, num
         return Negatives(jnp.arange(num_items), jnp.zeros(num_items))
 
-    monkeypatch.setattr(sampled_step, "uniform_negatives", all_of_them)
+    monkeypatch.setattr(sampled_gradients, "uniform_negatives", all_of_them)
     compile_epoch.cache_clear()
     yield
     compile_epoch.cache_clear()
@@ -95,18 +99,33 @@ def test_with_every_item_once_training_is_that_of_the_full_loss(lazy):
     assert_alike(sampled.opt_state.mu, full.opt_state.mu, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["popularity", "lazy"])
-def test_devices_change_nothing(kind):
-    state, losses = trained(**KINDS[kind])
-    for parallel in ("jit", "pmap"):
-        other, other_losses = trained(4, parallel, **KINDS[kind])
-        assert_alike((state.params, losses), (other.params, other_losses), rtol=1e-4, atol=1e-5)
+LAYOUTS = {
+    "jit": {"mesh": "data=4,model=1"},
+    "pmap": {"mesh": "data=4,model=1", "parallel": "pmap"},
+    "items split": {"mesh": "data=2,model=2"},
+    "items split over all": {"mesh": "data=2,model=2", "shard_items": "all"},
+}
+
+
+@pytest.fixture(scope="module", params=["popularity", "lazy"])
+def on_one_device(request):
+    return request.param, trained(**KINDS[request.param])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_devices_change_nothing(on_one_device, layout):
+    kind, expected = on_one_device
+    state, losses = trained(4, **LAYOUTS[layout], **KINDS[kind])
+    for part in ("params", "opt_state"):
+        own = cut(getattr(state, part), V)
+        assert_alike(own, getattr(expected[0], part), rtol=1e-4, atol=1e-5)
+    assert_alike(losses, expected[1], rtol=1e-4, atol=1e-5)
 
 
 def test_in_batch_negatives_are_those_of_a_device():
     """By jit and pmap alike."""
-    state, losses = trained(4, "jit", **KINDS["mixed"])
-    other, other_losses = trained(4, "pmap", **KINDS["mixed"])
+    state, losses = trained(4, **KINDS["mixed"])
+    other, other_losses = trained(4, parallel="pmap", **KINDS["mixed"])
     assert_alike((state.params, losses), (other.params, other_losses), rtol=1e-4, atol=1e-5)
     assert np.abs(losses.loss - trained(1, **KINDS["mixed"])[1].loss).max() > 1e-3
 
@@ -128,7 +147,7 @@ def one_step(**flags):
         run_steps,
         recommender=experiment.recommender,
         optimizer=experiment.optimizer,
-        sampling=experiment.sampling,
+        gradients=gradients_of(experiment.sampling),
     )
     after, losses = jax.jit(steps)(state, batches, run_key(0), relations)
     return jax.device_get((state, after, losses)), batches
@@ -161,7 +180,9 @@ def test_draws_differ_from_step_to_step_and_are_repeated():
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), first_epoch(experiment, relations))
 
     def draw(key):
-        items = sampled_step.step_items(batch, key, experiment.recommender, experiment.sampling)
+        items = sampled_gradients.step_items(
+            batch, key, experiment.recommender, experiment.sampling
+        )
         return items.negatives.item
 
     one, again, other = draw(run_key(0)), draw(run_key(0)), draw(run_key(1))
@@ -185,7 +206,7 @@ def test_a_population_trains_as_its_trials_do(kind):
         run_steps,
         recommender=experiment.recommender,
         optimizer=experiment.optimizer,
-        sampling=experiment.sampling,
+        gradients=gradients_of(experiment.sampling),
     )
     for index in range(2):
         own = jax.tree.map(lambda leaf, index=index: leaf[index], state)

@@ -1,10 +1,12 @@
-"""What the values of settings must be: a type and a range, told in words where it is left."""
+"""Fields of settings: types with a range, and trees of dataclasses that have such fields."""
 
 import dataclasses
 import math
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
+
+from mqsa_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,3 +46,27 @@ def alternatives(hint: Any) -> list[Any]:
     if typing.get_origin(hint) is Annotated:
         return [hint.__origin__]
     return [kind for part in typing.get_args(hint) for kind in alternatives(part)] or [hint]
+
+
+def leaves(node: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and value of every field that is not a section itself."""
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value)
+        else:
+            yield field.name, field.type, value
+
+
+def build(cls: type, values: dict[str, Any]) -> Any:
+    """A tree of such dataclasses from values by name; UserError naming one of a wrong type."""
+    arguments = {}
+    for field in dataclasses.fields(cls):
+        name = field.name
+        if dataclasses.is_dataclass(field.type):
+            arguments[name] = build(field.type, values)
+        elif fits(value := values[name], field.type):
+            arguments[name] = value
+        else:
+            raise UserError(f"configuration key {name}: {value!r} is of a wrong type; restore it")
+    return cls(**arguments)

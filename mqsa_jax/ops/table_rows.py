@@ -1,4 +1,4 @@
-"""The item table as losses and models read it: whole, or the rows of one step alone."""
+"""Some rows of a table: what a step with sampled losses reads, and what its gradients are by."""
 
 import jax
 import jax.numpy as jnp
@@ -24,26 +24,13 @@ class TableRows:
         """[V, D], that of the whole table."""
         return self.num_rows, self.rows.shape[-1]
 
-
-Table = Float[Array, "V D"] | TableRows
-
-
-def lookup(table: Table, index_N: Int[Array, "*N"]) -> Float[Array, "*N D"]:
-    """[..., D] rows of a table; NaN where `TableRows` do not hold one."""
-    if not isinstance(table, TableRows):
-        return table[index_N]
-    # Written out: a loop would wait for the host on GPUs.
-    place_N = jnp.searchsorted(table.index, index_N, method="scan_unrolled")
-    place_N = jnp.minimum(place_N, table.index.size - 1)
-    held_N = table.index[place_N] == index_N
-    return jnp.where(held_N[..., None], table.rows[place_N], jnp.nan)
-
-
-def rows_of(table_VD: Float[Array, "V D"], index_U: Int[Array, " U"]) -> Float[Array, "U D"]:
-    """[U, D] rows of a whole table; 0 where the index is no row's."""
-    num_rows = table_VD.shape[0]
-    index_U = jnp.where(is_index(index_U, num_rows), index_U, num_rows)
-    return table_VD.at[index_U].get(mode="fill", fill_value=0)
+    def at(self, index_N: Int[Array, "*N"]) -> Float[Array, "*N D"]:
+        """[..., D] rows at indices of the table; NaN where they are not among these."""
+        # Written out: a loop would wait for the host on GPUs.
+        place_N = jnp.searchsorted(self.index, index_N, method="scan_unrolled")
+        place_N = jnp.minimum(place_N, self.index.size - 1)
+        held_N = self.index[place_N] == index_N
+        return jnp.where(held_N[..., None], self.rows[place_N], jnp.nan)
 
 
 def distinct_rows(
