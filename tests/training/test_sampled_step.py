@@ -1,5 +1,6 @@
 """Training with sampled losses: what equals the full loss, lazy Adam, devices and populations."""
 
+import re
 from functools import partial
 
 import jax
@@ -16,7 +17,7 @@ from mqsa_jax.losses.negatives import Negatives
 from mqsa_jax.models.placement import cut
 from mqsa_jax.sampling import Sampling
 from mqsa_jax.training import sampled_gradients
-from mqsa_jax.training.epoch import compile_epoch, gradients_of, run_steps
+from mqsa_jax.training.epoch import compile_epoch, epoch_program, gradients_of, run_steps
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.population import compile_population, initial_population, trial_keys
 from mqsa_jax.training.state import run_key
@@ -136,6 +137,26 @@ def test_losses_are_finite(kind):
     assert (losses.loss_rec > 0).all()
     assert (losses.loss_kd > 0).all() == (kind != "no distillation")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((losses, state.params)))
+
+
+def test_devices_exchange_nothing_of_the_size_of_the_table():
+    rng, num_items = np.random.default_rng(0), 5002
+    sequences = [np.arange(1, num_items + 1), *(rng.integers(1, num_items, 5) for _ in range(19))]
+    many = make_histories(range(1, 21), sequences)
+    config = with_flags(BASE, batch_size=8, lazy_adam=True)
+    experiment = Experiment(config, many, DeviceLayout.of(4, "data=2,model=2", "all"))
+    source, layout = experiment.batch_source(), experiment.layout
+    (batches,) = source.batches(0, 512, source.capacity())
+    program = epoch_program(
+        experiment.recommender, layout, experiment.optimizer, experiment.sampling
+    )
+    arguments = layout.shard(batches, axis=1), layout.replicate(run_key(0)), experiment.relations()
+    text = program.lower(experiment.initial_state(), *arguments).compile().as_text()
+    kinds = "all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute"
+    results = re.findall(rf"= (.*?) (?:{kinds})(?:-start)?\(", text)
+    sizes = [int(size) for result in results for size in re.findall(r"\[(\d+)", result)]
+    assert sizes
+    assert max(sizes) < num_items / 4
 
 
 def one_step(**flags):
