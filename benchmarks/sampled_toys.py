@@ -33,7 +33,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "full": {},
     **{
         f"sampled, {num}": {"ranking_loss": "sampled", "num_negatives": num}
-        for num in (64, 4096, 256, 1024)
+        for num in (64, 1024, 256, 4096)
     },
     "sampled, 1024, lazy Adam": {"ranking_loss": "sampled", "lazy_adam": True},
     "gBCE, 1024": {"ranking_loss": "gbce", "num_negatives": 1024},
