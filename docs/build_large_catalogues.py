@@ -28,12 +28,9 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 
 def made_by(result: dict[str, Any], command: str) -> str:
-    """Command, commit, machine and versions of a result."""
+    """Command, machine and versions of a result."""
     made, versions = result["provenance"], result["versions"]
-    return (
-        f"`{command}`, commit {made['commit']}, {made['machine']}, python {versions['python']}, "
-        f"jax {versions['jax']}."
-    )
+    return f"`{command}`, {made['machine']}, python {versions['python']}, jax {versions['jax']}."
 
 
 def steps() -> str:
@@ -59,7 +56,8 @@ def steps() -> str:
         "negatives, 8 transitions an item. Steps run one after the other in one program, as in "
         "training. Ratios are of processor time, which other work on the machine leaves alone."
     )
-    made = made_by(result, "python -m benchmarks.large_catalogues")
+    commit = result["provenance"]["commit"]
+    made = f"Commit {commit}, " + made_by(result, "python -m benchmarks.large_catalogues")
     return "\n\n".join(["## A step", facts, table(heads, rows), made])
 
 
@@ -78,12 +76,13 @@ def toys() -> str:
             f"{one['valid NDCG@20']:.4f}",
             f"{one['test']['NDCG@20']:.4f}",
             f"{one['test']['HR@20']:.4f}",
+            one["provenance"]["commit"],
         ]
         for name, one in ((name, results[name]) for name in order)
     ]
     heads = [
         *("Loss, negatives", "Best epoch", "Full ranking loss", "Full distillation loss"),
-        *("Validation NDCG@20", "Test NDCG@20", "Test HR@20"),
+        *("Validation NDCG@20", "Test NDCG@20", "Test HR@20", "Commit"),
     ]
     first = results[order[0]]
     facts = (
