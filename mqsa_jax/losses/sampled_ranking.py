@@ -88,7 +88,7 @@ def gbce_loss(
         beta = alpha (t (1 - 1 / alpha) + 1 / alpha),    alpha = K / (V - 1)
 
     Without the correction, t = 0, beta is 1 and this is binary cross-entropy, whose scores come out
-    too high; at t = 1, beta is alpha and sigmoid(s) tends to a probability of softmax.
+    too high; at t = 1, beta is alpha and sigmoid(s) tends to the probability of the item.
 
     Args:
       calibration: t, 0 to 1.
@@ -103,7 +103,7 @@ def gbce_loss(
       ValueError: if `calibration` is outside 0 to 1.
 
     Reference:
-      Petrov and Macdonald, RecSys 2023, arXiv 2308.07192: gSASRec, equations 8 to 11.
+      Petrov and Macdonald, RecSys 2023, arXiv 2308.07192: gSASRec.
     """
 
     def losses(user_ND: Array, target_N: Array) -> Array:
