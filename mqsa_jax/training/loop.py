@@ -207,7 +207,9 @@ def _epoch_starter(
     settings, layout = experiment.config.training, experiment.layout
     stacks = _stacks(experiment.batch_source(), epochs_done, settings.epochs)
     parallel = experiment.config.run.parallel
-    program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
+    program = compile_epoch(
+        experiment.recommender, layout, parallel, experiment.optimizer, experiment.sampling
+    )
     key = layout.replicate(run_key(settings.seed))
     return epoch_starter(
         stacks,
