@@ -9,6 +9,7 @@ from typing import Any
 
 import filelock
 
+from mqsa_jax import hosts
 from mqsa_jax.config import MAY_CHANGE, Config
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import FolderError, UserError
@@ -22,13 +23,16 @@ LOCK = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a folder of results; makes the folder if there is none.
 
-    The system drops the lock of a process that dies. A folder that was made here and stays empty
-    is removed again.
+    Of the processes of one run, the first holds the lock for all. The system drops the lock of a
+    process that dies. A folder that was made here and stays empty is removed again.
 
     Raises:
       FolderError: if another process holds the folder, or a file is in its place.
       OSError: if it cannot be written to.
     """
+    if not hosts.is_first():
+        yield
+        return
     if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
         shown = str(folder).encode(errors="backslashreplace").decode()
         raise FolderError(f"{shown}: the name is not Unicode text; checkpoints need one")
@@ -66,7 +70,12 @@ def is_empty(folder: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file. A reader, or a crash, sees the old content or the new, never a part."""
+    """Replaces a file. A reader, or a crash, sees the old content or the new, never a part.
+
+    Of the processes of one run, only the first writes; so do all functions that use this one.
+    """
+    if not hosts.is_first():
+        return
     draft = path.with_name(path.name + ".tmp")
     with open(draft, "wb") as file:
         file.write(content)
