@@ -194,6 +194,7 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The latest checkpoint that is whole; None if there is none."""
+        self.wait()
         return next((number for number in reversed(self.numbers()) if self.is_whole(number)), None)
 
     def is_whole(self, number: int) -> bool:
