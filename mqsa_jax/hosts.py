@@ -209,7 +209,8 @@ def means_lost_peer(error: BaseException) -> bool:
     """Whether an error says that another process has ended or cannot be reached."""
     if isinstance(error, LostPeerError):
         return True
-    mendable = isinstance(error, UserError | OSError)
+    # A barrier that nobody else comes to is a TimeoutError: an OSError, but not of the system.
+    mendable = isinstance(error, UserError) or getattr(error, "errno", None) is not None
     return _process_count > 1 and not mendable and bool(_LOST.search(str(error)))
 
 

@@ -70,8 +70,7 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
         checkpoint does not fit.
     """
     experiment.check_data()
-    saver = RunSaver(experiment, run_dir)
-    try:
+    with RunSaver(experiment, run_dir) as saver:
         start = _start(experiment, run_dir, saver, resume)
         run_dir.start(experiment.config, experiment.histories.fingerprint())
         state, history = _run_epochs(experiment, run_dir, saver, start)
@@ -90,8 +89,6 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
             run_dir.record_best(best, digest, term_factor=factor)
             state = state.with_term_factor(factor)
         return evaluate(experiment, state, best, experiment.protocol("test"), run_dir, relations)
-    finally:
-        saver.close()
 
 
 def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainState, int]:

@@ -38,8 +38,14 @@ class RunSaver:
         self.epochs.wait()
         self.steps.wait()
 
-    def close(self) -> None:
+    def __enter__(self) -> "RunSaver":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """`wait`, and gives all resources back."""
+        if error is not None and hosts.means_lost_peer(error):
+            # The save under way waits for the lost process too.
+            return
         try:
             self.epochs.close()
         finally:

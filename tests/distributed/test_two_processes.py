@@ -21,7 +21,6 @@ from tests.distributed.run_processes import (
     run_two,
     start_two,
     wait_for_line,
-    without_gloo,
 )
 from tests.training.run_cases import write_histories
 from tests.training.test_resume import bits, lines, ranks
@@ -113,7 +112,7 @@ def test_one_process_goes_on_after_a_kill_and_the_other_ends_within_a_minute(
     code, _, err = ended(processes[1 - victim], LIMIT_SECONDS)
     assert time.monotonic() - killed < LIMIT_SECONDS
     if victim == 1:
-        assert code == 69
+        assert code == 69, err
         line = err.splitlines()[-1]
         assert line.startswith("train.py: error: another process of this run has ended")
     else:
@@ -135,7 +134,7 @@ def test_two_processes_are_asked_to_end_and_go_on(two_processes, tmp_path, told)
     first, second = (ended(process, LIMIT_SECONDS) for process in processes)
     assert (first[0], second[0]) == (75, 75), first[2] + second[2]
     assert first[2].splitlines()[-1].startswith("train.py: asked to end: saved after step ")
-    assert without_gloo(second[2]) == ""
+    assert "train.py" not in second[2]
     trained = len(lines(tmp_path / "run"))
     if trained > EPOCHS:
         pytest.skip(f"{trained} epochs were faster than the request")
