@@ -5,9 +5,7 @@ a manifest of checksums once it is committed; one that is missing or does not ma
 """
 
 import contextlib
-import errno
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +16,15 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import struct
+from jax.tree_util import tree_leaves_with_path
 
 from mqsa_jax import hosts
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.errors import LostPeerError, SaveError, UserError
+from mqsa_jax.models.placement import is_item_table
 from mqsa_jax.runs import manifest
+from mqsa_jax.runs.files import reason_of
 
 State = TypeVar("State")
 """`TrainState` of a run, or `Population` of many in one program."""
@@ -86,11 +87,7 @@ class Checkpoints:
         return self._checkpointer
 
     def wait(self) -> None:
-        """Waits for the save under way.
-
-        Raises:
-          SaveError: naming the folder, if it failed.
-        """
+        """Waits for the save under way; raises SaveError if it failed."""
         saving, self._saving = self._saving, None
         if saving is not None:
             saving.result()
@@ -155,7 +152,7 @@ class Checkpoints:
             if hosts.is_first():
                 self._delete_unfinished()
             raise SaveError(
-                f"{self.path(number)} could not be saved: {_reason(error)}; the "
+                f"{self.path(number)} could not be saved: {reason_of(error)}; the "
                 "checkpoints before it are as they were: make room, and run it again to go on from "
                 "the last one"
             ) from error
@@ -246,7 +243,8 @@ class Checkpoints:
             if not np.array_equal(item_ids, to_stored(histories.item_ids)):
                 raise UserError(f"{path}: its item_ids are not those of the data; use the same")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        # On another mesh, other numbers of zeros fill item tables up: cut off or added here.
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract, strict=False))
         return self._restore(number, arguments)["state"]
 
     def restore_plain(self, number: int) -> dict[str, Any]:
@@ -267,23 +265,19 @@ class Checkpoints:
         return self._opened().metadata(self.path(number)).item_metadata
 
 
-def _reason(error: Exception) -> str:
-    """The system's words in what tensorstore and orbax make of an error; else all, in one line."""
-    text = " ".join(str(error).split())
-    known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)]
-    return next((words for words in known if words in text), text or repr(error))
-
-
 def _vocabulary(histories: Histories) -> dict[str, np.ndarray]:
     return {"item_ids": to_stored(histories.item_ids)}
 
 
 def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
-    """Raises UserError naming the first array whose shape differs."""
+    """Raises UserError naming the first array whose shape differs.
+
+    Item tables may have other numbers of rows: the vocabularies are compared apart from this.
+    """
     with contextlib.suppress(AttributeError):
         stored = stored.tree
     there, here = (
-        {_plain(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        {_plain(keys): _shape(keys, leaf) for keys, leaf in tree_leaves_with_path(tree)}
         for tree in (stored, expected)
     )
     for name in sorted(there.keys() | here.keys()):
@@ -292,6 +286,10 @@ def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
                 f"{path}: {name} has shape {there.get(name)}, expected {here.get(name)}; "
                 "it is of another run, or of another optimiser: resume with the one it began with"
             )
+
+
+def _shape(keys: tuple, leaf: Any) -> tuple[int | str, ...]:
+    return ("V", *leaf.shape[1:]) if is_item_table(keys) and leaf.shape else leaf.shape
 
 
 def _plain(keys: tuple) -> str:

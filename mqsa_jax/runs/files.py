@@ -1,6 +1,7 @@
 """Files of runs: written whole or not at all, read with an error that names the file, locked."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Set
@@ -82,6 +83,13 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, path)
+
+
+def reason_of(error: Exception) -> str:
+    """The system's words in what a library makes of an error of the disk; else all, in one line."""
+    text = " ".join(str(error).split())
+    known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)]
+    return next((words for words in known if words in text), text or repr(error))
 
 
 def write_json(path: Path, value: Any) -> None:

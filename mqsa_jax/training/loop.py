@@ -23,6 +23,7 @@ from mqsa_jax.runs.history import best_epoch, is_finished, with_no_better
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.results import evaluate
 from mqsa_jax.training.running_epoch import (
@@ -33,7 +34,6 @@ from mqsa_jax.training.running_epoch import (
 )
 from mqsa_jax.training.saver import RunSaver, losses_done
 from mqsa_jax.training.state import TrainState, run_key
-from mqsa_jax.training.step import Losses
 from mqsa_jax.training.stop_requests import StopRequests
 from mqsa_jax.training.term_choice import choose_term_factor, chooses_term
 from mqsa_jax.training.warm_start import Source, check_source, describe, read_source
@@ -104,7 +104,7 @@ def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainSt
     state = TrainState(
         plain["params"], (), plain["step"], HParams(**plain["hparams"]), plain.get("ema_params")
     )
-    state = experiment.layout.replicate(state)
+    state = experiment.placed(state)
     if best.term_factor != 1:
         state = state.with_term_factor(best.term_factor)
     return state, best.epoch
@@ -176,10 +176,10 @@ def _run_epochs(
     run_dir.delete_results()
     relations = experiment.relations()
     validation = experiment.evaluator(experiment.protocol("valid"), relations)
-    source = experiment.batch_source(relations.counts)
+    source = experiment.batch_source()
     write_relations(run_dir, relations, experiment.histories)
     max_len = experiment.config.model.max_len
-    write_counts(run_dir, relations.counts, experiment.histories, max_len)
+    write_counts(run_dir, experiment.transition_counts, experiment.histories, max_len)
     ended = 0.0
     with (
         StopRequests() as stops,

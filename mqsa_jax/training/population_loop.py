@@ -26,6 +26,7 @@ from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.history import STOPPING_METRIC
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.population import (
     TrialBatches,
     compile_population,
@@ -41,7 +42,6 @@ from mqsa_jax.training.running_epoch import (
     metrics_line,
 )
 from mqsa_jax.training.state import TrainState
-from mqsa_jax.training.step import Losses
 from mqsa_jax.training.term_choice import choose_term_factors, chooses_term
 from mqsa_jax.training.trial import Trial
 
@@ -129,7 +129,7 @@ class _Group:
     def _epoch_starter(self, epochs_done: int) -> Callable[[TrainState], RunningEpoch]:
         """A function that starts the next epoch and its validation, and does not wait."""
         configs = self._configs()
-        source = self._experiment.batch_source(self._relations.counts)
+        source = self._experiment.batch_source()
         source = TrialBatches.of(source, [config.training.seed for config in configs])
         epochs = range(epochs_done, configs[0].training.epochs)
         stacks = (list(source.epoch(epoch, STEPS_PER_PROGRAM)) for epoch in epochs)

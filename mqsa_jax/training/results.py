@@ -6,9 +6,11 @@ import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
 from mqsa_jax.data.splits import with_target
+from mqsa_jax.devices import fetch
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import CUTOFFS, summarise
+from mqsa_jax.models.placement import cut
 from mqsa_jax.models.recommender import item_vectors
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.provenance import provenance, versions
@@ -47,14 +49,15 @@ def evaluate(
     relations = relations or experiment.relations()
     write_relations(run_dir, relations, experiment.histories)
     max_len = experiment.config.model.max_len
-    write_counts(run_dir, relations.counts, experiment.histories, max_len)
+    write_counts(run_dir, experiment.transition_counts, experiment.histories, max_len)
     evaluator = experiment.evaluator(protocol, relations)
     if figures.longest is None:
         ranks_U = evaluator.ranks(state.eval_params, state.hparams)
         return record(experiment, ranks_U, epoch, protocol, run_dir, figures)
     ranks_U, list_UK = evaluator.ranks_and_lists(state.eval_params, state.hparams, figures.longest)
     model = experiment.recommender.in_float32()
-    item_VD = np.asarray(item_vectors(model, state.eval_params, relations))
+    params = cut(fetch(state.eval_params), model.num_items)
+    item_VD = np.asarray(item_vectors(model, params, relations))
     return record(experiment, ranks_U, epoch, protocol, run_dir, figures, list_UK, item_VD)
 
 

@@ -14,9 +14,9 @@ from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.runs.history import best_epoch
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.running_epoch import all_losses
 from mqsa_jax.training.state import TrainState
-from mqsa_jax.training.step import Losses
 from mqsa_jax.training.stop_requests import StopRequests
 
 
