@@ -57,6 +57,10 @@ def locked(folder: Path) -> Iterator[None]:
         raise FolderError(f"{folder} is in use by another process; wait for its end")
     try:
         yield
+    except OSError as error:
+        # Of a file that is open already, the system tells no name.
+        error.filename = error.filename or str(folder)
+        raise
     finally:
         file.unlink(missing_ok=True)
         lock.release()
@@ -78,11 +82,15 @@ def write_atomically(path: Path, content: bytes) -> None:
     if not hosts.is_first():
         return
     draft = path.with_name(path.name + ".tmp")
-    with open(draft, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def reason_of(error: Exception) -> str:
