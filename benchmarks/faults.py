@@ -136,11 +136,12 @@ class Processes:
         while not self._progress.wait(0.05) and any(p.poll() is None for p in self._all):
             pass
 
-    def signal(self, number: int, chance: random.Random) -> None:
-        """To one of the processes that still run."""
+    def signal(self, number: int, chance: random.Random) -> bool:
+        """To one of the processes that still run, if there is any."""
         living = [process for process in self._all if process.poll() is None]
         if living:
             chance.choice(living).send_signal(number)
+        return bool(living)
 
     def end(self, seconds: float) -> tuple[list[int], str]:
         """Exit codes and errors, of processes that must end by themselves."""
@@ -161,13 +162,13 @@ def end_somewhere(home: Path, name: str, tally: Tally, chance: random.Random) ->
         processes.wait_for_progress()
         time.sleep(chance.uniform(0, PROGRESS_SECONDS))
     number = chance.choice([signal.SIGKILL, signal.SIGTERM])
-    processes.signal(number, chance)
-    sent = time.monotonic()
+    was_sent, sent = processes.signal(number, chance), time.monotonic()
     codes, errors = processes.end(ENDING_SECONDS)
-    tally.slowest_end_seconds = max(tally.slowest_end_seconds, time.monotonic() - sent)
-    tally.sigkill += number == signal.SIGKILL
-    tally.sigterm += number == signal.SIGTERM
-    tally.within_a_save += bool(unfinished(home / name))
+    if was_sent:
+        tally.slowest_end_seconds = max(tally.slowest_end_seconds, time.monotonic() - sent)
+        tally.sigkill += number == signal.SIGKILL
+        tally.sigterm += number == signal.SIGTERM
+        tally.within_a_save += bool(unfinished(home / name))
     tally.gone_back += "goes on from" in errors or "starts afresh" in errors
     return codes
 
@@ -249,8 +250,10 @@ def disturb(
         return 2 in codes
 
     while (ends := tally.sigkill + tally.sigterm) < kills:
-        restore_if_refused(end_somewhere(home, name, tally, chance))
-        for _ in range(-(-(flips - tally.flips) // (kills - ends))):
+        refused = restore_if_refused(end_somewhere(home, name, tally, chance))
+        # Some bits after each end, but that the run must have gone on from those before.
+        due = 0 if refused else -(-(flips - tally.flips) // (kills - ends))
+        for _ in range(due):
             if flip := Flip.somewhere(home / name, chance):
                 flipped.append(flip)
                 tally.flips += 1
@@ -283,12 +286,7 @@ def main(options: Options) -> None:
                 tally = disturb(home, name, processes, *shares, chance)
                 tally.identical = outcome(home / name, EPOCHS[processes]) == expected
                 tallies.append(tally)
-    report(
-        "faults",
-        [dataclasses.asdict(tally) for tally in tallies],
-        None,
-        **dataclasses.asdict(options),
-    )
+    report("faults", list(map(dataclasses.asdict, tallies)), None, **dataclasses.asdict(options))
     if not all(tally.identical for tally in tallies):
         raise SystemExit("a run did not end as the undisturbed one")
 
