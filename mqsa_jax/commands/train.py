@@ -11,7 +11,7 @@ from mqsa_jax import hosts
 from mqsa_jax.commands.command_line import join_hosts, parse, run_command
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
-from mqsa_jax.errors import DataError, DivergenceError, FolderError
+from mqsa_jax.errors import DataError, DivergenceError, FolderError, SettingError
 from mqsa_jax.models.registry import check_model_settings
 
 HINTS = {
@@ -35,6 +35,8 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         check_model_settings(config)
         # Before data are read or anything is printed.
         join_hosts(config.run)
+        if hosts.num_processes() > 1 and config.run.parallel == "pmap":
+            raise SettingError("{parallel} pmap works in one process; leave it out")
         return config
 
     config, histories, decided = settings_for(arguments, parse_over)
