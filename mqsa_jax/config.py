@@ -198,6 +198,15 @@ class RunConfig:
     """Devices along the axes of the mesh; -1 for one of them: as many as there are."""
     shard_items: ShardItems = "model"
     """Axes that item tables are split over: model, or all of them."""
+    save_every: Count = 2048
+    """Steps between saves within an epoch of more; each epoch is saved at its end too."""
+    coordinator_address: str | None = None
+    """HOST:PORT of the first of several processes (default: $JAX_COORDINATOR_ADDRESS, or as a TPU
+    pod, SLURM, Open MPI or Kubernetes says)."""
+    num_processes: Count | None = None
+    """Processes that train together (default: as the launcher says, or 1)."""
+    process_id: Annotated[int, Range("0 or above", lambda v: v >= 0)] | None = None
+    """Number of this process, from 0 (default: as the launcher says)."""
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))

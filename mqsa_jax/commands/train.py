@@ -3,12 +3,15 @@
 JAX is imported only once the arguments have proved good, so that help and errors come at once.
 """
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
-from mqsa_jax.commands.command_line import parse, run_command
+from mqsa_jax import hosts
+from mqsa_jax.commands.command_line import join_hosts, parse, run_command
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
-from mqsa_jax.errors import DataError, DivergenceError, FolderError
+from mqsa_jax.errors import DataError, DivergenceError, FolderError, SettingError
 from mqsa_jax.models.registry import check_model_settings
 from mqsa_jax.sampling import Sampling
 
@@ -32,6 +35,10 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         config.validate()
         check_model_settings(config)
         Sampling.of(config)
+        # Before data are read or anything is printed.
+        join_hosts(config.run)
+        if hosts.num_processes() > 1 and config.run.parallel == "pmap":
+            raise SettingError("{parallel} pmap works in one process; leave it out")
         return config
 
     config, histories, decided = settings_for(arguments, parse_over)
@@ -49,9 +56,12 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         experiment = Experiment.load(config, histories)
         if resume:
             run_dir.check_data(experiment.histories.fingerprint())
+        hosts.check_agreement("data set", experiment.histories.fingerprint())
+        hosts.check_agreement("configuration", json.dumps(_trained(config)))
         if not resume:
             # Before anything is deleted or printed.
             check_warm_start(experiment, run_dir)
+        hosts.wait_for_others("checked")
         if not config.run.resume:
             run_dir.delete_run()
         if experiment.spec.counted:
@@ -61,3 +71,10 @@ def _train(program: str, arguments: Sequence[str]) -> None:
                 print(decided, flush=True)
             result = train(experiment, run_dir, resume)
     print_result(config.dataset, result, run_dir.path)
+
+
+def _trained(config: Config) -> dict[str, Any]:
+    """What processes must agree on."""
+    values = config.flat()
+    own = {"data_dir", "coordinator_address", "num_processes", "process_id"}
+    return {name: value for name, value in values.items() if name not in own}

@@ -105,24 +105,34 @@ class BatchSource:
         # Rounded once, with the margin: rounding each block's too would add up to 1/8 again.
         return Capacity(*map(max, zip(*needed, strict=True))).margined()
 
-    def batches(self, epoch: int, steps_per_program: int, capacity: Capacity) -> Iterator[Batch]:
+    def batches(
+        self, epoch: int, steps_per_program: int, capacity: Capacity, first_step: int = 0
+    ) -> Iterator[Batch]:
         """Stacked batches of an epoch, [steps, ...] each, at most `steps_per_program` steps long.
 
-        They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone.
+        They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone. The first
+        `first_step` steps are left out; the others are the same batches with them or without.
         """
-        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity):
+        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity, first_step):
             yield batch
 
 
 def alike_batches(
-    sources: Sequence[BatchSource], epoch: int, steps_per_program: int, capacity: Capacity
+    sources: Sequence[BatchSource],
+    epoch: int,
+    steps_per_program: int,
+    capacity: Capacity,
+    first_step: int = 0,
 ) -> Iterator[list[Batch]]:
     """Stacked batches of several sources, one each, that may be stacked again: of equal sizes.
 
-    The sources differ in their seeds alone.
+    The sources differ in their seeds alone. The first `first_step` steps are left out.
     """
     inputs = splits.training_inputs(sources[0].histories, sources[0].max_len)
-    blocks = [_blocks(source.order(epoch), steps_per_program) for source in sources]
+    blocks = [
+        _without_first(_blocks(source.order(epoch), steps_per_program), first_step)
+        for source in sources
+    ]
     for users in zip(*blocks, strict=True):
         drafts = [
             _Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
@@ -134,6 +144,13 @@ def alike_batches(
 def _blocks(order: np.ndarray, most: int) -> list[np.ndarray]:
     """Splits the steps into as few blocks of like length as `most` allows."""
     return np.array_split(order, -(-len(order) // most))
+
+
+def _without_first(blocks: list[np.ndarray], steps: int) -> list[np.ndarray]:
+    """The blocks without the first steps; the others keep their borders."""
+    ends = np.cumsum([len(block) for block in blocks])
+    done = [max(steps - (end - len(block)), 0) for block, end in zip(blocks, ends, strict=True)]
+    return [block[first:] for block, first in zip(blocks, done, strict=True) if first < len(block)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

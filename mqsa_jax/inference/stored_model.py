@@ -21,6 +21,7 @@ from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.devices import fetch
 from mqsa_jax.errors import UserError
 from mqsa_jax.layers.item_graph import ItemGraph
 from mqsa_jax.models.counted import CountedModel
@@ -51,9 +52,9 @@ _READ_ERRORS = (
 
 def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Histories) -> None:
     """Writes the relations that scores depend on; nothing for a model without any."""
-    relations = cut(relations, histories.num_items)
+    relations = cut(fetch(relations), histories.num_items)
     arrays = {
-        f"{part}.{field.name}": np.asarray(getattr(value, field.name))
+        f"{part}.{field.name}": getattr(value, field.name)
         for part in _PARTS
         if (value := getattr(relations, part)) is not None
         for field in dataclasses.fields(value)

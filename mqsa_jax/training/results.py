@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import jax
 import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
 from mqsa_jax.data.splits import with_target
+from mqsa_jax.devices import fetch
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import CUTOFFS, summarise
@@ -56,7 +56,7 @@ def evaluate(
         return record(experiment, ranks_U, epoch, protocol, run_dir, figures)
     ranks_U, list_UK = evaluator.ranks_and_lists(state.eval_params, state.hparams, figures.longest)
     model = experiment.recommender.in_float32()
-    params = cut(jax.device_get(state.eval_params), model.num_items)
+    params = cut(fetch(state.eval_params), model.num_items)
     item_VD = np.asarray(item_vectors(model, params, relations))
     return record(experiment, ranks_U, epoch, protocol, run_dir, figures, list_UK, item_VD)
 

@@ -47,27 +47,43 @@ class RunningEpoch:
 
     def all_losses(self) -> Losses:
         """The losses of all steps, NumPy arrays [steps] or [P, steps]; waits for the devices."""
-        parts = jax.device_get(self.losses)
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+        return all_losses(self.losses)
+
+
+def all_losses(parts: list[Losses]) -> Losses:
+    """Losses of several programs one after the other, as NumPy arrays; waits for the devices."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *jax.device_get(parts))
+
+
+def _go_on(state: TrainState, losses: list[Losses]) -> None:
+    """What `epoch_starter` does between programs if it is given nothing else."""
 
 
 def epoch_starter(
     stacks: Iterator[Sequence[Batch]],
     train: Callable[[TrainState, Batch], tuple[TrainState, Losses]],
     validate: Callable[[TrainState], Array],
+    between: Callable[[TrainState, list[Losses]], None] = _go_on,
+    done: list[Losses] | None = None,
 ) -> Callable[[TrainState], RunningEpoch]:
-    """A function that starts the next epoch from a state, and does not wait.
+    """A function that starts the next epoch from a state, and waits for nothing but `between`.
 
     Args:
       stacks: the stacked batches of each epoch; drawn and packed in a thread, an epoch ahead.
       train: the compiled steps of a stack.
       validate: the compiled ranks of the validation targets.
+      between: called before each program of an epoch but the first, with the state that it starts
+        from and the losses of the epoch so far.
+      done: losses of the first epoch's steps before its first stack, if it was under way.
     """
     stacks = _prefetched(stacks)
+    earlier = [done or []]
 
     def start_epoch(state: TrainState) -> RunningEpoch:
-        losses = []
-        for batches in next(stacks):
+        losses = earlier.pop() if earlier else []
+        for number, batches in enumerate(next(stacks)):
+            if number > 0:
+                between(state, losses)
             state, part = train(state, batches)
             losses.append(part)
         began = time.perf_counter()

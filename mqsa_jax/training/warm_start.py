@@ -23,7 +23,9 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Ids, Lookup, is_text
 from mqsa_jax.data.transitions import training_transitions
+from mqsa_jax.devices import fetch
 from mqsa_jax.errors import UserError
+from mqsa_jax.models.placement import cut
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
@@ -184,7 +186,7 @@ def warm_params(
     """
     check_source(source, config, histories.item_ids)
     transitions = training_transitions(histories, config.model.max_len).to_scipy()
-    initial = jax.tree.map(np.asarray, dict(initial))
+    initial = cut(fetch(dict(initial)), histories.num_items)
     params = dict(source.params)
     params["item_embedding"], origins = item_embedding(
         params["item_embedding"],
