@@ -29,6 +29,7 @@ import tyro
 
 from benchmarks.measure import report
 from mqsa_jax.runs.checkpoints import Checkpoints
+from mqsa_jax.training.running_epoch import SPEED
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = {1: 200, 2: 60}
@@ -219,8 +220,7 @@ def outcome(run: Path, epoch: int) -> dict[str, Any]:
     state = checkpoints.restore_plain(epoch)
     checkpoints.close()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:
-        del line["seconds"]
+    lines = [{name: line[name] for name in line if name not in SPEED} for line in lines]
     with np.load(run / "ranks.npz", allow_pickle=False) as ranks:
         arrays = {name: array.tobytes() for name, array in ranks.items()}
     leaves = jax.tree_util.tree_leaves_with_path(state)

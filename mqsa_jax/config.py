@@ -201,12 +201,15 @@ class RunConfig:
     save_every: Count = 2048
     """Steps between saves within an epoch of more; each epoch is saved at its end too."""
     coordinator_address: str | None = None
-    """HOST:PORT of the first of several processes (default: $JAX_COORDINATOR_ADDRESS, or as a TPU
-    pod, SLURM, Open MPI or Kubernetes says)."""
+    """HOST:PORT of the first of several processes (default: $JAX_COORDINATOR_ADDRESS, or found)."""
     num_processes: Count | None = None
     """Processes that train together (default: as the launcher says, or 1)."""
     process_id: Annotated[int, Range("0 or above", lambda v: v >= 0)] | None = None
     """Number of this process, from 0 (default: as the launcher says)."""
+    profile: Count | None = None
+    """Steps to trace into RUN_DIR/profile for TensorBoard, XProf and Perfetto (default: none)."""
+    debug_nans: bool = False
+    """Stop at the operation that makes a NaN (jax_debug_nans of JAX); slow."""
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))

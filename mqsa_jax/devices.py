@@ -78,6 +78,11 @@ class DeviceLayout:
         return list(self.mesh.devices.flat)
 
     @property
+    def local_devices(self) -> list[jax.Device]:
+        """Those of this process."""
+        return [device for device in self.devices if device.process_index == jax.process_index()]
+
+    @property
     def platform(self) -> str:
         """`cpu`, `gpu` or `tpu`."""
         return self.devices[0].platform

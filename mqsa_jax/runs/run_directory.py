@@ -56,6 +56,11 @@ class RunDirectory:
         return self.path / "step_checkpoints"
 
     @property
+    def profile(self) -> Path:
+        """Folder of the traces that `--profile` asks for."""
+        return self.path / "profile"
+
+    @property
     def events(self) -> Path:
         """Folder of the TensorBoard events."""
         return self.path / "tensorboard"
@@ -116,7 +121,7 @@ class RunDirectory:
             if not is_empty(self.path):
                 raise FolderError(f"{self.path} is not empty and holds no run to delete")
             return
-        for folder in (self.checkpoints, self.step_checkpoints, self.events):
+        for folder in (self.checkpoints, self.step_checkpoints, self.events, self.profile):
             shutil.rmtree(folder, ignore_errors=True)
         self.delete_results()
         for pattern in ("metrics.jsonl", "best.json", "*.tmp", "config.json"):

@@ -51,6 +51,8 @@ class Experiment:
         histories = histories or load_histories(config.dataset, config.run.data_dir)
         enable_compilation_cache()
         run = config.run
+        if run.debug_nans:
+            jax.config.update("jax_debug_nans", True)
         layout = DeviceLayout.of(run.devices, run.mesh, run.shard_items)
         if layout.item_axes and MODELS[config.model.model].graph != "unused":
             raise SettingError(

@@ -24,6 +24,7 @@ from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.objective import Losses
+from mqsa_jax.training.profiling import Profiler
 from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.results import evaluate
 from mqsa_jax.training.running_epoch import (
@@ -31,6 +32,7 @@ from mqsa_jax.training.running_epoch import (
     epoch_starter,
     losses_line,
     metrics_line,
+    speed_line,
 )
 from mqsa_jax.training.saver import RunSaver, losses_done
 from mqsa_jax.training.state import TrainState, run_key
@@ -184,10 +186,11 @@ def _run_epochs(
     with (
         StopRequests() as stops,
         Progress(run_dir.events, len(history), settings.epochs) as progress,
+        Profiler(run_dir.profile, experiment.config.run.profile) as profiler,
     ):
         between = saver.between_programs(stops, history)
         start_epoch = _epoch_starter(
-            experiment, relations, source, validation, between, len(history), start.losses
+            experiment, relations, source, validation, between, len(history), start.losses, profiler
         )
         running = start_epoch(state)
         while running is not None:
@@ -201,7 +204,7 @@ def _run_epochs(
             # From the end of the epoch before, or the start of this one if later, to its end. The
             # devices validate the epoch before meanwhile.
             began, ended = max(running.began, ended), time.perf_counter()
-            line["seconds"] = round(ended - began, 3)
+            line |= speed_line(running.work, ended - began, experiment.layout.local_devices)
             history.append(line | _validation_line(validation, running))
             saver.save_epoch(state, history)
             progress.show(history[-1], best_epoch(history))
@@ -216,8 +219,9 @@ def _run_epochs(
 
 
 def _steps_per_program(experiment: Experiment) -> int:
-    """Training may be saved between programs only."""
-    return min(STEPS_PER_PROGRAM, experiment.config.run.save_every)
+    """Training may be saved between programs only, and whole programs are traced."""
+    run = experiment.config.run
+    return min(STEPS_PER_PROGRAM, run.save_every, run.profile or STEPS_PER_PROGRAM)
 
 
 def _epoch_starter(
@@ -228,6 +232,7 @@ def _epoch_starter(
     between: Callable[[TrainState, list[Losses]], None],
     epochs_done: int,
     losses: list[Losses],
+    profiler: Profiler,
 ) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch and its validation from a state.
 
@@ -239,6 +244,7 @@ def _epoch_starter(
       between: see `epoch_starter`.
       epochs_done: how many.
       losses: of the steps done in the epoch after these.
+      profiler: traces steps.
     """
     settings, layout = experiment.config.training, experiment.layout
     first_step = sum(part.loss.size for part in losses)
@@ -252,7 +258,7 @@ def _epoch_starter(
     key = layout.replicate(run_key(settings.seed))
     return epoch_starter(
         stacks,
-        train=lambda state, batches: program(state, batches, key, relations),
+        train=profiler.over(lambda state, batches: program(state, batches, key, relations)),
         validate=lambda state: validation.start(state.eval_params, state.hparams),
         between=between,
         done=losses,

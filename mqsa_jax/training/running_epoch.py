@@ -3,6 +3,7 @@
 And what it came to: the numbers of its line in a run's history.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,8 @@ the padding class, and reduces it; even a learning rate that is too high for lea
 near it. The ranking loss alone is compared: l2, distillation (logits are divided by tau) and graph
 regularisation may be large in a run that ranks well.
 """
+SPEED = ("seconds", "step_ms", "positions_per_second", "data_wait_share", "device_memory_mib")
+"""Numbers of an epoch that differ each time it is trained; see `speed_line`."""
 Item = TypeVar("Item")
 _END = object()
 
@@ -44,10 +47,28 @@ class RunningEpoch:
     """Of the validation targets, as `map_user_scores` gives them."""
     began: float = struct.field(pytree_node=False)
     """When the devices had all of it, compiled, on the clock of `time.perf_counter`."""
+    work: "Work" = struct.field(pytree_node=False)
+    """What was handed to the devices."""
 
     def all_losses(self) -> Losses:
         """The losses of all steps, NumPy arrays [steps] or [P, steps]; waits for the devices."""
         return all_losses(self.losses)
+
+
+@dataclasses.dataclass
+class Work:
+    """What an epoch handed to the devices, and how long its batches were waited for."""
+
+    steps: int = 0
+    positions: float = 0.0
+    """Real positions, of all devices and trials."""
+    waited: float = 0.0
+    """Seconds; the devices may have had an earlier epoch to work on meanwhile."""
+
+    def add(self, batches: Batch) -> None:
+        """Counts stacked batches [..., steps]."""
+        self.steps += batches.num_positions.shape[-1]
+        self.positions += float(np.asarray(batches.num_positions).sum())
 
 
 def all_losses(parts: list[Losses]) -> Losses:
@@ -80,14 +101,18 @@ def epoch_starter(
     earlier = [done or []]
 
     def start_epoch(state: TrainState) -> RunningEpoch:
-        losses = earlier.pop() if earlier else []
-        for number, batches in enumerate(next(stacks)):
+        losses, work = earlier.pop() if earlier else [], Work()
+        asked = time.perf_counter()
+        epoch_stacks = next(stacks)
+        work.waited += time.perf_counter() - asked
+        for number, batches in enumerate(epoch_stacks):
             if number > 0:
                 between(state, losses)
+            work.add(batches)
             state, part = train(state, batches)
             losses.append(part)
         began = time.perf_counter()
-        return RunningEpoch(state, losses, validate(state), began)
+        return RunningEpoch(state, losses, validate(state), began, work)
 
     return start_epoch
 
@@ -124,6 +149,31 @@ def losses_line(losses: Losses, step: int, num_items: int) -> dict[str, Any]:
             f"{means['loss_rec']:.4g}, that of guessing {guessing:.4g}"
         )
     return {"step": step, **means}
+
+
+def speed_line(work: Work, seconds: float, devices: Sequence[Any]) -> dict[str, float]:
+    """How fast an epoch was, and what it took.
+
+    Args:
+      work: of the epoch.
+      seconds: from its start to its end, with the validation of the epoch before.
+      devices: those of this process that work, as JAX gives them.
+
+    Returns:
+      The numbers by the names in `SPEED`: seconds, milliseconds a step, positions a second, share
+      of the seconds that batches were waited for, and, where devices tell, the most that one of
+      them has held so far.
+    """
+    seconds = max(seconds, 1e-9)
+    line = {
+        "seconds": round(seconds, 3),
+        "step_ms": round(1000 * seconds / max(work.steps, 1), 3),
+        "positions_per_second": round(work.positions / seconds, 1),
+        "data_wait_share": round(min(work.waited / seconds, 1.0), 4),
+    }
+    stats = [device.memory_stats() or {} for device in devices]
+    peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
+    return line | ({"device_memory_mib": round(max(peaks) / 2**20, 1)} if peaks else {})
 
 
 def metrics_line(split: str, ranks_U: np.ndarray) -> dict[str, float]:
