@@ -111,8 +111,7 @@ class ObjectiveConfig:
     lambda_graph: NotNegative = 1.0
     """Weight of the graph regularisation of --model grareg; others have none."""
     ranking_loss: Literal["full", "sampled", "gbce"] = "full"
-    """Softmax over all items, over sampled ones, or binary losses of them (gBCE); distillation too
-    is over all items or sampled ones."""
+    """Softmax over all items, over sampled ones, or gBCE; distillation is sampled likewise."""
     num_negatives: Whole = 1024
     """Items drawn a step that a sampled loss scores beside the targets; 0: those of the batch."""
     negatives: Literal["uniform", "popularity"] = "uniform"
