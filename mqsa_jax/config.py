@@ -29,6 +29,8 @@ WITHOUT_FLAG: dict[str, Any] = {
     "choose_term_weight": False,
     "exclude_seen": "history",
     "init_from": None,
+    "stream": "never",
+    "stream_window": 1 << 20,
 }
 """What runs did before a flag was there, whatever its default is today."""
 
@@ -42,6 +44,9 @@ ModelName = Literal[
 # fmt: on
 ExcludeSeen = Literal["history", "window", "none"]
 """Items left out of a ranking: all consumed before the target, the last max_len, or none."""
+
+Stream = Literal["auto", "always", "never"]
+"""Whether a prepared folder is read block by block."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +158,10 @@ class TrainingConfig:
     """Factors of the matrix products of training; sums, losses and parameters stay float32."""
     init_from: str | None = None
     """Folder of a run whose best epoch training starts from, items matched by id."""
+    stream: Stream = "auto"
+    """Read a prepared folder block by block: always, never, or from 134 million interactions on."""
+    stream_window: Count = 1 << 20
+    """Users of a stream that are shuffled together (docs/streaming.md)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +186,8 @@ class RunConfig:
     """Local devices to use (default: all of them)."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How training spreads over devices: jit over a mesh, or pmap."""
+    stream_workers: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
+    """Processes that read and pack a stream; 0: a thread does."""
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))

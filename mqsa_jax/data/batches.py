@@ -69,6 +69,16 @@ class BatchSource:
     max_len: int
     seed: int
     num_shards: int
+    shards: range | None = None
+    """Those that this process packs; None: all."""
+
+    whole_epochs = True
+    """An epoch is handed to the devices at once."""
+
+    @property
+    def own_shards(self) -> range:
+        """Those that this process packs."""
+        return range(self.num_shards) if self.shards is None else self.shards
 
     @property
     def num_steps(self) -> int:
@@ -85,8 +95,8 @@ class BatchSource:
         """Sizes that hold the first epoch with some margin; nearly always, every other one."""
         inputs = splits.training_inputs(self.histories, self.max_len)
         needed = (
-            dataclasses.astuple(_Draft.of(self, inputs, users).needed())
-            for users in _blocks(self.order(0), 256)
+            dataclasses.astuple(Draft.of(self, inputs, users).needed())
+            for users in like_blocks(self.order(0), 256)
         )
         # Rounded once, with the margin: rounding each block's too would add up to 1/8 again.
         return Capacity(*map(max, zip(*needed, strict=True))).margined()
@@ -99,6 +109,12 @@ class BatchSource:
         for (batch,) in alike_batches([self], epoch, steps_per_program, capacity):
             yield batch
 
+    def epochs(self, first: int, last: int, steps_per_program: int) -> Iterator[list[Batch]]:
+        """The stacked batches of each of the epochs `first` to `last - 1`; see `batches`."""
+        capacity = self.capacity()
+        for epoch in range(first, last):
+            yield list(self.batches(epoch, steps_per_program, capacity))
+
 
 def alike_batches(
     sources: Sequence[BatchSource], epoch: int, steps_per_program: int, capacity: Capacity
@@ -108,23 +124,23 @@ def alike_batches(
     The sources differ in their seeds alone.
     """
     inputs = splits.training_inputs(sources[0].histories, sources[0].max_len)
-    blocks = [_blocks(source.order(epoch), steps_per_program) for source in sources]
+    blocks = [like_blocks(source.order(epoch), steps_per_program) for source in sources]
     for users in zip(*blocks, strict=True):
         drafts = [
-            _Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
+            Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
         ]
         enough = reduce(Capacity.holding, (draft.needed() for draft in drafts), capacity)
         yield [draft.batch(enough) for draft in drafts]
 
 
-def _blocks(order: np.ndarray, most: int) -> list[np.ndarray]:
+def like_blocks(order: np.ndarray, most: int) -> list[np.ndarray]:
     """Splits the steps into as few blocks of like length as `most` allows."""
     return np.array_split(order, -(-len(order) // most))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Draft:
-    """Packed steps whose sizes are not fixed yet. G groups are steps × shards."""
+class Draft:
+    """Packed steps whose sizes are not fixed yet. G groups are steps × shards of this process."""
 
     source: BatchSource
     num_steps: int
@@ -135,15 +151,16 @@ class _Draft:
     count_I: np.ndarray
 
     @classmethod
-    def of(cls, source: BatchSource, inputs: splits.Slices, users: np.ndarray) -> "_Draft":
+    def of(cls, source: BatchSource, inputs: splits.Slices, users: np.ndarray) -> "Draft":
         """Packs the users [steps, batch_size]; slot n of a step goes to shard n mod S."""
         steps, size = users.shape
-        shards = source.num_shards
+        shards, own = source.num_shards, source.own_shards
         users = np.pad(users, ((0, 0), (0, -size % shards)), constant_values=-1)
         slot = np.broadcast_to(np.arange(users.shape[1]), users.shape)
 
         def by_shard(values: np.ndarray) -> np.ndarray:
-            return values.reshape(steps, -1, shards).swapaxes(1, 2).reshape(steps * shards, -1)
+            every = values.reshape(steps, -1, shards).swapaxes(1, 2)
+            return every[:, own.start : own.stop].reshape(steps * len(own), -1)
 
         users, slot = by_shard(users), by_shard(slot)
         slices = inputs[users]
@@ -192,4 +209,5 @@ class _Draft:
         )
 
     def _by_step(self, values: np.ndarray) -> np.ndarray:
-        return values.reshape(self.num_steps, self.source.num_shards, *values.shape[1:])
+        shards = len(self.source.own_shards)
+        return values.reshape(self.num_steps, shards, *values.shape[1:])
