@@ -62,7 +62,7 @@ class Options:
 def own_epoch(experiment: Experiment, epochs: int) -> dict[str, float]:
     """Seconds of the project's own epoch, of packing it on the host, and of its validation."""
     relations = experiment.relations()
-    source = experiment.batch_source(relations.counts)
+    source = experiment.batch_source()
     capacity = source.capacity()
     began = time.perf_counter()
     stacks = list(source.batches(0, STEPS_PER_PROGRAM, capacity))
@@ -147,7 +147,7 @@ def dense_objective(params, inputs, target, teacher_VV, key, *, experiment, hpar
 def dense_epoch(experiment: Experiment, steps: int) -> dict[str, float]:
     """Seconds of an epoch of the dense baseline, from those of a step."""
     state = experiment.initial_state()
-    teacher = transition_teacher(experiment.transition_counts(), state.hparams.tau)
+    teacher = transition_teacher(experiment.transition_counts, state.hparams.tau)
     teacher_VV = jax.jit(teacher_probabilities)(teacher)
     inputs, target = jax.device_put(dense_batch(experiment))
     objective = partial(dense_objective, experiment=experiment, hparams=state.hparams)

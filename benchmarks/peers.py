@@ -52,7 +52,7 @@ NOTES = {
 def own_result(experiment: Experiment) -> dict[str, Any]:
     """Seconds and sizes of this project; the same keys as the peers print."""
     relations = experiment.relations()
-    source = experiment.batch_source(relations.counts)
+    source = experiment.batch_source()
     capacity = source.capacity()
     program = compile_epoch(experiment.recommender, experiment.layout)
     key = experiment.layout.replicate(run_key(source.seed))

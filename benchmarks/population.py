@@ -47,7 +47,7 @@ class Options:
 def separate_epoch(experiment: Experiment) -> Callable[[], Any]:
     """A function that does an epoch and its validation as `train.py` does."""
     relations, layout = experiment.relations(), experiment.layout
-    source = experiment.batch_source(relations.counts)
+    source = experiment.batch_source()
     stacks = list(source.batches(0, STEPS_PER_PROGRAM, source.capacity()))
     program = compile_epoch(experiment.recommender, layout)
     key = layout.replicate(run_key(experiment.config.training.seed))
@@ -68,7 +68,7 @@ def population_epoch(experiment: Experiment, size: int) -> Callable[[], Any]:
     relations, layout = experiment.relations(), experiment.layout
     configs = [with_flags(experiment.config, seed=seed) for seed in range(1, size + 1)]
     source = TrialBatches.of(
-        experiment.batch_source(relations.counts), [config.training.seed for config in configs]
+        experiment.batch_source(), [config.training.seed for config in configs]
     )
     stacks = list(source.epoch(0, STEPS_PER_PROGRAM))
     programs = compile_population(experiment.recommender, layout)

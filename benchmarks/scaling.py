@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import scipy.sparse
 
 from benchmarks.measure import RESULTS, matmul_gflops, report, seconds
 from mqsa_jax.config import Config
@@ -26,7 +26,6 @@ from mqsa_jax.data.batches import Batch
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import enable_compilation_cache
-from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.training.state import init_state, run_key
@@ -87,14 +86,14 @@ def synthetic_counts(sizes: Sizes, rng: np.random.Generator) -> TransitionCounts
     )
 
 
-def synthetic_batch(sizes: Sizes, row_start: np.ndarray, rng: np.random.Generator) -> Batch:
+def synthetic_batch(sizes: Sizes, counts: TransitionCounts, rng: np.random.Generator) -> Batch:
     """A batch of N positions in ceil(N / T) rows, full but for the end of the last one.
 
     Histories of 7 random items stand side by side; the last of a row takes what room is left.
 
     Args:
       sizes: of the batch.
-      row_start: [V + 1] where the teacher's rows begin; decides how many entries are read.
+      counts: whose rows the batch carries.
       rng: randomness of items and targets.
     """
     length = sizes.max_len
@@ -117,7 +116,19 @@ def synthetic_batch(sizes: Sizes, row_start: np.ndarray, rng: np.random.Generato
         distinct_item=distinct_U.astype(np.int32)[None],
         distinct_count=count_U.astype(np.float32)[None],
         num_positions=np.float32(sizes.positions),
-        max_bumps=max(int(np.diff(row_start)[distinct_U].sum()), 1),
+        **transitions_of(counts, distinct_U),
+    )
+
+
+def transitions_of(counts: TransitionCounts, distinct_U: np.ndarray) -> dict[str, np.ndarray]:
+    """The rows of the distinct items, as a batch of one shard carries them."""
+    rows = scipy.sparse.csr_array(
+        (counts.count, counts.successor, counts.row_start), shape=(counts.num_items,) * 2
+    )[distinct_U].tocoo()
+    return dict(
+        successor_row=rows.row[None].astype(np.int32),
+        successor=rows.col[None].astype(np.int32),
+        successor_count=rows.data[None].astype(np.float32),
     )
 
 
@@ -131,18 +142,15 @@ def measure_step(sizes: Sizes, repeats: int) -> dict[str, Any]:
     """
     rng = np.random.default_rng(0)
     counts = synthetic_counts(sizes, rng)
-    batch = jax.device_put(synthetic_batch(sizes, counts.row_start, rng))
+    batch = jax.device_put(synthetic_batch(sizes, counts, rng))
     recommender = Recommender(sizes.items, sizes.dim, sizes.max_len)
     hparams = HParams.of(Config())
     state = jax.jit(init_state, static_argnums=0)(recommender, hparams, 0)
-    teacher = jax.jit(transition_teacher)(jax.tree.map(jnp.asarray, counts), hparams.tau)
     step = jax.jit(
-        lambda state, batch, key, teacher: train_step(
-            state, batch, key, recommender=recommender, teacher=teacher
-        ),
+        lambda state, batch, key: train_step(state, batch, key, recommender=recommender),
     )
     key = run_key(0)
-    compiled = step.lower(state, batch, key, teacher).compile()
+    compiled = step.lower(state, batch, key).compile()
     memory = compiled.memory_analysis()
     temp_bytes = memory.temp_size_in_bytes + memory.output_size_in_bytes
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((state.params, state.opt_state)))
@@ -150,7 +158,7 @@ def measure_step(sizes: Sizes, repeats: int) -> dict[str, Any]:
     def one_step():
         # As in training, which keeps the old state until it is saved: it is not given away.
         nonlocal state
-        state, losses = compiled(state, batch, key, teacher)
+        state, losses = compiled(state, batch, key)
         return state, losses
 
     times = seconds(one_step, repeats)

@@ -30,7 +30,6 @@ from mqsa_jax.data import splits
 from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.transitions import count_transitions
-from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender, apply
 from mqsa_jax.training.state import init_state
@@ -146,9 +145,8 @@ def parameters(reference):
 
 def one_batch(histories: Histories, counts, max_len: int):
     """All users as one packed batch, and the user of each segment."""
-    num_successors = np.diff(np.asarray(counts.row_start))
     users = histories.num_users
-    source = BatchSource(histories, num_successors, users, max_len, seed=0, num_shards=1)
+    source = BatchSource(histories, counts, users, max_len, seed=0, num_shards=1)
     (stack,) = source.batches(epoch=0, steps_per_program=1, capacity=source.capacity())
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), stack), source.order(0)[0]
 
@@ -163,14 +161,13 @@ def unpacked(values_SRT, batch, user_of_segment, fill):
     return out
 
 
-def compiled_step(recommender: Recommender, batch, counts):
+def compiled_step(recommender: Recommender, batch):
     """A training step, and with it the gradient and the scores before it."""
     key = jax.random.key(0)
 
     @jax.jit
     def step(state):
-        teacher = transition_teacher(counts, state.hparams.tau)
-        fixed = {"recommender": recommender, "teacher": teacher}
+        fixed = {"recommender": recommender}
         step_key = jax.random.fold_in(key, state.step)
         _, gradient = jax.value_and_grad(objective, has_aux=True)(
             state.params, batch, step_key, hparams=state.hparams, **fixed
@@ -203,7 +200,7 @@ def compute(path: Path, products: str = "xla") -> dict[str, np.ndarray]:
     state = jax.jit(lambda: init_state(recommender, hparams, seed=0))()
     params = parameters(reference)
     assert jax.tree.structure(params) == jax.tree.structure(state.params)
-    step = compiled_step(recommender, batch, counts)
+    step = compiled_step(recommender, batch)
     state, losses, gradient, score_SRTV = step(state.replace(params=params))
     newest = (np.asarray(batch.inputs.segment_ids) >= 0) & (batch.inputs.position == max_len - 1)
     score_UV = np.empty((len(rows), num_items))

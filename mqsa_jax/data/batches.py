@@ -1,17 +1,18 @@
 """Batches of training users: drawn, packed and laid out for the devices, on the host."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
-from functools import reduce
 
+import jax
 import numpy as np
-from flax import struct
 from jaxtyping import Array, Float32, Int32
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
 from mqsa_jax.data.sequences import Sequences
+from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.pytree import pytree_dataclass
 
 CAPACITY_MARGIN = 1.1
@@ -22,7 +23,7 @@ CAPACITY_MARGIN = 1.1
 class Batch:
     """Users of one step, or of many with one more leading axis; NumPy arrays on the host.
 
-    Shape legend: S shards, one a device; R rows; T positions; I distinct items.
+    Shape legend: S shards, one a device; R rows; T positions; I distinct items; M transitions.
     """
 
     inputs: Sequences
@@ -35,9 +36,12 @@ class Batch:
     """How often it occurs there; 0 behind the last."""
     num_positions: Float32[Array, "*steps"]
     """Real positions of all shards together."""
-    max_bumps: int = struct.field(pytree_node=False)
-    """Bound on the teacher's bumps, entries above a row's constant (`losses/teacher.py`), in the
-    rows of one shard's distinct items."""
+    successor_row: Int32[Array, "*steps S M"]
+    """Of each transition from a distinct item: its column in `distinct_item`; ascending."""
+    successor: Int32[Array, "*steps S M"]
+    """Item that it leads to; 0 behind the last."""
+    successor_count: Float32[Array, "*steps S M"]
+    """How often it was counted, for the teacher (`losses/teacher.py`); 0 behind the last."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Capacity:
 
     rows: int
     distinct: int
-    bumps: int
+    transitions: int
 
     def margined(self) -> "Capacity":
         """With room for other draws of users, rounded to few different sizes."""
@@ -63,8 +67,8 @@ class BatchSource:
     """Every epoch's batches, each a function of (data, seed, epoch, step) alone."""
 
     histories: Histories
-    num_successors: np.ndarray
-    """[V] transitions counted from each item: the teacher's entries in its row."""
+    counts: TransitionCounts
+    """What the teacher learns from; a batch carries the rows of its items."""
     batch_size: int
     max_len: int
     seed: int
@@ -79,6 +83,16 @@ class BatchSource:
     def own_shards(self) -> range:
         """Those that this process packs."""
         return range(self.num_shards) if self.shards is None else self.shards
+
+    @functools.cached_property
+    def transitions(self) -> TransitionCounts:
+        """`counts` as NumPy arrays, without unused capacity."""
+        return jax.tree.map(np.asarray, self.counts.trimmed())
+
+    @functools.cached_property
+    def num_successors(self) -> np.ndarray:
+        """[V] transitions counted from each item."""
+        return np.diff(self.transitions.row_start)
 
     @property
     def num_steps(self) -> int:
@@ -129,7 +143,7 @@ def alike_batches(
         drafts = [
             Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
         ]
-        enough = reduce(Capacity.holding, (draft.needed() for draft in drafts), capacity)
+        enough = functools.reduce(Capacity.holding, (draft.needed() for draft in drafts), capacity)
         yield [draft.batch(enough) for draft in drafts]
 
 
@@ -174,10 +188,12 @@ class Draft:
 
     def needed(self) -> Capacity:
         groups = len(self.rows.segment_ids)
-        bumps = np.bincount(self.group_I, self.source.num_successors[self.item_I], groups)
+        transitions = np.bincount(self.group_I, self.source.num_successors[self.item_I], groups)
         distinct = np.bincount(self.group_I, minlength=groups)
         return Capacity(
-            self.rows.segment_ids.shape[1], int(distinct.max(initial=1)), int(bumps.max(initial=1))
+            self.rows.segment_ids.shape[1],
+            int(distinct.max(initial=1)),
+            int(transitions.max(initial=1)),
         )
 
     def batch(self, capacity: Capacity) -> Batch:
@@ -190,10 +206,8 @@ class Draft:
             return self._by_step(np.pad(values, spare, constant_values=fill))
 
         column_I, _ = ragged(self.group_I, groups)
-        distinct_item = np.zeros((groups, capacity.distinct), np.int32)
-        distinct_count = np.zeros((groups, capacity.distinct), np.float32)
-        distinct_item[self.group_I, column_I] = self.item_I
-        distinct_count[self.group_I, column_I] = self.count_I
+        index_I = self.group_I, column_I
+        distinct = groups, capacity.distinct
         inputs = Sequences(
             item=rows(self.rows.scatter(items[self.rows.source]), 0),
             position=rows(self.rows.position, 0),
@@ -202,11 +216,36 @@ class Draft:
         return Batch(
             inputs=inputs,
             target=rows(self.rows.scatter(items[self.rows.source + 1]), 0),
-            distinct_item=self._by_step(distinct_item),
-            distinct_count=self._by_step(distinct_count),
+            distinct_item=self._filled(distinct, index_I, self.item_I, np.int32),
+            distinct_count=self._filled(distinct, index_I, self.count_I, np.float32),
             num_positions=(inputs.segment_ids >= 0).sum((1, 2, 3)).astype(np.float32),
-            max_bumps=capacity.bumps,
+            **self._successors(column_I, capacity),
         )
+
+    def _successors(self, column_I: np.ndarray, capacity: Capacity) -> dict[str, np.ndarray]:
+        """The transitions from the distinct items, group by group."""
+        counts = self.source.transitions
+        length_I = self.source.num_successors[self.item_I]
+        group_M, column_M = self.group_I.repeat(length_I), column_I.repeat(length_I)
+        # Entries of an item lie one after the other.
+        shift_I = counts.row_start[self.item_I] - (np.cumsum(length_I) - length_I)
+        entry_M = np.arange(group_M.size) + shift_I.repeat(length_I)
+        groups = len(self.rows.segment_ids)
+        shape, index_M = (groups, capacity.transitions), (group_M, ragged(group_M, groups)[0])
+        return dict(
+            # Rows ascend behind the last transition too.
+            successor_row=self._filled(shape, index_M, column_M, np.int32, capacity.distinct - 1),
+            successor=self._filled(shape, index_M, counts.successor[entry_M], np.int32),
+            successor_count=self._filled(shape, index_M, counts.count[entry_M], np.float32),
+        )
+
+    def _filled(
+        self, shape: tuple[int, int], index: tuple, values: np.ndarray, dtype: type, fill: int = 0
+    ) -> np.ndarray:
+        """[steps, S, *] the values at an index of [G, *], and `fill` elsewhere."""
+        out = np.full(shape, fill, dtype)
+        out[index] = values
+        return self._by_step(out)
 
     def _by_step(self, values: np.ndarray) -> np.ndarray:
         shards = len(self.source.own_shards)

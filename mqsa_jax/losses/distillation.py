@@ -12,9 +12,9 @@ from mqsa_jax.losses.cross_entropy import (
     one_shard,
 )
 from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
-from mqsa_jax.losses.teacher import Teacher, checked_temperature
+from mqsa_jax.losses.teacher import Teacher, TeacherRows, checked_temperature, rows_of
 from mqsa_jax.ops.linear_logsumexp import row_logsumexps
-from mqsa_jax.ops.products import row_dot
+from mqsa_jax.ops.products import row_dot, scale_rows
 from mqsa_jax.ops.sparse_bilinear import sparse_bilinear
 from mqsa_jax.ops.sparse_logits import is_index
 
@@ -65,31 +65,37 @@ def distillation_loss(
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
     """
     chex.assert_shape(student_ND, (*item_N.shape, item_VD.shape[-1]))
+    chex.assert_shape(teacher.base, item_VD.shape[:1])
     where = checked_where(where, item_N.shape)
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
     student_1ND, item_1N = one_shard(where_N, (student_ND, item_N))
     weight_N = linear_weights(reduce_fn, where_N)
-    if weight_N is not None:
-        weight_1N = weight_N.reshape(1, -1)
-        loss = distillation_cross_entropy(
-            student_1ND, item_VD, item_1N, weight_1N, teacher, tau, max_bumps=max_bumps
+    if weight_N is None:
+        loss_1N = _row_losses(
+            student_1ND, item_VD, item_1N, where_N.reshape(1, -1), teacher, tau, max_bumps
         )
-        return combine([loss], item_VD, [1.0])[0]
-    loss_1N = _row_losses(
-        student_1ND, item_VD, item_1N, where_N.reshape(1, -1), teacher, tau, max_bumps
-    )
-    return reduced(loss_1N.reshape(where_N.shape), where_N, reduce_fn)
+        return reduced(loss_1N.reshape(where_N.shape), where_N, reduce_fn)
+    weight_1N = weight_N.reshape(1, -1)
+    if max_bumps is None:
+        valid_1N = (weight_1N == 0) | is_index(item_1N, item_VD.shape[0])
+        weight_1N = jnp.where(valid_1N, weight_1N, jnp.nan)
+        student_1ND = student_1ND / checked_temperature(tau)
+        expected_1N = _expected_logits(student_1ND, item_VD, item_1N, teacher)
+        expected_logit = (weight_1N * expected_1N).sum()
+        loss = LinearCrossEntropy(student_1ND, weight_1N, expected_logit, pad_logit=False)
+    else:
+        labels = rows_of(teacher, item_1N[0], weight_1N[0] != 0, max_bumps)
+        labels_1 = jax.tree.map(lambda leaf: leaf[None], labels)
+        loss = distillation_cross_entropy(student_1ND, item_VD, weight_1N, labels_1, tau)
+    return combine([loss], item_VD, [1.0])[0]
 
 
 def distillation_cross_entropy(
     student_SND: Float[Array, "S N D"],
     item_VD: Float[Array, "V D"],
-    item_SN: Int[Array, "S N"],
     weight_SN: Float[Array, "S N"],
-    teacher: Teacher,
+    labels: TeacherRows,
     tau: Float[Array, ""] | float,
-    *,
-    max_bumps: int | None = None,
 ) -> LinearCrossEntropy:
     """The distillation loss as a weighted sum over the rows of S shards, to be combined.
 
@@ -97,28 +103,23 @@ def distillation_cross_entropy(
       student_SND: [S, N, D] student's vectors h; S shards, one a device. Finite where the weight
         is 0.
       item_VD: [V, D] item vectors E.
-      item_SN: [S, N] int32 item i of each row, 0..V-1.
       weight_SN: [S, N] weight of each row in the sum; 0 leaves a row out.
-      teacher: soft labels.
+      labels: [S, N] soft labels of each row; bumps of a row of weight 0 count nothing.
       tau: student's temperature, above 0; may be traced.
-      max_bumps: as of `distillation_loss`, for the rows of one shard.
     """
-    chex.assert_shape(teacher.base, item_VD.shape[:1])
-    valid_SN = is_index(item_SN, item_VD.shape[0])
-    weight_SN = jnp.where((weight_SN == 0) | valid_SN, weight_SN, jnp.nan)
-    item_SN = jnp.where(valid_SN, item_SN, 0)
+    base_SN = jnp.where(weight_SN == 0, 0, labels.base)
+    # NaN labels make NaN weights, so that gradients are NaN too.
+    weight_SN = weight_SN * jnp.where(jnp.isnan(base_SN), jnp.nan, 1)
     student_SND = student_SND / checked_temperature(tau)
-    base_SN = weight_SN * teacher.base[item_SN]
     # In full precision, like all terms of the difference of large numbers that the loss is.
-    base_logit = jnp.einsum("sn,snd,d->", base_SN, student_SND, item_VD.sum(0), precision="highest")
-    if max_bumps is None:
-        bump_logit_SN = _all_bumps(student_SND, item_VD, item_SN, teacher)
-        expected_logit = base_logit + (weight_SN * bump_logit_SN).sum()
-    else:
-        bump_logit_S = jax.vmap(_bounded_bumps, in_axes=(0, None, 0, 0, None, None))(
-            student_SND, item_VD, item_SN, weight_SN, teacher, max_bumps
-        )
-        expected_logit = base_logit + bump_logit_S.sum()
+    base_logit = jnp.einsum(
+        "sn,snd,d->", weight_SN * base_SN, student_SND, item_VD.sum(0), precision="highest"
+    )
+    weight_SM = labels.bump * jnp.take_along_axis(weight_SN, labels.row, axis=1)
+    bump_logit_S = jax.vmap(sparse_bilinear, in_axes=(0, None, 0, 0, 0))(
+        student_SND, item_VD, labels.row, labels.successor, weight_SM
+    )
+    expected_logit = base_logit + bump_logit_S.sum()
     return LinearCrossEntropy(student_SND, weight_SN, expected_logit, pad_logit=False)
 
 
@@ -132,69 +133,38 @@ def _row_losses(
     max_bumps: int | None,
 ) -> Array:
     """[1, N] the loss of each row; anything where it does not count."""
-    chex.assert_shape(teacher.base, item_VD.shape[:1])
     valid_1N = is_index(item_1N, item_VD.shape[0])
-    item_1N = jnp.where(valid_1N, item_1N, 0)
     student_1ND = student_1ND / checked_temperature(tau)
-    sum_1ND = jnp.broadcast_to(item_VD.sum(0), student_1ND.shape)
-    expected_1N = teacher.base[item_1N] * row_dot(student_1ND, sum_1ND)
     if max_bumps is None:
-        expected_1N += _all_bumps(student_1ND, item_VD, item_1N, teacher)
+        expected_1N = _expected_logits(student_1ND, item_VD, item_1N, teacher)
     else:
-        row_M, successor_M, bump_M, enough = _bumps_of(item_1N[0], where_1N[0], teacher, max_bumps)
-        sum_ND = jax.ops.segment_sum(
-            bump_M[:, None] * item_VD[successor_M], row_M, item_1N.size, indices_are_sorted=True
+        labels = rows_of(teacher, item_1N[0], where_1N[0], max_bumps)
+        sum_1ND = jnp.broadcast_to(item_VD.sum(0), student_1ND.shape)
+        expected_1N = labels.base * row_dot(student_1ND, sum_1ND)
+        bump_ND = jax.ops.segment_sum(
+            scale_rows(item_VD[labels.successor], labels.bump),
+            labels.row,
+            item_1N.size,
+            indices_are_sorted=True,
         )
-        expected_1N += enough * row_dot(student_1ND, sum_ND[None])
+        expected_1N += row_dot(student_1ND, bump_ND[None])
     lse_1N = row_logsumexps(student_1ND, item_VD, where_1N)
     # A factor, so that the gradients are NaN too.
     return (lse_1N - expected_1N) * jnp.where(valid_1N, 1, jnp.nan)
 
 
-def _all_bumps(student_SND: Array, item_VD: Array, item_SN: Array, teacher: Teacher) -> Array:
-    """[S, N] sum_j bump_nj h_n . E_j, by way of sum_j bump_ij E_j of every item i."""
+def _expected_logits(student_1ND: Array, item_VD: Array, item_1N: Array, teacher: Teacher) -> Array:
+    """[1, N] sum_j p(j | i_n) h_n . E_j, by way of sum_j p(j | i) E_j of every item i."""
+    item_1N = jnp.where(is_index(item_1N, item_VD.shape[0]), item_1N, 0)
+    sum_1ND = jnp.broadcast_to(item_VD.sum(0), student_1ND.shape)
+    base_1N = teacher.base[item_1N] * row_dot(student_1ND, sum_1ND)
     entry_M = jnp.arange(teacher.bump.shape[0])
     row_M = jnp.searchsorted(teacher.row_start, entry_M, side="right") - 1
     row_M = jnp.minimum(row_M, item_VD.shape[0] - 1)
-    sum_VD = jax.ops.segment_sum(
+    bump_VD = jax.ops.segment_sum(
         teacher.bump[:, None] * item_VD[teacher.successor],
         row_M,
         item_VD.shape[0],
         indices_are_sorted=True,
     )
-    return row_dot(student_SND, sum_VD[item_SN])
-
-
-def _bounded_bumps(
-    student_ND: Array,
-    item_VD: Array,
-    item_N: Array,
-    weight_N: Array,
-    teacher: Teacher,
-    max_bumps: int,
-) -> Array:
-    """sum_n w_n sum_j bump_nj h_n . E_j, from the bumps of the rows that count alone."""
-    row_M, successor_M, bump_M, enough = _bumps_of(item_N, weight_N != 0, teacher, max_bumps)
-    weight_M = bump_M * weight_N[row_M]
-    return enough * sparse_bilinear(student_ND, item_VD, row_M, successor_M, weight_M)
-
-
-def _bumps_of(
-    item_N: Array, where_N: Array, teacher: Teacher, max_bumps: int
-) -> tuple[Array, Array, Array, Array]:
-    """The bumps of the rows that count, one after the other.
-
-    Returns:
-      [max_bumps] row, ascending, successor and bump of each, bump 0 behind the last; and a factor
-      for what is computed from them, 1, or NaN if `max_bumps` is too small.
-    """
-    begin_N = teacher.row_start[item_N]
-    length_N = jnp.where(where_N, teacher.row_start[item_N + 1] - begin_N, 0)
-    end_N = jnp.cumsum(length_N)
-    slot_M = jnp.arange(max_bumps)
-    row_M = jnp.minimum(jnp.searchsorted(end_N, slot_M, side="right"), item_N.shape[0] - 1)
-    entry_M = begin_N[row_M] + slot_M - (end_N - length_N)[row_M]
-    entry_M = jnp.where(slot_M < end_N[-1], entry_M, teacher.bump.shape[0])
-    bump_M = teacher.bump.at[entry_M].get(mode="fill", fill_value=0)
-    successor_M = teacher.successor.at[entry_M].get(mode="fill", fill_value=0)
-    return row_M, successor_M, bump_M, jnp.where(end_N[-1] <= max_bumps, 1.0, jnp.nan)
+    return base_1N + row_dot(student_1ND, bump_VD[item_1N])

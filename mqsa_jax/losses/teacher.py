@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.ops.sparse_logits import is_index
 from mqsa_jax.pytree import pytree_dataclass
 
 
@@ -21,6 +22,20 @@ class Teacher:
     """Item j of a bump."""
     bump: Float32[Array, " M"]
     """How much more probable than the base item j is."""
+
+
+@pytree_dataclass
+class TeacherRows:
+    """Soft labels of N rows: p(j | n) = base_n + bump_nj, where bump is sparse."""
+
+    base: Float32[Array, "*S N"]
+    """Probability of every item that has no bump in the row."""
+    row: Int32[Array, "*S M"]
+    """Row n of a bump, ascending."""
+    successor: Int32[Array, "*S M"]
+    """Item j of a bump."""
+    bump: Float32[Array, "*S M"]
+    """How much more probable than the base item j is; 0 where there is nothing to add."""
 
 
 def checked_temperature(tau: Float[Array, ""] | float) -> Float[Array, ""] | float:
@@ -57,20 +72,97 @@ def transition_teacher(counts: TransitionCounts, tau: Float[Array, ""] | float) 
       Zhu et al., WSDM 2024, arXiv 2311.01056, section 4: transition-aware embedding distillation.
     """
     tau = checked_temperature(tau)
-    num_items, row_M = counts.num_items, counts.row()
-    peak_V = jnp.zeros(num_items).at[row_M].max(counts.count)
-    # Logits are shifted by the row's largest, 1 / tau (0 in rows without transitions).
-    has_any_V = peak_V > 0
-    scaled_M = counts.count / jnp.where(has_any_V, peak_V, 1)[row_M]
-    exp_M = jnp.where(counts.count > 0, jnp.exp((scaled_M - 1) / tau), 0)
-    floor_V = jnp.where(has_any_V, jnp.exp(-1 / jnp.float32(tau)), 1)
-    seen_V = jnp.zeros(num_items).at[row_M].add((counts.count > 0).astype(exp_M.dtype))
-    total_V = jnp.zeros(num_items).at[row_M].add(exp_M) + (num_items - seen_V) * floor_V
-    base_V = floor_V / total_V
-    bump_M = jnp.where(counts.count > 0, exp_M / total_V[row_M] - base_V[row_M], 0)
+    base_V, bump_M = _soft_labels(
+        counts.row(), counts.count, counts.num_items, counts.num_items, tau
+    )
     # A factor, so that the gradient by the temperature is NaN too.
     factor = jnp.where(_are_valid(counts) & (tau > 0), 1, jnp.nan)
     return Teacher(factor * base_V, counts.row_start, counts.successor, factor * bump_M)
+
+
+def teacher_rows(
+    item_SN: Int[Array, "*S N"],
+    row_SM: Int[Array, "*S M"],
+    successor_SM: Int[Array, "*S M"],
+    count_SM: Float[Array, "*S M"],
+    num_items: int,
+    tau: Float[Array, ""] | float,
+) -> TeacherRows:
+    """The rows of `transition_teacher` for some items, made of their transitions alone.
+
+    Args:
+      item_SN: [..., N] int32 item i of each row.
+      row_SM: [..., M] int32 row of each transition, 0..N-1, ascending.
+      successor_SM: [..., M] int32 item that it leads to.
+      count_SM: [..., M] how often it was counted; 0 is no transition.
+      num_items: V.
+      tau: temperature, above 0; may be traced.
+
+    Returns:
+      The labels; NaN in the rows of items outside 0..V-1, and all of them if a successor is, a
+      count is NaN or negative, or a traced `tau` is not above 0.
+
+    Raises:
+      ValueError: if `tau` is not above 0.
+    """
+    tau = checked_temperature(tau)
+    num_rows = item_SN.shape[-1]
+    labels = jnp.vectorize(
+        lambda row_M, count_M: _soft_labels(row_M, count_M, num_rows, num_items, tau),
+        signature="(m),(m)->(n),(m)",
+    )
+    base_SN, bump_SM = labels(row_SM, count_SM)
+    # Comparisons with NaN are False.
+    valid_SM = (count_SM == 0) | ((count_SM > 0) & is_index(successor_SM, num_items))
+    factor = jnp.where(valid_SM.all() & (tau > 0), 1, jnp.nan)
+    base_SN = jnp.where(is_index(item_SN, num_items), base_SN, jnp.nan)
+    return TeacherRows(factor * base_SN, row_SM, successor_SM, factor * bump_SM)
+
+
+def rows_of(
+    teacher: Teacher, item_N: Int[Array, " N"], where_N: Bool[Array, " N"], max_bumps: int
+) -> TeacherRows:
+    """The rows of a teacher for some items, their bumps one after the other.
+
+    Args:
+      teacher: all soft labels.
+      item_N: [N] int32 item i of each row.
+      where_N: [N] rows whose bumps are wanted.
+      max_bumps: M, static; if it is too small, all bumps are NaN.
+
+    Returns:
+      The labels; NaN in the rows of items outside 0..V-1.
+    """
+    valid_N = is_index(item_N, teacher.base.shape[0])
+    item_N = jnp.where(valid_N, item_N, 0)
+    begin_N = teacher.row_start[item_N]
+    length_N = jnp.where(where_N, teacher.row_start[item_N + 1] - begin_N, 0)
+    end_N = jnp.cumsum(length_N)
+    slot_M = jnp.arange(max_bumps)
+    row_M = jnp.minimum(jnp.searchsorted(end_N, slot_M, side="right"), item_N.shape[0] - 1)
+    entry_M = begin_N[row_M] + slot_M - (end_N - length_N)[row_M]
+    entry_M = jnp.where(slot_M < end_N[-1], entry_M, teacher.bump.shape[0])
+    bump_M = teacher.bump.at[entry_M].get(mode="fill", fill_value=0)
+    successor_M = teacher.successor.at[entry_M].get(mode="fill", fill_value=0)
+    base_N = jnp.where(valid_N, teacher.base[item_N], jnp.nan)
+    enough = jnp.where(end_N[-1] <= max_bumps, 1.0, jnp.nan)
+    return TeacherRows(base_N, row_M.astype(jnp.int32), successor_M, enough * bump_M)
+
+
+def _soft_labels(
+    row_M: Array, count_M: Array, num_rows: int, num_items: int, tau: Array | float
+) -> tuple[Array, Array]:
+    """[N] base and [M] bump of rows of counts; rows without transitions are uniform."""
+    peak_N = jnp.zeros(num_rows).at[row_M].max(count_M)
+    # Logits are shifted by the row's largest, 1 / tau (0 in rows without transitions).
+    has_any_N = peak_N > 0
+    scaled_M = count_M / jnp.where(has_any_N, peak_N, 1)[row_M]
+    exp_M = jnp.where(count_M > 0, jnp.exp((scaled_M - 1) / tau), 0)
+    floor_N = jnp.where(has_any_N, jnp.exp(-1 / jnp.float32(tau)), 1)
+    seen_N = jnp.zeros(num_rows).at[row_M].add((count_M > 0).astype(exp_M.dtype))
+    total_N = jnp.zeros(num_rows).at[row_M].add(exp_M) + (num_items - seen_N) * floor_N
+    base_N = floor_N / total_N
+    return base_N, jnp.where(count_M > 0, exp_M / total_N[row_M] - base_N[row_M], 0)
 
 
 def _are_valid(counts: TransitionCounts) -> Array:

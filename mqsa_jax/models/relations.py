@@ -17,19 +17,18 @@ from mqsa_jax.pytree import pytree_dataclass
 class ItemRelations:
     """Transitions in the forms that a model uses; None where it has no use for one."""
 
-    counts: TransitionCounts | None = None
-    """What the teacher of the distillation loss learns from; training alone reads it."""
     graph: ItemGraph | None = None
-    """Graph of the same transitions, for the models whose `graph` is not `unused`."""
+    """Graph of the teacher's transitions, for the models whose `graph` is not `unused`."""
     neighbours: Neighbours | None = None
     """Strongest transitions from each item, for the transition term of the scores."""
 
 
 def item_relations(histories: Histories, config: Config) -> ItemRelations:
     """The relations that the model of a configuration needs; on the host, not under jit."""
-    counts = teacher_counts(histories, config)
-    graph = None if MODELS[config.model.model].graph == "unused" else item_graph(counts)
-    return ItemRelations(counts, graph, term_neighbours(histories, config))
+    graph = None
+    if MODELS[config.model.model].graph != "unused":
+        graph = item_graph(teacher_counts(histories, config))
+    return ItemRelations(graph, term_neighbours(histories, config))
 
 
 def term_neighbours(histories: Histories, config: Config) -> Neighbours | None:

@@ -10,7 +10,6 @@ from jaxtyping import Array, Key
 
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
-from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.training.optimizer import TF_ADAM
@@ -37,12 +36,9 @@ def run_steps(
     Returns:
       State after the last step, and the losses of every step [steps].
     """
-    # Soft labels depend on tau, which may differ from run to run: made here, once a program.
-    teacher = transition_teacher(relations.counts, state.hparams.tau)
     step = partial(
         train_step,
         recommender=recommender,
-        teacher=teacher,
         relations=relations,
         optimizer=optimizer,
         axis_name=axis_name,

@@ -96,19 +96,20 @@ class Experiment:
         """What the model is built of."""
         return MODELS[self.config.model.model]
 
+    @functools.cached_property
     def transition_counts(self) -> TransitionCounts:
-        """Transitions that the teacher learns from, on all devices."""
-        return self.layout.replicate(teacher_counts(self.histories, self.config))
+        """Transitions that the teacher learns from."""
+        return teacher_counts(self.histories, self.config)
 
     def relations(self) -> ItemRelations:
         """Everything of item transitions that the model needs, on all devices."""
         return self.layout.replicate(item_relations(self.histories, self.config))
 
-    def batch_source(self, counts: TransitionCounts) -> BatchSource:
+    def batch_source(self) -> BatchSource:
         """Training batches."""
         return BatchSource(
             self.histories,
-            np.diff(np.asarray(counts.row_start)),
+            self.transition_counts,
             min(self.config.training.batch_size, self.histories.num_users),
             self.config.model.max_len,
             self.config.training.seed,

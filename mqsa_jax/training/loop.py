@@ -178,7 +178,7 @@ def _run_epochs(
     start_epoch = _epoch_starter(experiment, relations, validation, len(history))
     write_relations(run_dir, relations, experiment.histories)
     max_len = experiment.config.model.max_len
-    write_counts(run_dir, relations.counts, experiment.histories, max_len)
+    write_counts(run_dir, experiment.transition_counts, experiment.histories, max_len)
     running, ended = start_epoch(state), 0.0
     with Progress(run_dir.events, len(history), settings.epochs) as progress:
         while running is not None:
@@ -205,7 +205,7 @@ def _epoch_starter(
 ) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch and its validation from a state, and does not wait."""
     settings, layout = experiment.config.training, experiment.layout
-    stacks = _stacks(experiment.batch_source(relations.counts), epochs_done, settings.epochs)
+    stacks = _stacks(experiment.batch_source(), epochs_done, settings.epochs)
     parallel = experiment.config.run.parallel
     program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
     key = layout.replicate(run_key(settings.seed))

@@ -128,7 +128,7 @@ class _Group:
     def _epoch_starter(self, epochs_done: int) -> Callable[[TrainState], RunningEpoch]:
         """A function that starts the next epoch and its validation, and does not wait."""
         configs = self._configs()
-        source = self._experiment.batch_source(self._relations.counts)
+        source = self._experiment.batch_source()
         source = TrialBatches.of(source, [config.training.seed for config in configs])
         epochs = range(epochs_done, configs[0].training.epochs)
         stacks = (list(source.epoch(epoch, STEPS_PER_PROGRAM)) for epoch in epochs)

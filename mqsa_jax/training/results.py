@@ -47,7 +47,7 @@ def evaluate(
     relations = relations or experiment.relations()
     write_relations(run_dir, relations, experiment.histories)
     max_len = experiment.config.model.max_len
-    write_counts(run_dir, relations.counts, experiment.histories, max_len)
+    write_counts(run_dir, experiment.transition_counts, experiment.histories, max_len)
     evaluator = experiment.evaluator(protocol, relations)
     if figures.longest is None:
         ranks_U = evaluator.ranks(state.eval_params, state.hparams)

@@ -12,7 +12,7 @@ from mqsa_jax.layers.item_graph import regularisation
 from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
 from mqsa_jax.losses.distillation import distillation_cross_entropy
 from mqsa_jax.losses.ranking import ranking_cross_entropy
-from mqsa_jax.losses.teacher import Teacher
+from mqsa_jax.losses.teacher import teacher_rows
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import (
     Params,
@@ -47,7 +47,6 @@ def objective(
     *,
     recommender: Recommender,
     hparams: HParams,
-    teacher: Teacher,
     relations: ItemRelations | None = None,
     axis_name: str | None = None,
 ) -> tuple[Float[Array, ""], Losses]:
@@ -78,7 +77,7 @@ def objective(
         weight * (batch.inputs.segment_ids.reshape(shards, -1) >= 0),
         sparse=_term(recommender, params, batch, key, hparams, relations),
     )
-    distillation = _distillation(batch, student_key, item_VD, hparams, teacher, weight)
+    distillation = _distillation(batch, student_key, item_VD, hparams, weight)
     loss, (loss_rec, loss_kd) = combine(
         [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], recommender.precision
     )
@@ -128,20 +127,25 @@ def _distillation(
     key: Key[Array, ""],
     item_VD: Float[Array, "V D"],
     hparams: HParams,
-    teacher: Teacher,
     weight: Float[Array, ""],
 ) -> LinearCrossEntropy:
     """The distillation loss of the distinct items of a batch, each weighted by its count."""
     # The occurrences of an item in a shard have one row of the student, with one dropout mask.
     mask_SID = keep_mask(key, hparams.dropout, batch.distinct_item, item_VD.shape[-1])
+    labels = teacher_rows(
+        batch.distinct_item,
+        batch.successor_row,
+        batch.successor,
+        batch.successor_count,
+        item_VD.shape[0],
+        hparams.tau,
+    )
     return distillation_cross_entropy(
         item_VD.shape[-1] ** 0.5 * item_VD[batch.distinct_item] * mask_SID,
         item_VD,
-        batch.distinct_item,
         weight * batch.distinct_count,
-        teacher,
+        labels,
         hparams.tau,
-        max_bumps=batch.max_bumps,
     )
 
 
@@ -151,7 +155,6 @@ def train_step(
     key: Key[Array, ""],
     *,
     recommender: Recommender,
-    teacher: Teacher,
     relations: ItemRelations | None = None,
     optimizer: optax.GradientTransformation = TF_ADAM,
     axis_name: str | None = None,
@@ -163,7 +166,6 @@ def train_step(
       batch: users of the step, [S, ...]; under pmap or shard_map, this device's part of them.
       key: the run's key; the step's own is folded from it and `state.step`.
       recommender: the model.
-      teacher: soft labels at temperature `state.hparams.tau`.
       relations: what the model needs to know of item transitions; None: nothing.
       optimizer: what makes updates of gradients; `state.opt_state` is of it. If it takes the extra
         argument `learning_rate`, as `tf_adam` does, that is `state.hparams.lr`.
@@ -178,7 +180,6 @@ def train_step(
         jax.random.fold_in(key, state.step),
         recommender=recommender,
         hparams=state.hparams,
-        teacher=teacher,
         relations=relations,
         axis_name=axis_name,
     )

@@ -21,11 +21,11 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
     )
     sequences = [rng.integers(1, 25, rng.integers(3, 12)) for _ in range(12)]
     experiment = Experiment(config, make_histories(range(1, 13), sequences), DeviceLayout.of(1))
-    state, counts = experiment.initial_state(), experiment.transition_counts()
+    state, counts = experiment.initial_state(), experiment.transition_counts
     # Larger embeddings than at the start, where all logits are alike.
     params = {**state.params, "item_embedding": 30 * state.params["item_embedding"]}
     teacher = transition_teacher(counts, state.hparams.tau)
-    source = experiment.batch_source(counts)
+    source = experiment.batch_source()
     batches = next(source.batches(0, 1, source.capacity()))
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
     inputs, target = jax.tree.map(jnp.asarray, dense_batch(experiment))
@@ -38,7 +38,6 @@ def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):
             key,
             recommender=experiment.recommender,
             hparams=state.hparams,
-            teacher=teacher,
         )[0]
 
     def dense(params):

@@ -2,9 +2,11 @@
 
 import jax
 import numpy as np
+import scipy.sparse
 
 from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.data.transitions import TransitionCounts
 from tests import oracle, transition_oracle
 
 USERS, V, T, SIZE = 21, 13, 6, 8
@@ -24,11 +26,12 @@ HISTORIES = make_histories(range(USERS), SEQUENCES)
 PAIRS = [oracle.training_pair(sequence[:-2], max_len=T) for sequence in SEQUENCES]
 """Inputs and targets of each user, as plain lists."""
 COUNTS = transition_oracle.count_transitions([s[:-2] for s in SEQUENCES], V, max_len=T)
+TRANSITIONS = TransitionCounts.from_scipy(scipy.sparse.csr_array(COUNTS))
 NUM_SUCCESSORS = (COUNTS > 0).sum(1)
 
 
 def source(num_shards=1, seed=4, batch_size=SIZE):
-    return BatchSource(HISTORIES, NUM_SUCCESSORS, batch_size, T, seed, num_shards)
+    return BatchSource(HISTORIES, TRANSITIONS, batch_size, T, seed, num_shards)
 
 
 def steps(source, epoch=0, steps_per_program=10, capacity=None):

@@ -10,8 +10,6 @@ from flax import traverse_util
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig
 from mqsa_jax.data.batches import Batch, Capacity
 from mqsa_jax.data.sequences import Sequences
-from mqsa_jax.data.transitions import count_transitions
-from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.training.state import init_state
@@ -53,7 +51,18 @@ def one_history_a_row(order_of_step):
         distinct_item=np.pad(distinct, spare)[None].astype(np.int32),
         distinct_count=np.pad(count, spare)[None].astype(np.float32),
         num_positions=np.float32((segment >= 0).sum()),
-        max_bumps=int(NUM_SUCCESSORS.sum()),
+        **transitions_of(distinct),
+    )
+
+
+def transitions_of(distinct):
+    """Those of the items in each column, and as many zeros as make room for those of all items."""
+    column, successor = np.nonzero(COUNTS[distinct])
+    spare = 0, int(NUM_SUCCESSORS.sum()) - len(column)
+    return dict(
+        successor_row=np.pad(column, spare, constant_values=V - 1)[None].astype(np.int32),
+        successor=np.pad(successor, spare)[None].astype(np.int32),
+        successor_count=np.pad(COUNTS[distinct][column, successor], spare)[None].astype(np.float32),
     )
 
 
@@ -68,25 +77,18 @@ def params():
 @jax.jit
 def losses_and_gradient(params, batch, dropout):
     """Losses and gradient at a step's key."""
-    row, successor = np.nonzero(COUNTS)
-    item_N = np.stack([row, successor], axis=1).repeat(COUNTS[row, successor].astype(int), axis=0)
-    # Each counted transition as a history of two items: the same counts.
-    counts = count_transitions(
-        jnp.asarray(item_N.ravel(), jnp.int32), jnp.arange(item_N.size, dtype=jnp.int32) // 2, V
-    )
     hparams = HParams.of(CONFIG).replace(dropout=dropout)
-    teacher = transition_teacher(counts, hparams.tau)
     (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(
-        params, batch, jax.random.key(4), recommender=RECOMMENDER, hparams=hparams, teacher=teacher
+        params, batch, jax.random.key(4), recommender=RECOMMENDER, hparams=hparams
     )
-    return losses, gradient, teacher_probabilities(teacher)
+    return losses, gradient
 
 
 def on_device(batch):
     return jax.tree.map(jnp.asarray, batch)
 
 
-LIKE_BY_HAND = Capacity(rows=SIZE, distinct=V, bumps=int(NUM_SUCCESSORS.sum()))
+LIKE_BY_HAND = Capacity(rows=SIZE, distinct=V, transitions=int(NUM_SUCCESSORS.sum()))
 """Sizes of `one_history_a_row`: both share a compiled program, and packing leaves rows empty."""
 
 
@@ -108,9 +110,8 @@ def test_packing_and_sharding_change_neither_losses_nor_gradients(
 
 def test_losses_of_a_packed_batch_agree_with_the_oracle(params):
     batch, users = next(steps(source(), capacity=LIKE_BY_HAND)), source().order(0)[0]
-    losses, _, teacher_VV = losses_and_gradient(params, on_device(batch), jnp.float32(0))
+    losses, _ = losses_and_gradient(params, on_device(batch), jnp.float32(0))
     expected_teacher = transition_oracle.teacher_probabilities(COUNTS, tau=0.5)
-    np.testing.assert_allclose(teacher_VV, expected_teacher, atol=1e-6)
     expected = oracle.total_loss(
         traverse_util.flatten_dict(params, sep="/"),
         [SEQUENCES[user][:-2] for user in users],
@@ -138,7 +139,7 @@ def test_dropout_changes_losses(params):
 
 def test_a_batch_without_positions_has_no_loss_but_the_penalty(params):
     empty = one_history_a_row([-1] * SIZE)
-    losses, gradient, _ = losses_and_gradient(params, on_device(empty), jnp.float32(0))
+    losses, gradient = losses_and_gradient(params, on_device(empty), jnp.float32(0))
     assert losses.loss_rec == losses.loss_kd == 0
     chex.assert_trees_all_close(
         gradient, jax.tree.map(lambda leaf: 0.01 * leaf, params), rtol=1e-5, atol=1e-7

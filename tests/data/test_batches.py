@@ -6,10 +6,12 @@ import pytest
 
 from mqsa_jax.data.batches import Capacity
 from tests.data.batch_cases import (
+    COUNTS,
     NUM_SUCCESSORS,
     PAIRS,
     USERS,
     T,
+    V,
     expected_contents,
     source,
     steps,
@@ -116,7 +118,19 @@ def test_distinct_items_count_the_inputs_of_each_shard(num_shards):
             assert batch.distinct_item[shard][used].tolist() == item.tolist()
             assert batch.distinct_count[shard][used].tolist() == count.tolist()
             assert not batch.distinct_item[shard][~used].any()
-            assert NUM_SUCCESSORS[item].sum() <= batch.max_bumps
+
+
+@pytest.mark.parametrize("num_shards", [1, 3, 8])
+def test_transitions_are_those_of_the_distinct_items(num_shards):
+    for batch in steps(source(num_shards)):
+        for shard in range(num_shards):
+            row, successor = batch.successor_row[shard], batch.successor[shard]
+            assert (np.diff(row) >= 0).all()
+            count_IV = np.zeros((batch.distinct_item.shape[-1], V))
+            np.add.at(count_IV, (row, successor), batch.successor_count[shard])
+            used = batch.distinct_count[shard] > 0
+            np.testing.assert_array_equal(count_IV[used], COUNTS[batch.distinct_item[shard][used]])
+            assert not count_IV[~used].any()
 
 
 # Capacity
@@ -139,7 +153,7 @@ def test_the_first_epoch_fits_with_room_to_spare():
     for stack in batches.batches(0, 10, capacity):
         assert stack.inputs.item.shape == (3, 3, capacity.rows, T)
         assert stack.distinct_item.shape == (3, 3, capacity.distinct)
-        assert stack.max_bumps == capacity.bumps
+        assert stack.successor.shape == (3, 3, capacity.transitions)
     used = [(batch.distinct_count > 0).sum(-1).max() for batch in steps(batches)]
     assert max(used) <= capacity.distinct
 
@@ -151,4 +165,4 @@ def test_batches_beyond_the_capacity_grow():
         np.testing.assert_array_equal(grown.distinct_count.sum(), wide.distinct_count.sum())
         assert grown.distinct_item.shape[-1] >= (wide.distinct_count > 0).sum()
         used = wide.distinct_item[wide.distinct_count > 0]
-        assert grown.max_bumps >= NUM_SUCCESSORS[used].sum()
+        assert grown.successor.shape[-1] >= NUM_SUCCESSORS[used].sum()

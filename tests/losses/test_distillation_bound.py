@@ -7,6 +7,7 @@ import pytest
 
 from mqsa_jax.losses.cross_entropy import combine
 from mqsa_jax.losses.distillation import distillation_cross_entropy, distillation_loss
+from mqsa_jax.losses.teacher import rows_of
 from tests.losses.distillation_cases import (
     LENGTH,
     TAU,
@@ -35,9 +36,8 @@ def test_a_bound_on_the_bumps_need_not_be_given():
 def by_shard(student, item_vectors, item, teacher, tau, where, max_bumps):
     """The mean as training forms it: one shard a device, each with its own bound."""
     weight = where / where.sum()
-    loss = distillation_cross_entropy(
-        student, item_vectors, item, weight, teacher, tau, max_bumps=max_bumps
-    )
+    labels = jax.vmap(rows_of, in_axes=(None, 0, 0, None))(teacher, item, where, max_bumps)
+    loss = distillation_cross_entropy(student, item_vectors, weight, labels, tau)
     return combine([loss], item_vectors, [1.0])[0]
 
 

@@ -11,7 +11,6 @@ from mqsa_jax.config import Config, ModelConfig, TermConfig, TrainingConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import (
     Recommender,
@@ -103,13 +102,12 @@ def test_parameters_of_a_part_are_asked_for():
 def test_the_objective_needs_what_the_model_trains_with(name, flags, missing):
     config = config_of(name, **flags)
     experiment = Experiment(config, histories(), DeviceLayout.of(1))
-    counts = experiment.transition_counts()
-    source = experiment.batch_source(counts)
+    source = experiment.batch_source()
     (batches,) = source.batches(0, 1, source.capacity())
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
     recommender, params, _ = model_of(name, **flags)
     hparams = HParams.of(config)
-    for given in (None, ItemRelations(counts)):
+    for given in (None, ItemRelations()):
         with pytest.raises(ValueError, match=f"needs .* `{missing}`"):
             objective(
                 params,
@@ -117,7 +115,6 @@ def test_the_objective_needs_what_the_model_trains_with(name, flags, missing):
                 jax.random.key(0),
                 recommender=recommender,
                 hparams=hparams,
-                teacher=transition_teacher(counts, hparams.tau),
                 relations=given,
             )
 

@@ -49,7 +49,7 @@ def experiment_of(name, histories, **training):
 def test_trains_for_a_few_steps(name, histories):
     experiment = experiment_of(name, histories, lr=0.01)
     start, relations = experiment.initial_state(), experiment.relations()
-    source = experiment.batch_source(relations.counts)
+    source = experiment.batch_source()
     program = compile_epoch(experiment.recommender, experiment.layout)
     state, losses = start, []
     for epoch in range(4):
@@ -147,7 +147,7 @@ def test_the_term_is_trained_if_asked(histories):
     weights = {}
     for experiment in (alone, through):
         state, relations = experiment.initial_state(), experiment.relations()
-        source = experiment.batch_source(relations.counts)
+        source = experiment.batch_source()
         (batches,) = source.batches(0, 10, source.capacity())
         program = compile_epoch(experiment.recommender, experiment.layout)
         state, losses = program(state, batches, run_key(1), relations)

@@ -85,7 +85,7 @@ def test_training_is_of_the_precision_and_evaluation_is_not():
         # Larger embeddings than at the start, where all logits are alike.
         larger = 30 * state.params["item_embedding"]
         state = state.replace(params={**state.params, "item_embedding": larger})
-        source = experiment.batch_source(relations.counts)
+        source = experiment.batch_source()
         batches = next(source.batches(0, 1, source.capacity()))
         program = compile_epoch(experiment.recommender, experiment.layout)
         _, losses[precision] = program(state, batches, run_key(0), relations)

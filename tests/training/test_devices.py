@@ -50,7 +50,7 @@ def train(parallel: str, num_devices: int) -> Outcome:
     experiment = Experiment(CONFIG, histories, DeviceLayout.of(num_devices))
     layout, state = experiment.layout, experiment.initial_state()
     relations = experiment.relations()
-    source = experiment.batch_source(relations.counts)
+    source = experiment.batch_source()
     users = -(-CONFIG.training.batch_size // num_devices)
     capacity = Capacity(users, histories.num_items, int(source.num_successors.sum()))
     program = compile_epoch(experiment.recommender, layout, parallel)

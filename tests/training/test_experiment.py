@@ -26,7 +26,7 @@ def test_counts_and_teacher_of_a_configuration_agree_with_the_oracle(rng, varian
     sequences = [rng.integers(1, 12, rng.integers(3, 9)) for _ in range(20)]
     histories = make_histories(range(1, 21), sequences)
     config = Config(model=ModelConfig(max_len=4), objective=ObjectiveConfig(**variant))
-    counts = Experiment(config, histories, DeviceLayout.of(1)).transition_counts()
+    counts = Experiment(config, histories, DeviceLayout.of(1)).transition_counts
 
     objective = config.objective
     training = np.split(histories.items, histories.offsets[1:-1])

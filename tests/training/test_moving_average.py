@@ -54,7 +54,7 @@ def test_training_goes_on_as_without_it(parallel):
     for config in (PLAIN, AVERAGED):
         here = experiment(config)
         relations = here.relations()
-        source = here.batch_source(relations.counts)
+        source = here.batch_source()
         (batches,) = source.batches(0, 512, source.capacity())
         program = compile_epoch(here.recommender, here.layout, parallel)
         key = here.layout.replicate(run_key(1))

@@ -13,7 +13,6 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.grid import with_flags
 from mqsa_jax.layers.item_graph import regularisation
-from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.training.experiment import Experiment
@@ -53,14 +52,13 @@ def params_of(experiment: Experiment):
 def losses_of(experiment: Experiment, params) -> Losses:
     """Of the first step."""
     relations = experiment.relations()
-    source = experiment.batch_source(relations.counts)
+    source = experiment.batch_source()
     (batches,) = source.batches(0, 1, source.capacity())
     hparams = HParams.of(experiment.config)
     batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), batches)
     run = jax.jit(partial(objective, recommender=experiment.recommender))
-    teacher = transition_teacher(relations.counts, hparams.tau)
     key = jax.random.key(1)
-    return run(params, batch, key, hparams=hparams, teacher=teacher, relations=relations)[1]
+    return run(params, batch, key, hparams=hparams, relations=relations)[1]
 
 
 def test_grareg_adds_its_penalty():

@@ -16,7 +16,6 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.grid import with_flags
-from mqsa_jax.losses.teacher import transition_teacher
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
@@ -90,14 +89,13 @@ gradient_of = jax.jit(jax.grad(objective, has_aux=True), static_argnames="recomm
 def test_steps_are_those_of_the_optimizer(name, parallel):
     optimizer, here = OPTIMIZERS[name], experiment(OPTIMIZERS[name])
     relations = here.relations()
-    source = here.batch_source(relations.counts)
+    source = here.batch_source()
     (batches,) = source.batches(0, 512, source.capacity())
     program = compile_epoch(here.recommender, here.layout, parallel, optimizer)
     start = here.initial_state()
     state, _ = program(start, batches, here.layout.replicate(run_key(1)), relations)
 
-    teacher = transition_teacher(relations.counts, start.hparams.tau)
-    fixed = dict(recommender=here.recommender, hparams=start.hparams, teacher=teacher)
+    fixed = dict(recommender=here.recommender, hparams=start.hparams)
     params, opt_state = start.params, optimizer.init(start.params)
     rate = {"learning_rate": start.hparams.lr} if name == "default within a chain" else {}
     for step in range(source.num_steps):

@@ -131,7 +131,7 @@ def test_parameters_after_two_epochs(alone, num_devices):
     programs = compile_population(here.recommender, here.layout)
     trials = [TRIALS[index] for index in padded(range(len(TRIALS)), num_devices)]
     state = initial_population(trials, programs, here.layout).state
-    source = here.batch_source(relations.counts)
+    source = here.batch_source()
     source = TrialBatches.of(source, [config.training.seed for config in trials])
     keys = trial_keys(trials, here.layout)
     for epoch in range(2):
@@ -181,7 +181,7 @@ def test_trials_of_other_models_end_as_they_do_alone(tmp_path, model, changes):
 
 def test_seeds_of_one_number_share_batches_and_others_do_not():
     here = experiment()
-    source = TrialBatches.of(here.batch_source(here.relations().counts), [5, 3, 5])
+    source = TrialBatches.of(here.batch_source(), [5, 3, 5])
     assert len(source.sources) == 2
     (batches,) = source.epoch(0, 512)
     assert batches.target.shape[:3] == (3, 5, 1)
