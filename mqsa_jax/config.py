@@ -31,6 +31,7 @@ WITHOUT_FLAG: dict[str, Any] = {
     "init_from": None,
     "stream": "never",
     "stream_window": 1 << 20,
+    "eval_users": 0,
 }
 """What runs did before a flag was there, whatever its default is today."""
 
@@ -170,6 +171,8 @@ class EvaluationConfig:
 
     exclude_seen: ExcludeSeen = "history"
     """Left out of rankings: all items consumed before, those in the last max_len, or none."""
+    eval_users: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
+    """Users that validation and test rank, drawn once for all runs; 0: all of them."""
 
 
 @dataclasses.dataclass(frozen=True)

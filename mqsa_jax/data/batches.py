@@ -76,9 +76,6 @@ class BatchSource:
     shards: range | None = None
     """Those that this process packs; None: all."""
 
-    whole_epochs = True
-    """An epoch is handed to the devices at once."""
-
     @property
     def own_shards(self) -> range:
         """Those that this process packs."""
@@ -109,7 +106,7 @@ class BatchSource:
         """Sizes that hold the first epoch with some margin; nearly always, every other one."""
         inputs = splits.training_inputs(self.histories, self.max_len)
         needed = (
-            dataclasses.astuple(Draft.of(self, inputs, users).needed())
+            dataclasses.astuple(Draft.of(self, self.histories.items, inputs, users).needed())
             for users in like_blocks(self.order(0), 256)
         )
         # Rounded once, with the margin: rounding each block's too would add up to 1/8 again.
@@ -137,11 +134,13 @@ def alike_batches(
 
     The sources differ in their seeds alone.
     """
-    inputs = splits.training_inputs(sources[0].histories, sources[0].max_len)
+    histories = sources[0].histories
+    inputs = splits.training_inputs(histories, sources[0].max_len)
     blocks = [like_blocks(source.order(epoch), steps_per_program) for source in sources]
     for users in zip(*blocks, strict=True):
         drafts = [
-            Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
+            Draft.of(source, histories.items, inputs, chosen)
+            for source, chosen in zip(sources, users, strict=True)
         ]
         enough = functools.reduce(Capacity.holding, (draft.needed() for draft in drafts), capacity)
         yield [draft.batch(enough) for draft in drafts]
@@ -157,6 +156,9 @@ class Draft:
     """Packed steps whose sizes are not fixed yet. G groups are steps × shards of this process."""
 
     source: BatchSource
+    """Settings, and the teacher's rows."""
+    items: np.ndarray
+    """[N] int32 items of the users' histories."""
     num_steps: int
     rows: PackedRows
     group_I: np.ndarray
@@ -165,8 +167,17 @@ class Draft:
     count_I: np.ndarray
 
     @classmethod
-    def of(cls, source: BatchSource, inputs: splits.Slices, users: np.ndarray) -> "Draft":
-        """Packs the users [steps, batch_size]; slot n of a step goes to shard n mod S."""
+    def of(
+        cls, source: BatchSource, items: np.ndarray, inputs: splits.Slices, users: np.ndarray
+    ) -> "Draft":
+        """Packs users; slot n of a step goes to shard n mod S.
+
+        Args:
+          source: settings, and the teacher's rows; its histories are not read.
+          items: [N] int32 items of the users' histories.
+          inputs: slices of `items`, by user; the target of the item at index n is that at n + 1.
+          users: [steps, batch_size]; -1 is padding.
+        """
         steps, size = users.shape
         shards, own = source.num_shards, source.own_shards
         users = np.pad(users, ((0, 0), (0, -size % shards)), constant_values=-1)
@@ -182,11 +193,12 @@ class Draft:
         rows = pack(splits.Slices(slices.begin, end), slot, source.max_len)
         num_items = source.histories.num_items
         group_N = rows.index // rows.segment_ids[0].size
-        key_N = group_N * num_items + source.histories.items[rows.source]
+        key_N = group_N * num_items + items[rows.source]
         key_I, count_I = np.unique(key_N, return_counts=True)
-        return cls(source, steps, rows, key_I // num_items, key_I % num_items, count_I)
+        return cls(source, items, steps, rows, key_I // num_items, key_I % num_items, count_I)
 
     def needed(self) -> Capacity:
+        """Sizes that hold the draft."""
         groups = len(self.rows.segment_ids)
         transitions = np.bincount(self.group_I, self.source.num_successors[self.item_I], groups)
         distinct = np.bincount(self.group_I, minlength=groups)
@@ -198,7 +210,6 @@ class Draft:
 
     def batch(self, capacity: Capacity) -> Batch:
         """Lays the steps out at the given sizes, [steps, S, ...]."""
-        items = self.source.histories.items
         groups = len(self.rows.segment_ids)
 
         def rows(values: np.ndarray, fill: int) -> np.ndarray:
@@ -209,13 +220,13 @@ class Draft:
         index_I = self.group_I, column_I
         distinct = groups, capacity.distinct
         inputs = Sequences(
-            item=rows(self.rows.scatter(items[self.rows.source]), 0),
+            item=rows(self.rows.scatter(self.items[self.rows.source]), 0),
             position=rows(self.rows.position, 0),
             segment_ids=rows(self.rows.segment_ids, -1),
         )
         return Batch(
             inputs=inputs,
-            target=rows(self.rows.scatter(items[self.rows.source + 1]), 0),
+            target=rows(self.rows.scatter(self.items[self.rows.source + 1]), 0),
             distinct_item=self._filled(distinct, index_I, self.item_I, np.int32),
             distinct_count=self._filled(distinct, index_I, self.count_I, np.float32),
             num_positions=(inputs.segment_ids >= 0).sum((1, 2, 3)).astype(np.float32),

@@ -58,28 +58,45 @@ def check_trainable(data: Dataset) -> None:
 
 
 def consumed_targets(
-    data: Dataset, split: Literal["valid", "test"], policy: ExcludeSeen, max_len: int
+    data: Dataset,
+    split: Literal["valid", "test"],
+    policy: ExcludeSeen,
+    max_len: int,
+    sample: int = 0,
 ) -> int:
-    """Users whose target is among the items that `policy` excludes: misses for every model."""
+    """Users whose target is among the items that `policy` excludes: misses for every model.
+
+    Users are those of `splits.evaluated_blocks`.
+    """
     consumed = 0
-    for block in splits.evaluated_blocks(data, split):
+    for block in splits.evaluated_blocks(data, split, sample):
         owner_N, source_N = splits.seen(block, split, policy, max_len).flat_index()
         target_U = splits.targets(block, split)
         consumed += np.unique(owner_N[block.items[source_N] == target_U[owner_N]]).size
     return consumed
 
 
-def untrained_targets(data: Dataset, split: Literal["valid", "test"], max_len: int) -> int:
-    """Users whose target never occurs among the training items that the model reads."""
-    return int(cold_targets(data, split, max_len).sum())
+def untrained_targets(
+    data: Dataset, split: Literal["valid", "test"], max_len: int, sample: int = 0
+) -> int:
+    """Users whose target never occurs among the training items that the model reads.
+
+    Users are those of `splits.evaluated_blocks`.
+    """
+    return int(cold_targets(data, split, max_len, sample).sum())
 
 
-def warn_of_consumed_targets(data: Dataset, policy: ExcludeSeen, max_len: int) -> None:
-    """Warn, with the numbers, if `policy` excludes some targets from the ranking."""
+def warn_of_consumed_targets(
+    data: Dataset, policy: ExcludeSeen, max_len: int, sample: int = 0
+) -> None:
+    """Warn, with the numbers, if `policy` excludes some targets from the ranking.
+
+    Users are those of `splits.evaluated_blocks`.
+    """
     told = []
     for split, name in (("valid", "validation"), ("test", "test")):
-        if consumed := consumed_targets(data, split, policy, max_len):
-            users = len(splits.evaluated_users(data, split))
+        if consumed := consumed_targets(data, split, policy, max_len, sample):
+            users = len(splits.evaluated_users(data, split, sample))
             told.append(f"{consumed} of {users} {name} targets")
     if told:
         warnings.warn(

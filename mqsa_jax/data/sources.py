@@ -4,14 +4,17 @@ The sets are Amazon Beauty, Sports and Outdoors, Toys and Games (5-core) and Yel
 S3-Rec (Zhou et al., CIKM 2020, https://arxiv.org/abs/2008.07873).
 """
 
+import dataclasses
 import difflib
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from mqsa_jax.config import Config
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories, read_histories
 from mqsa_jax.data.prepared import read_manifest, read_prepared
+from mqsa_jax.data.streamed import StreamedHistories, resolved_stream
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.errors import SettingError, UserError
 
@@ -28,7 +31,7 @@ SYNTHETIC = "synthetic"
 """Name of the generated data set, which has no file."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A benchmark file: its name below `BASE_URL` and its SHA-256 (hexadecimal)."""
 
@@ -86,6 +89,23 @@ def load_histories(dataset: str, data_dir: str | os.PathLike[str] | None = None)
     if path is None:
         return synthetic_histories()
     return read_prepared(path) if path.is_dir() else read_histories(path)
+
+
+def load_dataset(config: Config) -> Dataset:
+    """The data of a configuration whose `stream` is resolved: in memory, or a stream.
+
+    Raises:
+      UserError: see `load_histories` and `StreamedHistories.open`.
+    """
+    if config.training.stream == "always":
+        return StreamedHistories.open(config.dataset)
+    return load_histories(config.dataset, config.run.data_dir)
+
+
+def with_resolved_stream(config: Config) -> Config:
+    """The configuration with `stream` always or never, as the size of its data has it."""
+    stream = resolved_stream(config.training.stream, config.dataset)
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, stream=stream))
 
 
 def resolve_dataset(

@@ -18,6 +18,8 @@ from mqsa_jax.data.ids import Ids
 from mqsa_jax.errors import UserError
 
 Split = Literal["train", "valid", "test"]
+SAMPLE_SEED = 0
+"""Of the users who are drawn for evaluation: those of all runs and models, whatever their seed."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,14 +73,33 @@ def with_target(histories: Histories, split: Literal["valid", "test"]) -> Histor
     return kept
 
 
-def evaluated_blocks(data: Dataset, split: Literal["valid", "test"]) -> Iterator[Histories]:
+def evaluated_blocks(
+    data: Dataset, split: Literal["valid", "test"], sample: int = 0
+) -> Iterator[Histories]:
     """`with_target` of each block of a data set, without blocks in which there are none.
+
+    Args:
+      data: in memory or streamed.
+      split: what is evaluated.
+      sample: users to draw, the same ones every time, of whom those with a target are taken; 0, or
+        the number of users or more: all.
 
     Raises:
       UserError: if there are none in any block.
     """
-    found = False
+    found, first = False, 0
+    drawn = None
+    if 0 < sample < data.num_users:
+        rng = np.random.default_rng(SAMPLE_SEED)
+        drawn = np.sort(rng.choice(data.num_users, sample, replace=False, shuffle=False))
     for block in data.blocks():
+        behind = first + block.num_users
+        if drawn is not None:
+            begin, end = np.searchsorted(drawn, (first, behind))
+            kept_U = np.zeros(block.num_users, bool)
+            kept_U[drawn[begin:end] - first] = True
+            block = block.of_users(kept_U)
+        first = behind
         kept = _with_target(block, split)
         if kept.num_users:
             found = True
@@ -87,9 +108,9 @@ def evaluated_blocks(data: Dataset, split: Literal["valid", "test"]) -> Iterator
         raise _no_target(split)
 
 
-def evaluated_users(data: Dataset, split: Literal["valid", "test"]) -> Ids:
-    """[U] ids of the users whom a split evaluates."""
-    return np.concatenate([block.user_ids for block in evaluated_blocks(data, split)])
+def evaluated_users(data: Dataset, split: Literal["valid", "test"], sample: int = 0) -> Ids:
+    """[U] ids of the users whom a split evaluates; see `evaluated_blocks`."""
+    return np.concatenate([block.user_ids for block in evaluated_blocks(data, split, sample)])
 
 
 def _with_target(histories: Histories, split: Literal["valid", "test"]) -> Histories:

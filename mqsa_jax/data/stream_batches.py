@@ -18,6 +18,7 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.splits import Slices
 from mqsa_jax.data.stream_order import StreamOrder, Window
 from mqsa_jax.data.streamed import StreamedHistories
+from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.errors import UserError
 
 STACK_BYTES = 1 << 26
@@ -32,23 +33,57 @@ Agree = Callable[[Capacity], Capacity]
 """The largest sizes that any process needs, from those that this one needs."""
 
 
+def _alone(needed: Capacity) -> Capacity:
+    return needed
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class StreamBatches:
     """Every epoch's batches of a stream, as those of `BatchSource`."""
 
     data: StreamedHistories
     like: BatchSource
-    """Settings of the batches, without histories."""
+    """Settings of the batches, and the teacher's rows; its histories are empty."""
     window_users: int
     """Users that are shuffled together."""
     workers: int = 0
     """Processes that read and pack; 0: a thread."""
-    agree: Agree = lambda capacity: capacity
+    agree: Agree = _alone
     """Needed where `like.shards` are those of one of several processes. It is called once a stack,
     in the same order by all of them."""
 
-    whole_epochs = False
-    """An epoch is handed over stack by stack: it may be larger than memory."""
+    @classmethod
+    def of(
+        cls,
+        data: StreamedHistories,
+        window_users: int,
+        workers: int,
+        counts: TransitionCounts,
+        *settings: int,
+        agree: Agree = _alone,
+        shards: range | None = None,
+    ) -> "StreamBatches":
+        """Batches of a stream.
+
+        Args:
+          data: the stream.
+          window_users: see the class.
+          workers: see the class.
+          counts: what the teacher learns from.
+          settings: batch size, `max_len`, seed and number of shards of `BatchSource`.
+          agree: see the class.
+          shards: those that this process packs; None: all.
+        """
+        # Arrays of the host: workers must not look for devices.
+        counts = jax.tree.map(np.asarray, counts.trimmed())
+        none = Histories(
+            items=np.zeros(0, np.int32),
+            offsets=np.zeros(1, np.int64),
+            user_ids=np.zeros(0, np.int64),
+            item_ids=data.item_ids,
+        )
+        like = BatchSource(none, counts, *settings, shards=shards)
+        return cls(data, like, window_users, workers, agree)
 
     @property
     def num_steps(self) -> int:
@@ -129,7 +164,7 @@ class StreamBatches:
 
     def _step_bytes(self, capacity: Capacity) -> int:
         positions = capacity.rows * self.like.max_len
-        shard = 16 * positions + 8 * capacity.distinct + 12 * capacity.bumps
+        shard = 16 * positions + 8 * capacity.distinct + 12 * capacity.transitions
         return shard * self.like.num_shards
 
 
@@ -213,17 +248,10 @@ class _Packer:
         size = self.like.batch_size
         first, last = begin * size, min(end * size, self.data.num_users)
         item_N, kept = self._gathered(epoch, first, last)
-        histories = Histories(
-            items=item_N,
-            offsets=np.zeros(1, np.int64),
-            user_ids=np.zeros(0, np.int64),
-            item_ids=self.data.item_ids,
-        )
         inputs = Slices(kept.begin, np.maximum(kept.end - 1, kept.begin))
         users = np.arange((end - begin) * size)
         users[last - first :] = -1
-        source = dataclasses.replace(self.like, histories=histories)
-        return Draft.of(source, inputs, users.reshape(end - begin, size))
+        return Draft.of(self.like, item_N, inputs, users.reshape(end - begin, size))
 
     def laid_out(self, span: _Span, draft: Draft, capacity: Capacity) -> Batch:
         """The batch of a draft, with the positions of the shards of all processes."""

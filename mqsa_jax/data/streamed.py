@@ -147,13 +147,14 @@ class StreamedHistories:
         for group in self.groups:
             waiting.append(group.read(self._row_ids, self.item_ids)[0])
             if sum(part.items.size for part in waiting) >= BLOCK_ITEMS:
-                yield _joined(waiting)
+                yield joined(waiting)
                 waiting = []
         if waiting:
-            yield _joined(waiting)
+            yield joined(waiting)
 
 
-def _joined(parts: list[Histories]) -> Histories:
+def joined(parts: list[Histories]) -> Histories:
+    """Histories of one vocabulary, one after the other."""
     lengths = np.concatenate([part.lengths for part in parts])
     cuts = None
     if parts[0].cuts is not None:

@@ -35,24 +35,28 @@ def quantile_groups(value_U: np.ndarray, num_groups: int) -> Groups:
     return names, group_U
 
 
-def cold_targets(data: Dataset, split: Literal["valid", "test"], max_len: int) -> np.ndarray:
+def cold_targets(
+    data: Dataset, split: Literal["valid", "test"], max_len: int, sample: int = 0
+) -> np.ndarray:
     """bool [U], whether a user's target never occurs among the training items that are read.
 
-    No model can have learned such an item. Users are those of `splits.evaluated_users`.
+    No model can have learned such an item. Users are those of `splits.evaluated_blocks`.
     """
     count_V = splits.item_counts(data, max_len)
-    blocks = splits.evaluated_blocks(data, split)
+    blocks = splits.evaluated_blocks(data, split, sample)
     return np.concatenate([count_V[splits.targets(block, split)] == 0 for block in blocks])
 
 
-def lengths_before_target(data: Dataset, split: Literal["valid", "test"]) -> np.ndarray:
+def lengths_before_target(
+    data: Dataset, split: Literal["valid", "test"], sample: int = 0
+) -> np.ndarray:
     """int64 [U], items that each user consumed before the target, beyond `max_len` too.
 
-    Users are those of `splits.evaluated_users`.
+    Users are those of `splits.evaluated_blocks`.
     """
     return np.concatenate(
         [
             splits.recent(block, split, int(block.lengths.max())).lengths
-            for block in splits.evaluated_blocks(data, split)
+            for block in splits.evaluated_blocks(data, split, sample)
         ]
     )

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import struct
 
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.errors import UserError
 from mqsa_jax.runs.files import write_json
@@ -70,7 +70,7 @@ class Checkpoints:
         if self._manager is not None:
             self._manager.close()
 
-    def save(self, epoch: int, state: State, histories: Histories, snapshot: Snapshot) -> None:
+    def save(self, epoch: int, state: State, histories: Dataset, snapshot: Snapshot) -> None:
         """Saves an epoch; returns when it is on disk, with its manifest."""
         manager = self._opened()
         arguments = ocp.args.Composite(
@@ -149,7 +149,7 @@ class Checkpoints:
         arguments = ocp.args.Composite(vocabulary=ocp.args.StandardRestore(like))
         return from_stored(self._opened().restore(epoch, args=arguments)["vocabulary"]["item_ids"])
 
-    def restore(self, epoch: int, like: State, histories: Histories | None = None) -> State:
+    def restore(self, epoch: int, like: State, histories: Dataset | None = None) -> State:
         """The state of an epoch.
 
         Args:
@@ -183,7 +183,7 @@ class Checkpoints:
         return self._opened().restore(epoch, args=arguments)["state"]
 
 
-def _vocabulary(histories: Histories) -> dict[str, np.ndarray]:
+def _vocabulary(histories: Dataset) -> dict[str, np.ndarray]:
     return {"item_ids": to_stored(histories.item_ids)}
 
 

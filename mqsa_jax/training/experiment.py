@@ -12,12 +12,15 @@ import optax
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.coverage import check_trainable, warn_of_consumed_targets
-from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.sources import load_histories
+from mqsa_jax.data.dataset import Dataset
+from mqsa_jax.data.sources import load_dataset, with_resolved_stream
+from mqsa_jax.data.stream_batches import StreamBatches
+from mqsa_jax.data.streamed import StreamedHistories
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.inference.stream_evaluation import StreamEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
@@ -32,7 +35,8 @@ class Experiment:
     """A configuration on its data and devices."""
 
     config: Config
-    histories: Histories
+    histories: Dataset
+    """In memory or streamed."""
     layout: DeviceLayout
     optimizer: optax.GradientTransformation = TF_ADAM
     """`lr` reaches `tf_adam` only; any other has a learning rate of its own."""
@@ -41,11 +45,12 @@ class Experiment:
     def load(
         cls,
         config: Config,
-        histories: Histories | None = None,
+        histories: Dataset | None = None,
         optimizer: optax.GradientTransformation = TF_ADAM,
     ) -> "Experiment":
         """Finds the devices and turns the compilation cache on; reads or generates missing data."""
-        histories = histories or load_histories(config.dataset, config.run.data_dir)
+        config = with_resolved_stream(config)
+        histories = histories or load_dataset(config)
         enable_compilation_cache()
         return cls(config, histories, DeviceLayout.of(config.run.devices), optimizer)
 
@@ -76,6 +81,11 @@ class Experiment:
         return state.replace(params=params, opt_state=opt_state, ema_params=average), origins
 
     @property
+    def is_stream(self) -> bool:
+        """Whether the data are read block by block."""
+        return isinstance(self.histories, StreamedHistories)
+
+    @property
     def with_ema(self) -> bool:
         """Whether a moving average of the parameters is what is evaluated."""
         return self.config.training.ema_decay > 0
@@ -85,11 +95,13 @@ class Experiment:
         if self.config.model.model != "popular":
             check_trainable(self.histories)
         policy, max_len = self.config.evaluation.exclude_seen, self.config.model.max_len
-        warn_of_consumed_targets(self.histories, policy, max_len)
+        sample = self.config.evaluation.eval_users
+        warn_of_consumed_targets(self.histories, policy, max_len, sample)
 
     def protocol(self, split: Literal["valid", "test"]) -> Protocol:
         """How the run itself ranks a split."""
-        return Protocol(split, self.config.evaluation.exclude_seen)
+        settings = self.config.evaluation
+        return Protocol(split, settings.exclude_seen, settings.eval_users)
 
     @property
     def spec(self) -> ModelSpec:
@@ -105,24 +117,29 @@ class Experiment:
         """Everything of item transitions that the model needs, on all devices."""
         return self.layout.replicate(item_relations(self.histories, self.config))
 
-    def batch_source(self) -> BatchSource:
+    def batch_source(self) -> BatchSource | StreamBatches:
         """Training batches."""
-        return BatchSource(
-            self.histories,
+        data, settings = self.histories, self.config.training
+        rest = (
             self.transition_counts,
-            min(self.config.training.batch_size, self.histories.num_users),
+            min(settings.batch_size, data.num_users),
             self.config.model.max_len,
-            self.config.training.seed,
+            settings.seed,
             self.layout.num_shards,
         )
+        if self.is_stream:
+            workers = self.config.run.stream_workers
+            return StreamBatches.of(data, settings.stream_window, workers, *rest)
+        return BatchSource(data, *rest)
 
-    def evaluator(self, protocol: Protocol, relations: ItemRelations | None = None) -> Evaluator:
+    def evaluator(
+        self, protocol: Protocol, relations: ItemRelations | None = None
+    ) -> Evaluator | StreamEvaluator:
         """Evaluation of all users; `relations` are made if not at hand."""
         # Evaluate in float32 even if training is bfloat16.
         model = self.recommender.in_float32()
-        return Evaluator(
-            self.histories, protocol, model, self.layout, relations or self.relations()
-        )
+        kind = StreamEvaluator if self.is_stream else Evaluator
+        return kind(self.histories, protocol, model, self.layout, relations or self.relations())
 
 
 @functools.lru_cache(maxsize=8)

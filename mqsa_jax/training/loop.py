@@ -7,11 +7,10 @@ of the objective and the update), `models/recommender.py` (user vectors) and `lo
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.stored_model import write_counts, write_relations
@@ -37,6 +36,8 @@ from mqsa_jax.training.warm_start import Source, check_source, describe, read_so
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
+STREAM_STACKS = 1
+"""Stacks of a stream's batches that wait on the devices while they work on another one."""
 _DIVERGED = "training stopped and the last checkpoint is kept"
 
 
@@ -184,7 +185,10 @@ def _run_epochs(
         while running is not None:
             state, upcoming = running.state, None
             # The devices never wait: an epoch that is sure to come starts before this one is read.
-            if not is_finished(with_no_better(history), settings.epochs, settings.patience):
+            # Not that of a stream, which would be all but over before this one is saved.
+            if not experiment.is_stream and not is_finished(
+                with_no_better(history), settings.epochs, settings.patience
+            ):
                 upcoming = start_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running, experiment)}
             # From the end of the epoch before, or the start of this one if later, to its end. The
@@ -205,7 +209,8 @@ def _epoch_starter(
 ) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch and its validation from a state, and does not wait."""
     settings, layout = experiment.config.training, experiment.layout
-    stacks = _stacks(experiment.batch_source(), epochs_done, settings.epochs)
+    source = experiment.batch_source()
+    stacks = source.epochs(epochs_done, settings.epochs, STEPS_PER_PROGRAM)
     parallel = experiment.config.run.parallel
     program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
     key = layout.replicate(run_key(settings.seed))
@@ -213,14 +218,8 @@ def _epoch_starter(
         stacks,
         train=lambda state, batches: program(state, batches, key, relations),
         validate=lambda state: validation.start(state.eval_params, state.hparams),
+        stacks_ahead=STREAM_STACKS if experiment.is_stream else None,
     )
-
-
-def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list[Batch]]:
-    """Each epoch's stacked batches."""
-    capacity = source.capacity()
-    for epoch in range(epochs_done, epochs):
-        yield list(source.batches(epoch, STEPS_PER_PROGRAM, capacity))
 
 
 def _epoch_line(epoch: RunningEpoch, experiment: Experiment) -> dict[str, Any]:

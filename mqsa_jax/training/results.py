@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
-from mqsa_jax.data.splits import with_target
+from mqsa_jax.data.splits import evaluated_users
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import CUTOFFS, summarise
@@ -74,25 +74,28 @@ def record(
     """
     histories, config = experiment.histories, experiment.config
     policy, max_len = protocol.exclude_seen, config.model.max_len
-    evaluated = with_target(histories, protocol.split)
+    split, sample = protocol.split, protocol.sample
+    user_ids = evaluated_users(histories, split, sample)
     result = {
         **summarise(ranks_U, sorted({*CUTOFFS, *figures.cutoffs})),
-        "split": protocol.split,
+        "split": split,
         "exclude_seen": policy,
         "ranking": "full",
-        "users": evaluated.num_users,
+        "users": len(user_ids),
         "items": histories.num_items,
-        "consumed_targets": consumed_targets(histories, protocol.split, policy, max_len),
-        "untrained_targets": untrained_targets(histories, protocol.split, max_len),
+        "consumed_targets": consumed_targets(histories, split, policy, max_len, sample),
+        "untrained_targets": untrained_targets(histories, split, max_len, sample),
         "epoch": epoch,
         "data_fingerprint": histories.fingerprint(),
         "versions": versions(),
         "provenance": provenance(experiment.layout.devices),
     }
+    if sample:
+        result["drawn_users"] = sample
     if list_UK is not None:
         result["beyond_accuracy"] = beyond_accuracy(
             histories, protocol, max_len, ranks_U, list_UK, item_VD, figures.cutoffs
         )
     name = protocol.result_name(config.evaluation.exclude_seen)
-    run_dir.write_result(name, result, evaluated.user_ids, ranks_U)
+    run_dir.write_result(name, result, user_ids, ranks_U)
     return result

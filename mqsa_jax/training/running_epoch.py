@@ -5,7 +5,7 @@ And what it came to: the numbers of its line in a run's history.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -40,10 +40,11 @@ class RunningEpoch:
     """After the last step."""
     losses: list[Losses]
     """Of the steps of each program, [steps] or [P, steps]."""
-    ranks: Float[Array, "..."]
+    ranks: Float[Array | np.ndarray, "..."]
     """Of the validation targets, as `map_user_scores` gives them."""
     began: float = struct.field(pytree_node=False)
-    """When the devices had all of it, compiled, on the clock of `time.perf_counter`."""
+    """When the devices had all of it, compiled, on the clock of `time.perf_counter`; or if that
+    was waited for, when it started."""
 
     def all_losses(self) -> Losses:
         """The losses of all steps, NumPy arrays [steps] or [P, steps]; waits for the devices."""
@@ -52,9 +53,10 @@ class RunningEpoch:
 
 
 def epoch_starter(
-    stacks: Iterator[Sequence[Batch]],
+    stacks: Iterator[Iterable[Batch]],
     train: Callable[[TrainState, Batch], tuple[TrainState, Losses]],
-    validate: Callable[[TrainState], Array],
+    validate: Callable[[TrainState], Array | np.ndarray],
+    stacks_ahead: int | None = None,
 ) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch from a state, and does not wait.
 
@@ -62,15 +64,20 @@ def epoch_starter(
       stacks: the stacked batches of each epoch; drawn and packed in a thread, an epoch ahead.
       train: the compiled steps of a stack.
       validate: the compiled ranks of the validation targets.
+      stacks_ahead: most stacks that the devices hold beside the one they work on: the function then
+        waits for the others; None: any number.
     """
     stacks = _prefetched(stacks)
 
     def start_epoch(state: TrainState) -> RunningEpoch:
-        losses = []
+        losses, began = [], time.perf_counter()
         for batches in next(stacks):
             state, part = train(state, batches)
             losses.append(part)
-        began = time.perf_counter()
+            if stacks_ahead is not None and len(losses) > stacks_ahead:
+                jax.block_until_ready(losses[-1 - stacks_ahead])
+        if stacks_ahead is None:
+            began = time.perf_counter()
         return RunningEpoch(state, losses, validate(state), began)
 
     return start_epoch
