@@ -150,30 +150,37 @@ def _known_blocks(
     """Users of the run's data, all or those of some ids, as many at a time as are best."""
     data, held_out = _run_data(run.config, options), options.history == "held-out"
     blocks = protocol.evaluated(data) if held_out else data.blocks()
-    if users is not None:
-        blocks = iter([_of_ids(blocks, users)])
-    for histories in blocks:
+    if users is None:
+        chosen = ((block, np.arange(block.num_users)) for block in blocks)
+    else:
+        chosen = [_of_ids(blocks, users)]
+    for histories, index_U in chosen:
         known = KnownUsers(histories, run.config.model.max_len, protocol, held_out)
         user_ids = arrow_ids(histories.user_ids)
-        for begin in range(0, histories.num_users, size):
-            chosen = np.arange(begin, min(begin + size, histories.num_users))
-            yield user_ids.take(pa.array(chosen)), known.queries(chosen)
+        for begin in range(0, len(index_U), size):
+            some_U = index_U[begin : begin + size]
+            yield user_ids.take(pa.array(some_U)), known.queries(some_U)
 
 
-def _of_ids(blocks: Iterator[Histories], users: list[str]) -> Histories:
-    """The histories of users, each once, in the order given; UserError naming one that is not there."""
+def _of_ids(blocks: Iterator[Histories], users: list[str]) -> tuple[Histories, np.ndarray]:
+    """Histories, and which of them are those of the users, each once, in the order given.
+
+    Raises:
+      UserError: naming a user who is not there.
+    """
     if not users:
         raise UserError("--users names nobody")
-    users = list(dict.fromkeys(users))
-    found: dict[int, Histories] = {}
+    users, parts = list(dict.fromkeys(users)), []
     for block in blocks:
         index_U = Lookup(block.user_ids).indices(ids_like(block.user_ids, users))
-        for place in np.flatnonzero(index_U >= 0).tolist():
-            found.setdefault(place, block.of_users(np.arange(block.num_users) == index_U[place]))
-    for place, user in enumerate(users):
-        if place not in found:
+        kept_U = np.isin(np.arange(block.num_users), index_U)
+        parts.append(block.of_users(kept_U))
+    histories = joined(parts)
+    index_U = Lookup(histories.user_ids).indices(ids_like(histories.user_ids, users))
+    for user, index in zip(users, index_U, strict=True):
+        if index < 0:
             raise UserError(f"--users: no user {user!r} in the run's data")
-    return joined([found[place] for place in range(len(users))])
+    return histories, index_U
 
 
 def _given_blocks(
