@@ -102,6 +102,11 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
         raise UserError("--init-from is a flag of train; the trials of a sweep start from nothing")
     if base.run.parallel != "jit":
         raise UserError("--parallel is a flag of train; a sweep gives each device whole trials")
+    if base.training.stream == "always":
+        raise UserError(
+            "the trials of a sweep share data in memory, and these are to be streamed; --stream "
+            "never reads them into memory"
+        )
     if MODELS[base.model.model].counted:
         raise UserError(f"--model {base.model.model} is not trained: there is nothing to sweep")
     if options.population is not None and options.population < 1:

@@ -11,6 +11,7 @@ from mqsa_jax.data import stream_batches
 from mqsa_jax.data.batches import BatchSource, Capacity
 from mqsa_jax.data.prepared import read_prepared
 from mqsa_jax.data.stream_batches import StreamBatches
+from mqsa_jax.data.stream_packer import Packer, Span
 from mqsa_jax.data.streamed import StreamedHistories
 from mqsa_jax.data.transitions import training_transitions
 from mqsa_jax.errors import UserError
@@ -128,17 +129,16 @@ def test_processes_agree_on_sizes_beyond_the_capacity(stream, counts):
 
 def test_a_process_reads_its_own_lanes_alone(stream, counts, monkeypatch):
     loaded = []
-    load = stream_batches._Packer._load
+    load = Packer._load
 
     def told(packer, epoch, window):
         loaded.append(window.lane)
         return load(packer, epoch, window)
 
     source = batches(stream, counts, own=range(1, 2))
-    packer = stream_batches._Packer.of(source)
-    monkeypatch.setattr(stream_batches._Packer, "_load", told)
-    packer.draft(0, 0, 7)
-    assert source.order.num_lanes == 4 and set(loaded) == {1}
+    monkeypatch.setattr(Packer, "_load", told)
+    source.packer().draft(Span(0, 0, 7))
+    assert source.order.num_lanes == 8 and set(loaded) == {1, 5}
 
 
 @pytest.mark.parametrize("first_step", [0, 1, 3, 6, 7])
