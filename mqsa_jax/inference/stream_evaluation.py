@@ -16,6 +16,7 @@ from jaxtyping import Float
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.inference.evaluation import (
+    Evaluator,
     ScoreFn,
     checked_ranks,
     ranking_program,
@@ -118,3 +119,7 @@ class StreamEvaluator:
 def _on_host(num_users: int, result: Any) -> Any:
     """The results of a block without those of padding; waits for the devices."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:num_users], result)
+
+
+AnyEvaluator = Evaluator | StreamEvaluator
+"""Evaluation of data in memory or of a stream."""

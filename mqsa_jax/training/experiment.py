@@ -20,7 +20,7 @@ from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
-from mqsa_jax.inference.stream_evaluation import StreamEvaluator
+from mqsa_jax.inference.stream_evaluation import AnyEvaluator, StreamEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
@@ -132,9 +132,7 @@ class Experiment:
             return StreamBatches.of(data, settings.stream_window, workers, *rest)
         return BatchSource(data, *rest)
 
-    def evaluator(
-        self, protocol: Protocol, relations: ItemRelations | None = None
-    ) -> Evaluator | StreamEvaluator:
+    def evaluator(self, protocol: Protocol, relations: ItemRelations | None = None) -> AnyEvaluator:
         """Evaluation of all users; `relations` are made if not at hand."""
         # Evaluate in float32 even if training is bfloat16.
         model = self.recommender.in_float32()

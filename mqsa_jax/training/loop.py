@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
-from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.stored_model import write_counts, write_relations
+from mqsa_jax.inference.stream_evaluation import AnyEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
@@ -205,7 +205,7 @@ def _run_epochs(
 
 
 def _epoch_starter(
-    experiment: Experiment, relations: ItemRelations, validation: Evaluator, epochs_done: int
+    experiment: Experiment, relations: ItemRelations, validation: AnyEvaluator, epochs_done: int
 ) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch and its validation from a state, and does not wait."""
     settings, layout = experiment.config.training, experiment.layout
@@ -235,7 +235,7 @@ def _epoch_line(epoch: RunningEpoch, experiment: Experiment) -> dict[str, Any]:
         raise DivergenceError(f"{error}: {_DIVERGED}") from None
 
 
-def _validation_line(validation: Evaluator, epoch: RunningEpoch) -> dict[str, float]:
+def _validation_line(validation: AnyEvaluator, epoch: RunningEpoch) -> dict[str, float]:
     """Validation metrics; raises UserError naming the step, if a score is not a number."""
     try:
         ranks_U = validation.finish(epoch.ranks)
