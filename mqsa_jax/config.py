@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from mqsa_jax.errors import SettingError, UserError
+from mqsa_jax.mesh_shape import axis_sizes
 
 FORMAT_VERSION = 2
 """Of `Config.stored`. Files without a version are of the first."""
@@ -32,6 +33,8 @@ WITHOUT_FLAG: dict[str, Any] = {
     "stream": "never",
     "stream_window": 1 << 20,
     "eval_users": 0,
+    "mesh": "data=-1,model=1",
+    "shard_items": "model",
 }
 """What runs did before a flag was there, whatever its default is today."""
 
@@ -45,6 +48,8 @@ ModelName = Literal[
 # fmt: on
 ExcludeSeen = Literal["history", "window", "none"]
 """Items left out of a ranking: all consumed before the target, the last max_len, or none."""
+ShardItems = Literal["model", "all"]
+"""Axes of the mesh that item tables are split over."""
 
 Stream = Literal["auto", "always", "never"]
 """Whether a prepared folder is read block by block."""
@@ -191,6 +196,10 @@ class RunConfig:
     """How training spreads over devices: jit over a mesh, or pmap."""
     stream_workers: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
     """Processes that read and pack a stream; 0: a thread does."""
+    mesh: str = "data=-1,model=1"
+    """Devices along the axes of the mesh; -1 for one of them: as many as there are."""
+    shard_items: ShardItems = "model"
+    """Axes that item tables are split over: model, or all of them."""
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))
@@ -223,10 +232,18 @@ class Config:
             wanted = _range_of(hint)
             if value is not None and wanted and not wanted.accepts(value):
                 raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
+        self._check_mesh()
         dim, heads = self.model.dim, self.model.num_heads
         if dim % heads:
             raise SettingError(
                 f"{{num_heads}} {heads} does not divide {{dim}} {dim}; choose a divisor"
+            )
+
+    def _check_mesh(self) -> None:
+        sizes = axis_sizes(self.run.mesh)
+        if self.run.parallel == "pmap" and (sizes[1] != 1 or self.run.shard_items == "all"):
+            raise SettingError(
+                "{parallel} pmap splits users alone: leave {mesh} and {shard_items} out, or use jit"
             )
 
     @classmethod

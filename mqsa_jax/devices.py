@@ -1,37 +1,68 @@
 """Which devices work, how arrays lie on them, and where programs compiled for them are kept.
 
-Users are split over the axis `data`; all else is replicated.
+The mesh has two axes. Users are split over `data`. Along `model`, devices work on the same users;
+item tables may be split over it, or over both.
 """
 
 import dataclasses
+import math
 
 import jax
-import numpy as np
 import pooch
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mqsa_jax.config import RunConfig, ShardItems
 from mqsa_jax.errors import SettingError
+from mqsa_jax.mesh_shape import AXES, mesh_shape
+from mqsa_jax.ops.sharded_table import RowSplit
 
-DATA_AXIS = "data"
+DATA_AXIS, MODEL_AXIS = AXES
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceLayout:
-    """A mesh of local devices with one axis, `data`."""
+    """A mesh of devices with the axes `data` and `model`."""
 
     mesh: Mesh
+    shard_items: ShardItems = RunConfig.shard_items
+    """Over which axes item tables are split."""
 
     @classmethod
-    def of(cls, num_devices: int | None) -> "DeviceLayout":
-        """Over the first `num_devices` local devices; None: all. Raises SettingError if too few."""
+    def of(
+        cls,
+        num_devices: int | None = None,
+        mesh: str = RunConfig.mesh,
+        shard_items: ShardItems = RunConfig.shard_items,
+    ) -> "DeviceLayout":
+        """Over the first `num_devices` local devices; None: all.
+
+        Raises:
+          SettingError: if there are too few devices, or the mesh is of another number of them.
+        """
         devices = jax.local_devices()
         if num_devices is not None and num_devices > len(devices):
             raise SettingError(
                 f"{{devices}} {num_devices} is more than the {len(devices)} local "
                 f"{devices[0].platform} device(s); leave it out to use them all"
             )
-        chosen = np.array(devices[:num_devices])
-        return cls(Mesh(chosen, (DATA_AXIS,), axis_types=(AxisType.Auto,)))
+        return cls.over(devices[:num_devices], mesh, shard_items)
+
+    @classmethod
+    def over(
+        cls,
+        devices: list[jax.Device],
+        mesh: str = RunConfig.mesh,
+        shard_items: ShardItems = RunConfig.shard_items,
+    ) -> "DeviceLayout":
+        """Over these devices, neighbours along the axes close to each other.
+
+        Raises:
+          SettingError: if the mesh is of another number of devices.
+        """
+        shape = mesh_shape(mesh, len(devices))
+        grid = mesh_utils.create_device_mesh(shape, devices)
+        return cls(Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2), shard_items)
 
     @property
     def devices(self) -> list[jax.Device]:
@@ -45,8 +76,23 @@ class DeviceLayout:
 
     @property
     def num_shards(self) -> int:
-        """How many parts a batch is split into: one a device."""
-        return self.mesh.size
+        """How many parts a batch is split into: one for each place along `data`."""
+        return self.mesh.shape[DATA_AXIS]
+
+    @property
+    def item_axes(self) -> tuple[str, ...]:
+        """Axes that item tables are split over; none, if that would make one part."""
+        axes = (MODEL_AXIS,) if self.shard_items == "model" else (DATA_AXIS, MODEL_AXIS)
+        return axes if math.prod(self.mesh.shape[axis] for axis in axes) > 1 else ()
+
+    def item_rows(self, num_items: int) -> int:
+        """Rows of an item table of V = `num_items`, those that fill it up included."""
+        parts = math.prod(self.mesh.shape[axis] for axis in self.item_axes)
+        return -(-num_items // parts) * parts
+
+    def row_split(self, num_items: int) -> RowSplit:
+        """How the rows of item tables lie on the mesh."""
+        return RowSplit(num_items, self.item_axes, DATA_AXIS)
 
     @property
     def replicated(self) -> NamedSharding:

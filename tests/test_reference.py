@@ -32,8 +32,9 @@ from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.transitions import count_transitions
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender, apply
+from mqsa_jax.training.objective import objective
 from mqsa_jax.training.state import init_state
-from mqsa_jax.training.step import objective, train_step
+from mqsa_jax.training.step import train_step
 
 DIRECTORY = Path(os.environ.get("MQSA_REFERENCE_DIR") or Path(__file__).parent / "reference")
 FILES = sorted(DIRECTORY.glob("*.npz"))

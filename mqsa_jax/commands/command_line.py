@@ -11,11 +11,11 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import tyro
 
-from mqsa_jax.config import Config
+from mqsa_jax.config import Config, ShardItems
 from mqsa_jax.data.sources import check_dataset, dataset_names
 from mqsa_jax.errors import SettingError, UserError
 from mqsa_jax.prepare.cache import is_raw_log, prepared_in_cache
@@ -178,22 +178,34 @@ def _full_path(dataset: str) -> str:
     return os.path.abspath(dataset)
 
 
-def with_place(
-    config: Config, dataset: str | None, data_dir: str | None, devices: int | None
-) -> Config:
-    """A run's configuration, with data and devices as they are now.
+@runtime_checkable
+class Place(Protocol):
+    """Flags of a command that say where a run's data lie now, and which devices work."""
 
-    Args:
-      config: of the run.
-      dataset: file of the run's data; None: as in training.
-      data_dir: folder of the data files; None: as in training.
-      devices: how many to use; None: all.
+    dataset: str | None
+    """File of the run's data; None: as in training."""
+    data_dir: str | None
+    """Folder of the data files; None: as in training."""
+    devices: int | None
+    mesh: str
+    shard_items: ShardItems
+
+
+def with_place(config: Config, place: Place) -> Config:
+    """A run's configuration, with data and devices as they are now.
 
     Raises:
       UserError: if there is no such data set.
     """
-    run = dataclasses.replace(config.run, data_dir=data_dir or config.run.data_dir, devices=devices)
-    config = dataclasses.replace(config, run=run, dataset=dataset or config.dataset)
+    run = dataclasses.replace(
+        config.run,
+        data_dir=place.data_dir or config.run.data_dir,
+        devices=place.devices,
+        mesh=place.mesh,
+        shard_items=place.shard_items,
+        parallel="jit",
+    )
+    config = dataclasses.replace(config, run=run, dataset=place.dataset or config.dataset)
     config.validate()
     try:
         return with_full_path(config)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from mqsa_jax.commands.command_line import numbers, parse, run_command, with_place
-from mqsa_jax.config import ExcludeSeen
+from mqsa_jax.config import ExcludeSeen, RunConfig, ShardItems
 from mqsa_jax.errors import DataError, UserError
 
 
@@ -32,6 +32,10 @@ class EvalConfig:
     """Folder of the data files (default: as in training)."""
     devices: int | None = None
     """Local devices to use (default: all of them)."""
+    mesh: str = RunConfig.mesh
+    """Devices along the axes of the mesh; -1 for one of them: as many as there are."""
+    shard_items: ShardItems = RunConfig.shard_items
+    """Axes that item tables are split over: model, or all of them."""
 
 
 def eval_main(arguments: Sequence[str] | None = None, program: str = "eval.py") -> int:
@@ -59,7 +63,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
 
     run_dir = RunDirectory(options.run_dir)
     config = run_dir.config()
-    config = with_place(config, options.dataset, options.data_dir, options.devices)
+    config = with_place(config, options)
     if options.ablation:
         check_ablation(config)
     with locked(run_dir.path):

@@ -111,7 +111,8 @@ def _write_recommended(
 ) -> None:
     if options.explain:
         run.counts  # noqa: B018  Read now, so that a run without them is refused at once.
-    maker = run.list_maker(options.k, allowed_V, DeviceLayout.of(options.devices))
+    layout = DeviceLayout.of(options.devices, options.mesh, options.shard_items)
+    maker = run.list_maker(options.k, allowed_V, layout)
     policy = options.exclude_seen or run.config.evaluation.exclude_seen
     if options.histories is not None:
         blocks = _given_blocks(run, options.histories, policy, maker.block_users, notes)
@@ -134,7 +135,7 @@ def _count(notes: Notes, queries: Queries, lists: Lists) -> None:
 
 def _run_data(config: Config, options: "RecommendConfig") -> Dataset:
     """The data of the run; DataError if what lies there now is other data."""
-    config = with_place(config, options.dataset, options.data_dir, options.devices)
+    config = with_place(config, options)
     data = load_dataset(with_resolved_stream(config))
     RunDirectory(options.run_dir).check_data(data.fingerprint())
     return data

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mqsa_jax.commands.command_line import parse, run_command
-from mqsa_jax.config import ExcludeSeen
+from mqsa_jax.config import ExcludeSeen, RunConfig, ShardItems
 from mqsa_jax.errors import DataError, UserError
 from mqsa_jax.inference.list_outputs import check_output
 
@@ -55,6 +55,10 @@ class RecommendConfig:
     """Folder of the data files (default: as in training)."""
     devices: int | None = None
     """Local devices to use (default: all of them)."""
+    mesh: str = RunConfig.mesh
+    """Devices along the axes of the mesh; -1 for one of them: as many as there are."""
+    shard_items: ShardItems = RunConfig.shard_items
+    """Axes that item tables are split over: model, or all of them."""
 
 
 def recommend_main(

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from mqsa_jax.commands.command_line import numbers, parse, run_command
 from mqsa_jax.commands.sized_settings import settings_for
-from mqsa_jax.config import Config
+from mqsa_jax.config import Config, RunConfig
 from mqsa_jax.errors import DataError, FolderError, UserError
 from mqsa_jax.grid import SCALARS, grid
+from mqsa_jax.mesh_shape import axis_sizes
 from mqsa_jax.models.registry import MODELS, check_model_settings
 from mqsa_jax.runs.files import locked
 from mqsa_jax.runs.sweep_directory import SweepDirectory
@@ -106,6 +107,10 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
         raise UserError(
             "the trials of a sweep share data in memory, and these are to be streamed; --stream "
             "never reads them into memory"
+        )
+    if axis_sizes(base.run.mesh) != axis_sizes(RunConfig.mesh) or base.run.shard_items == "all":
+        raise UserError(
+            "--mesh and --shard-items are flags of train; a sweep gives each device whole trials"
         )
     if MODELS[base.model.model].counted:
         raise UserError(f"--model {base.model.model} is not trained: there is nothing to sweep")

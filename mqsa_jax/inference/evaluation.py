@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.devices import DeviceLayout
+from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.inference.evaluation_set import (
     Chunk,
     EvaluationSet,
@@ -20,16 +21,21 @@ from mqsa_jax.inference.evaluation_set import (
 )
 from mqsa_jax.inference.ranks import best_items, ranks_of
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.placement import as_tables, specs
 from mqsa_jax.models.recommender import Params, Recommender, item_vectors, scores
 from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.ops.sharded_scores import Scores, ShardedScores, only_allowed
 
 ScoreFn = Callable[[Array, Array], Any]
 """Scores [S, B, V] with -inf at what is left out, and targets [S, B], to results [S, B, ...]."""
 
 
-def shard_ranks(score_SBV: Float[Array, "S B V"], target_SB: Int[Array, "S B"]) -> Array:
+def shard_ranks(score_SBV: Scores, target_SB: Int[Array, "S B"]) -> Array:
     """[S, B] rank of each target; see `ranks_of`."""
-    return jax.vmap(ranks_of)(score_SBV, target_SB)
+    if not isinstance(score_SBV, ShardedScores):
+        return jax.vmap(ranks_of)(score_SBV, target_SB)
+    split = score_SBV.split
+    return split.own_shards(jax.vmap(ranks_of)(score_SBV, split.all_shards(target_SB)))
 
 
 @functools.cache
@@ -42,7 +48,7 @@ def ranks_and_lists_fn(k: int, score_fn: ScoreFn | None = None) -> ScoreFn:
     """
     lists = score_fn or best_items_fn(k)
 
-    def both(score_SBV: Array, target_SB: Array) -> tuple[Array, Array]:
+    def both(score_SBV: Scores, target_SB: Array) -> tuple[Array, Array]:
         return shard_ranks(score_SBV, target_SB), lists(score_SBV, target_SB)[0]
 
     return both
@@ -52,12 +58,16 @@ def ranks_and_lists_fn(k: int, score_fn: ScoreFn | None = None) -> ScoreFn:
 def best_items_fn(k: int) -> ScoreFn:
     """A score function that gives `best_items` [S, B, k] and their scores; one for each k."""
 
-    def best(score_SBV: Array, target_SB: Array) -> tuple[Array, ...]:
+    def best_of_shards(score_SBV: Scores, target_SB: Array) -> tuple[Array, ...]:
+        del target_SB
         # One axis of users, as XLA wants it for `top_k` on CPUs.
-        flat_NV = score_SBV.reshape(-1, score_SBV.shape[-1])
-        return tuple(each.reshape(*target_SB.shape, -1) for each in best_items(flat_NV, k))
+        shards, users, _ = score_SBV.shape
+        flat_NV = jax.tree.map(lambda leaf: leaf.reshape(-1, leaf.shape[-1]), score_SBV)
+        best = tuple(each.reshape(shards, users, -1) for each in best_items(flat_NV, k))
+        sharded = isinstance(score_SBV, ShardedScores)
+        return tuple(map(score_SBV.split.own_shards, best)) if sharded else best
 
-    return best
+    return best_of_shards
 
 
 def map_user_scores(
@@ -75,6 +85,23 @@ def map_user_scores(
     A pure function, a scan over chunks: all scores [U, V] are never kept. Items outside
     `allowed_V` are left out for everybody; None: all are allowed.
     """
+    result_CSB = map_chunk_scores(
+        params, hparams, data, relations, allowed_V, recommender=recommender, score_fn=score_fn
+    )
+    return jax.tree.map(lambda leaf_CSB: by_user(leaf_CSB, data), result_CSB)
+
+
+def map_chunk_scores(
+    params: Params,
+    hparams: HParams,
+    data: EvaluationSet,
+    relations: ItemRelations | None = None,
+    allowed_V: Bool[Array, " V"] | None = None,
+    *,
+    recommender: Recommender,
+    score_fn: ScoreFn,
+) -> Any:
+    """[C, S, B] what `map_user_scores` gives, of the users of each chunk."""
     item_VD = item_vectors(recommender, params, relations)
 
     def map_chunk(_, chunk: Chunk):
@@ -92,20 +119,25 @@ def map_user_scores(
         return None, score_fn(without_left_out(score_SBV, chunk, data, allowed_V), chunk.target)
 
     _, result_CSB = jax.lax.scan(map_chunk, None, data.chunks)
-    return jax.tree.map(lambda leaf_CSB: by_user(leaf_CSB, data), result_CSB)
+    return result_CSB
 
 
 def without_left_out(
-    score_SBV: Float[Array, "S B V"],
+    score_SBV: Scores,
     chunk: Chunk,
     data: EvaluationSet,
     allowed_V: Bool[Array, " V"] | None,
-) -> Float[Array, "S B V"]:
-    """The scores of a chunk, -inf at pairs that are left out and at items that are not allowed."""
+) -> Scores:
+    """The scores of a chunk, -inf at pairs that are left out and at items that are not allowed.
+
+    Of sharded scores, `allowed_V` are those of the local columns.
+    """
     score_SBV = data.seen.without(score_SBV, chunk.own_pairs, chunk.shared_pairs)
     if allowed_V is None:
         return score_SBV
-    return jnp.where(allowed_V | jnp.isnan(score_SBV), score_SBV, -jnp.inf)
+    if isinstance(score_SBV, ShardedScores):
+        return score_SBV.of_allowed(allowed_V)
+    return only_allowed(score_SBV, allowed_V)
 
 
 def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shaped[Array, " U *K"]:
@@ -118,11 +150,55 @@ def by_user(result_CSB: Shaped[Array, "C S B *K"], data: EvaluationSet) -> Shape
 @functools.lru_cache(maxsize=8)
 def ranking_program(recommender: Recommender, layout: DeviceLayout) -> Callable[..., Array]:
     """`map_user_scores` compiled for the devices; the same program for equal arguments."""
+    over_devices = _map_on_mesh if layout.item_axes else map_user_scores
+    options = {"layout": layout} if layout.item_axes else {}
     return jax.jit(
-        functools.partial(map_user_scores, recommender=recommender),
+        functools.partial(over_devices, recommender=recommender, **options),
         static_argnames="score_fn",
         out_shardings=layout.replicated,
     )
+
+
+def _map_on_mesh(
+    params: Params,
+    hparams: HParams,
+    data: EvaluationSet,
+    relations: ItemRelations | None = None,
+    allowed_V: Bool[Array, " V"] | None = None,
+    *,
+    recommender: Recommender,
+    layout: DeviceLayout,
+    score_fn: ScoreFn = shard_ranks,
+) -> Any:
+    """`map_user_scores` where the items are split over devices: each scores its own."""
+
+    def body(params, hparams, data, relations, allowed_N):
+        params, relations = as_tables((params, relations), layout, recommender.num_items)
+        return map_chunk_scores(
+            params,
+            hparams,
+            data,
+            relations,
+            allowed_N,
+            recommender=recommender,
+            score_fn=score_fn,
+        )
+
+    users, whole = PartitionSpec(None, DATA_AXIS), PartitionSpec()
+    if allowed_V is not None:
+        spare = layout.item_rows(recommender.num_items) - recommender.num_items
+        allowed_V = jnp.pad(allowed_V, (0, spare))
+    in_specs = (
+        specs(params, layout),
+        whole,
+        jax.tree.map(lambda leaf: users if leaf.ndim > 1 else whole, data),
+        specs(relations, layout),
+        PartitionSpec(layout.item_axes),
+    )
+    result_CSB = jax.shard_map(
+        body, mesh=layout.mesh, in_specs=in_specs, out_specs=users, check_vma=False
+    )(params, hparams, data, relations, allowed_V)
+    return jax.tree.map(lambda leaf_CSB: by_user(leaf_CSB, data), result_CSB)
 
 
 class Evaluator:

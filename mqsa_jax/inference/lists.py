@@ -22,6 +22,7 @@ from mqsa_jax.inference.ranks import NO_ITEM
 from mqsa_jax.inference.seen_pairs import PairList
 from mqsa_jax.models.counted import CountedModel
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.placement import place
 from mqsa_jax.models.recommender import Params, Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.ops.chunk_loop import chunk_rows
@@ -113,8 +114,8 @@ class TrainedLists(ListMaker):
     ):
         super().__init__(recommender.num_items, recommender.max_len, k, allowed_V)
         self._layout = layout
-        self._constants = layout.replicate((params, hparams))
-        self._relations, self.allowed_V = layout.replicate((relations, allowed_V))
+        self._params, self._relations = place((params, relations), layout, self.num_items)
+        self._hparams, self.allowed_V = layout.replicate((hparams, allowed_V))
         self._program = ranking_program(recommender, layout)
 
     @property
@@ -127,7 +128,8 @@ class TrainedLists(ListMaker):
         data = self._packed(queries, self._layout.num_shards, self._layout.platform)
         data = self._layout.shard(data, axis=1)
         return self._program(
-            *self._constants,
+            self._params,
+            self._hparams,
             data,
             self._relations,
             self.allowed_V,

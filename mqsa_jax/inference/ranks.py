@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mqsa_jax.ops.largest import largest
+from mqsa_jax.ops.sharded_scores import Scores, ShardedScores, rank_points
 from mqsa_jax.ops.sparse_logits import is_index
 
 AnyArray = Array | np.ndarray
@@ -19,10 +20,10 @@ NO_ITEM = -1
 
 
 def leave_out(
-    score_BV: Float[AnyArray, "B V"],
+    score_BV: Float[AnyArray, "B V"] | ShardedScores,
     seen_user_M: Int[AnyArray, " M"] | None,
     seen_item_M: Int[AnyArray, " M"] | None,
-) -> Float[Array, "B V"]:
+) -> Scores:
     """Scores with -inf at the pairs (row, item) that are left out; a NaN stays NaN.
 
     Args:
@@ -34,6 +35,9 @@ def leave_out(
     Raises:
       ValueError: if the two differ in length, or one is missing.
     """
+    if isinstance(score_BV, ShardedScores):
+        pairs = score_BV.local_pairs(seen_user_M, seen_item_M)
+        return score_BV.replace(local=leave_out(score_BV.local, *pairs))
     score_BV = jnp.asarray(score_BV)
     if seen_user_M is None and seen_item_M is None:
         return score_BV
@@ -52,18 +56,15 @@ def leave_out(
     )
 
 
-def ranks_of(score_BV: Float[Array, "B V"], target_B: Int[Array, " B"]) -> Float[Array, " B"]:
+def ranks_of(score_BV: Scores, target_B: Int[Array, " B"]) -> Float[Array, " B"]:
     """1 + items scored strictly higher + half the ties; see `target_ranks`."""
     num_items = score_BV.shape[-1]
     if target_B.shape != score_BV.shape[:1]:
         raise ValueError(f"{score_BV.shape[0]} rows of scores, but targets of {target_B.shape}")
+    if isinstance(score_BV, ShardedScores):
+        return score_BV.ranks(target_B)
     target_score_B = jnp.take_along_axis(score_BV, target_B[:, None], axis=1)[:, 0]
-
-    # One pass over floats: on CPUs a sum of booleans takes several times as long.
-    target_score_B1 = target_score_B[:, None]
-    below_or_nan_BV = jnp.where(score_BV < target_score_B1, 0.0, jnp.nan)
-    not_above_BV = jnp.where(score_BV == target_score_B1, 0.5, below_or_nan_BV)
-    points_B = jnp.where(score_BV > target_score_B1, 1.0, not_above_BV).sum(-1)
+    points_B = rank_points(score_BV, target_score_B)
     # The target ties with itself: 1 + (points - 1/2). NaN + inf is NaN.
     rank_B = jnp.where(target_score_B == -jnp.inf, jnp.inf, 0.5) + points_B
     return jnp.where(is_index(target_B, num_items), rank_B, jnp.nan)
@@ -101,9 +102,7 @@ def target_ranks(
     return ranks_of(leave_out(score_BV, seen_user_M, seen_item_M), jnp.asarray(target_B))
 
 
-def best_items(
-    score_BV: Float[Array, "B V"], k: int
-) -> tuple[Int[Array, "B k"], Float[Array, "B k"]]:
+def best_items(score_BV: Scores, k: int) -> tuple[Int[Array, "B k"], Float[Array, "B k"]]:
     """The k items of highest score and their scores; see `top_items`.
 
     Items of score -inf are in no list. Behind the last item the score is -inf; in the list of a
@@ -116,7 +115,11 @@ def best_items(
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     num_items = score_BV.shape[-1]
-    best_score_BK, best_BK = largest(score_BV, min(k, num_items))
+    k_largest = min(k, num_items)
+    if isinstance(score_BV, ShardedScores):
+        best_score_BK, best_BK = score_BV.largest(k_largest)
+    else:
+        best_score_BK, best_BK = largest(score_BV, k_largest)
     # A NaN sorts first, so that it is in the list. Not the first column: behind a slice of its
     # result, XLA takes top_k for a sort on CPUs, at ten times the cost.
     is_nan_B1 = jnp.isnan(best_score_BK).any(-1, keepdims=True)

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, Int32
+from jaxtyping import Array, Int, Int32
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.packing import round_up
 from mqsa_jax.inference.ranks import leave_out
+from mqsa_jax.ops.sharded_scores import Scores, ShardedScores
 from mqsa_jax.pytree import pytree_dataclass
 
 MAX_PAIRS = 1 << 14
@@ -74,19 +75,24 @@ class SeenPairs:
     own: PairList
     shared: PairList
 
-    def without(
-        self, score_SBV: Float[Array, "S B V"], own: PairRange, shared: PairRange
-    ) -> Float[Array, "S B V"]:
+    def without(self, score_SBV: Scores, own: PairRange, shared: PairRange) -> Scores:
         """The scores of a chunk, with -inf at its pairs."""
         shards, users = score_SBV.shape[:2]
+        first = score_SBV.first_shard if isinstance(score_SBV, ShardedScores) else 0
 
         def leave_out_own(turn, score_SBV):
             user_MS, item_MS = self.own.read(turn, own)
+            if isinstance(score_SBV, ShardedScores):
+                user_MS, item_MS = score_SBV.split.all_shards((user_MS, item_MS), axis=1)
             return jax.vmap(leave_out, in_axes=(0, 1, 1))(score_SBV, user_MS, item_MS)
 
         def leave_out_shared(turn, score_SBV):
-            user_N, item_N = (pairs.ravel() for pairs in self.shared.read(turn, shared))
-            slot_SN = user_N - users * jnp.arange(shards)[:, None]
+            pairs = self.shared.read(turn, shared)
+            if isinstance(score_SBV, ShardedScores):
+                axis = score_SBV.split.data_axis
+                pairs = jax.lax.all_gather(pairs, axis, axis=1, tiled=True)
+            user_N, item_N = (each.ravel() for each in pairs)
+            slot_SN = user_N - users * (first + jnp.arange(shards))[:, None]
             return jax.vmap(leave_out, in_axes=(0, 0, None))(score_SBV, slot_SN, item_N)
 
         score_SBV = jax.lax.fori_loop(0, self.own.turns(own), leave_out_own, score_SBV)

@@ -24,6 +24,7 @@ from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.errors import UserError
 from mqsa_jax.layers.item_graph import ItemGraph
 from mqsa_jax.models.counted import CountedModel
+from mqsa_jax.models.placement import cut
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.models.transition_term import Neighbours
@@ -50,6 +51,7 @@ _READ_ERRORS = (
 
 def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Dataset) -> None:
     """Writes the relations that scores depend on; nothing for a model without any."""
+    relations = cut(relations, histories.num_items)
     arrays = {
         f"{part}.{field.name}": np.asarray(getattr(value, field.name))
         for part in _PARTS

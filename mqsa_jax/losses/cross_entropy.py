@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Float32
 from mqsa_jax.losses.reduction import Reduction, mean
 from mqsa_jax.ops.linear_logsumexp import linear_logsumexp
 from mqsa_jax.ops.products import Precision
+from mqsa_jax.ops.sharded_table import Table
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
 
@@ -36,7 +37,7 @@ class LinearCrossEntropy:
 
 def combine(
     losses: Sequence[LinearCrossEntropy],
-    table_VD: Float[Array, "V D"],
+    table_VD: Table,
     factors: Sequence[Float[Array, ""] | float],
     precision: Precision = "float32",
 ) -> tuple[Float[Array, ""], list[Float[Array, ""]]]:

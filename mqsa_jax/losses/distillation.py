@@ -15,7 +15,8 @@ from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.losses.teacher import Teacher, TeacherRows, checked_temperature, rows_of
 from mqsa_jax.ops.linear_logsumexp import row_logsumexps
 from mqsa_jax.ops.products import row_dot, scale_rows
-from mqsa_jax.ops.sparse_bilinear import sparse_bilinear
+from mqsa_jax.ops.sharded_table import Table, sum_of_rows
+from mqsa_jax.ops.sparse_bilinear import sparse_bilinears
 from mqsa_jax.ops.sparse_logits import is_index
 
 
@@ -92,7 +93,7 @@ def distillation_loss(
 
 def distillation_cross_entropy(
     student_SND: Float[Array, "S N D"],
-    item_VD: Float[Array, "V D"],
+    item_VD: Table,
     weight_SN: Float[Array, "S N"],
     labels: TeacherRows,
     tau: Float[Array, ""] | float,
@@ -113,12 +114,10 @@ def distillation_cross_entropy(
     student_SND = student_SND / checked_temperature(tau)
     # In full precision, like all terms of the difference of large numbers that the loss is.
     base_logit = jnp.einsum(
-        "sn,snd,d->", weight_SN * base_SN, student_SND, item_VD.sum(0), precision="highest"
+        "sn,snd,d->", weight_SN * base_SN, student_SND, sum_of_rows(item_VD), precision="highest"
     )
     weight_SM = labels.bump * jnp.take_along_axis(weight_SN, labels.row, axis=1)
-    bump_logit_S = jax.vmap(sparse_bilinear, in_axes=(0, None, 0, 0, 0))(
-        student_SND, item_VD, labels.row, labels.successor, weight_SM
-    )
+    bump_logit_S = sparse_bilinears(student_SND, item_VD, labels.row, labels.successor, weight_SM)
     expected_logit = base_logit + bump_logit_S.sum()
     return LinearCrossEntropy(student_SND, weight_SN, expected_logit, pad_logit=False)
 

@@ -13,6 +13,7 @@ from mqsa_jax.losses.cross_entropy import (
 from mqsa_jax.losses.reduction import Reduction, checked_where, reduced
 from mqsa_jax.ops.linear_logsumexp import row_logsumexps
 from mqsa_jax.ops.products import row_dot
+from mqsa_jax.ops.sharded_table import Table, rows_at
 from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
 
 
@@ -79,7 +80,7 @@ def ranking_loss(
 
 def ranking_cross_entropy(
     user_SND: Float[Array, "S N D"],
-    item_VD: Float[Array, "V D"],
+    item_VD: Table,
     target_SN: Int[Array, "S N"],
     weight_SN: Float[Array, "S N"],
     *,
@@ -107,14 +108,14 @@ def ranking_cross_entropy(
 
 
 def _target_logits(
-    user_SND: Array, item_VD: Array, target_SN: Array, sparse: SparseLogits | None
+    user_SND: Array, item_VD: Table, target_SN: Array, sparse: SparseLogits | None
 ) -> Array:
     """[S, N] logit of each row's target."""
-    logit_SN = row_dot(user_SND, item_VD[target_SN])
+    logit_SN = row_dot(user_SND, rows_at(item_VD, target_SN))
     return logit_SN if sparse is None else logit_SN + sparse.at(target_SN)
 
 
-def _indices_are_valid(item_VD: Array, target_SN: Array, sparse: SparseLogits | None) -> Array:
+def _indices_are_valid(item_VD: Table, target_SN: Array, sparse: SparseLogits | None) -> Array:
     """[S, N] whether the target and the sparse classes of each row are items."""
     valid_SN = is_index(target_SN, item_VD.shape[0])
     if sparse is not None:

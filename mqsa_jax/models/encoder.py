@@ -18,6 +18,7 @@ from mqsa_jax.layers.fmlp import FMLP
 from mqsa_jax.layers.gru import GRU
 from mqsa_jax.models.registry import Backbone
 from mqsa_jax.ops.products import Precision
+from mqsa_jax.ops.sharded_table import Table, rows_at
 from mqsa_jax.ops.sparse_logits import is_index
 
 EMBEDDING_STDDEV = 0.01
@@ -151,7 +152,7 @@ class Encoder(nn.Module):
         window: Int[Array, ""] | int,
         alpha: Float[Array, ""] | float,
         masks: Masks | None = None,
-        item_VD: Float[Array, "V D"] | None = None,
+        item_VD: Table | None = None,
     ) -> Float[Array, "*B T D"]:
         """Sequences [..., T] to user vectors [..., T, D].
 
@@ -163,10 +164,10 @@ class Encoder(nn.Module):
           item_VD: [V, D] vectors of the items; None: the parameter `item_embedding`.
         """
         normal = nn.initializers.normal(EMBEDDING_STDDEV)
-        embedding_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
-        item_VD = embedding_VD if item_VD is None else item_VD
+        if item_VD is None:
+            item_VD = self.param("item_embedding", normal, (self.num_items, self.dim))
         segment_ids_T = sequences.segment_ids
-        x_TD = self.dim**0.5 * item_VD[sequences.item]
+        x_TD = self.dim**0.5 * rows_at(item_VD, sequences.item)
         if self.backbone != "gru":  # A recurrent network has no need of a position table.
             position_TD = self.param("position_embedding", normal, (self.max_len, self.dim))
             x_TD += position_TD[sequences.position]

@@ -27,6 +27,8 @@ from mqsa_jax.models.transition_term import (
     transition_term,
 )
 from mqsa_jax.ops.products import Precision
+from mqsa_jax.ops.sharded_scores import Scores, scores_of, with_sparse
+from mqsa_jax.ops.sharded_table import ShardedTable, Table
 from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
 
 SMOOTHING_LAYERS = 1
@@ -36,7 +38,7 @@ _GRAPH_LAYERS = {"graphsage": (graphsage_init, graphsage), "gat": (gat_init, gat
 _GRAPH_FOLD = 2**31 - 1
 """Folded into the key for the graph layer: other parameters are drawn as in a model without it."""
 
-Params = Mapping[str, Array | Mapping]
+Params = Mapping[str, Array | ShardedTable | Mapping]
 """Nested dict of float32 arrays: the encoder's, `graph` and `transition_term`."""
 
 
@@ -127,7 +129,7 @@ def init(
 
 def item_vectors(
     recommender: Recommender, params: Params, relations: ItemRelations | None = None
-) -> Float[Array, "V D"]:
+) -> Table:
     """[V, D] item vectors, for input and output: the embedding, or what a graph makes of it.
 
     Raises:
@@ -154,7 +156,7 @@ def apply(
     dropout: Float[Array, ""] | float = 0.0,
     key: Key[Array, ""] | None = None,
     relations: ItemRelations | None = None,
-    item_VD: Float[Array, "V D"] | None = None,
+    item_VD: Table | None = None,
 ) -> Float[Array, "*B T D"]:
     """User vector at every position of every history.
 
@@ -246,8 +248,8 @@ def scores(
     window: Int[Array, ""] | int,
     alpha: Float[Array, ""] | float,
     relations: ItemRelations | None = None,
-    item_VD: Float[Array, "V D"] | None = None,
-) -> Float[Array, "*S B V"]:
+    item_VD: Table | None = None,
+) -> Scores:
     """[..., B, V] scores of all items as the next one of each history; none is left out.
 
     Args:
@@ -263,10 +265,9 @@ def scores(
     if item_VD is None:
         item_VD = item_vectors(recommender, params, relations)
     user_TD = apply(recommender, params, sequences, window=window, alpha=alpha, item_VD=item_VD)
-    # Full precision: coarse products would make ties of different scores.
-    score_BV = jnp.einsum("...bd,vd->...bv", _at(user_TD, last_B), item_VD, precision="highest")
+    score_BV = scores_of(_at(user_TD, last_B), item_VD)
     term = score_term(recommender, params, sequences, relations, last_B=last_B)
-    return score_BV if term is None else term.added_to(score_BV)
+    return score_BV if term is None else with_sparse(score_BV, term)
 
 
 def _last_positions(sequences: Sequences, last_B: Array | None) -> Array:

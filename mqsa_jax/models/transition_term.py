@@ -19,6 +19,7 @@ import scipy.sparse
 from jaxtyping import Array, Float, Float32, Int, Int32
 
 from mqsa_jax.data.transitions import TransitionCounts, largest_of_rows
+from mqsa_jax.ops.sharded_table import rows_at
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
 
@@ -163,10 +164,10 @@ def transition_term(
     """
     num_recent = params["log_weight"].shape[-1]
     recent_K = jnp.maximum(past_P[..., :num_recent], 0)
-    item_KW, weight_KW = neighbours.item[recent_K], neighbours.weight[recent_K]
+    item_KW, weight_KW = rows_at(neighbours.item, recent_K), rows_at(neighbours.weight, recent_K)
     if future_F is not None:
-        own_KF = neighbours.step_weight * neighbours.scale_from[recent_K][..., None]
-        own_KF *= neighbours.scale_to[jnp.maximum(future_F, 0)][..., None, :]
+        own_KF = neighbours.step_weight * rows_at(neighbours.scale_from, recent_K)[..., None]
+        own_KF *= rows_at(neighbours.scale_to, jnp.maximum(future_F, 0))[..., None, :]
         for ahead in range(future_F.shape[-1]):
             is_own_KW = item_KW == future_F[..., None, None, ahead]
             weight_KW = weight_KW - own_KF[..., ahead][..., None] * is_own_KW

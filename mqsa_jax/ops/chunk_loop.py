@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from mqsa_jax.ops.products import Precision, accumulator, product
+from mqsa_jax.ops.sharded_table import ShardedTable, Table, local_rows
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 CHUNK_ROWS = {"cpu": 256, "gpu": 4096, "tpu": 2048}
@@ -47,19 +48,29 @@ def tail_rows(chunk: int) -> int:
 def _chunk_logsumexp(
     precision: Precision,
     chunk_SCD: Array,
-    table_VD: Array,
+    table_VD: Table,
     pad_SC: Array,
     sparse: SparseLogits | None,
 ):
-    """Log-sum-exp [S, C, 1] of a chunk, exp(logit - top) [S, C, V] and its sum [S, C, 1]."""
-    logits_SCV = product("scd,vd->scv", chunk_SCD, table_VD, precision)
+    """Log-sum-exp [S, C, 1] of a chunk, exp(logit - top) [S, C, V] and its sum [S, C, 1].
+
+    Of a sharded table, logits are those of this device's rows, maxima and sums those of all rows.
+    """
+    logits_SCV = product("scd,vd->scv", chunk_SCD, local_rows(table_VD), precision)
     if sparse is not None:
         logits_SCV = sparse.added_to(logits_SCV)
     pad_SC1 = pad_SC[..., None]
+    if isinstance(table_VD, ShardedTable):
+        logits_SCV = jnp.where(table_VD.is_row(), logits_SCV, -jnp.inf)
     top_SC1 = logits_SCV.max(-1, keepdims=True)
+    if isinstance(table_VD, ShardedTable):
+        top_SC1 = jax.lax.pmax(top_SC1, table_VD.split.axes)
     top_SC1 = jnp.where(pad_SC1, jnp.maximum(top_SC1, 0), top_SC1)
     exp_SCV = jnp.exp(logits_SCV - top_SC1)
-    total_SC1 = exp_SCV.sum(-1, keepdims=True) + jnp.where(pad_SC1, jnp.exp(-top_SC1), 0)
+    total_SC1 = exp_SCV.sum(-1, keepdims=True)
+    if isinstance(table_VD, ShardedTable):
+        total_SC1 = jax.lax.psum(total_SC1, table_VD.split.axes)
+    total_SC1 += jnp.where(pad_SC1, jnp.exp(-top_SC1), 0)
     return jnp.log(total_SC1) + top_SC1, exp_SCV, total_SC1
 
 
@@ -92,7 +103,7 @@ def _rows(tree_SM: Any, begin: Array, rows: int) -> Any:
 
 def logsumexps(
     x_SMD: Array,
-    table_VD: Array,
+    table_VD: Table,
     pad_SM: Array,
     sparse: SparseLogits | None,
     used: Array,
@@ -104,7 +115,8 @@ def logsumexps(
 
     Args:
       x_SMD: [S, M, D] rows.
-      table_VD: [V, D] one row a class.
+      table_VD: [V, D] one row a class. A sharded one needs the rows x of all parts of the batch
+        that it serves.
       pad_SM: bool [S, M], whether one more class takes part whose logit is always 0.
       sparse: [S, M, K] what is added to K logits of each row; None: nothing.
       used: int32, how many rows of a shard are formed, in whole tail chunks.
@@ -120,13 +132,14 @@ def logsumexps(
         lse_SC1, _, _ = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, some)
         return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
 
-    start_SM = jnp.zeros(pad_SM.shape, accumulator(x_SMD, table_VD))
+    sparse = _own_logits(table_VD, sparse)
+    start_SM = jnp.zeros(pad_SM.shape, accumulator(x_SMD, local_rows(table_VD)))
     return _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start_SM)
 
 
 def logsumexps_with_gradients(
     x_SMD: Array,
-    table_VD: Array,
+    table_VD: Table,
     weight_SM: Array,
     pad_SM: Array,
     sparse: SparseLogits | None,
@@ -134,7 +147,7 @@ def logsumexps_with_gradients(
     *,
     chunk: int,
     precision: Precision,
-) -> tuple[Array, Array, Array, Array | None]:
+) -> tuple[Array, Array, Table, Array | None]:
     """The same, and the gradients of their sum weighted by `weight_SM`.
 
     Args:
@@ -143,8 +156,11 @@ def logsumexps_with_gradients(
 
     Returns:
       [S, M] log-sum-exps; gradients by rows [S, M, D], by the table [V, D] and, if there are sparse
-      logits, by their values [S, M, K].
+      logits, by their values [S, M, K]. Of a sharded table, gradients by rows and values are what
+        its local rows add to them.
     """
+    local_VD, classes_SMK = local_rows(table_VD), None if sparse is None else sparse.item
+    sparse = _own_logits(table_VD, sparse)
 
     def add_chunk(begin, rows, carry):
         lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = carry
@@ -153,7 +169,7 @@ def logsumexps_with_gradients(
         lse_SC1, exp_SCV, total_SC1 = _chunk_logsumexp(precision, x_SCD, table_VD, pad_SC, some)
         # Rows are scaled beside the products, not the V logits of each between them.
         scale_SC1 = _rows(weight_SM, begin, rows)[..., None] / total_SC1
-        dx_SCD = scale_SC1 * product("scv,vd->scd", exp_SCV, table_VD, precision)
+        dx_SCD = scale_SC1 * product("scv,vd->scd", exp_SCV, local_VD, precision)
         dtable_SDV += product("scd,scv->sdv", scale_SC1 * x_SCD, exp_SCV, precision)
         if some is not None:
             chosen_SCK = jnp.take_along_axis(exp_SCV, some.item, axis=-1)
@@ -163,10 +179,24 @@ def logsumexps_with_gradients(
     start = (
         jnp.zeros_like(weight_SM),
         jnp.zeros(x_SMD.shape, weight_SM.dtype),
-        jnp.zeros((x_SMD.shape[0], *table_VD.shape[::-1]), weight_SM.dtype),
+        jnp.zeros((x_SMD.shape[0], *local_VD.shape[::-1]), weight_SM.dtype),
         None if sparse is None else jnp.zeros(sparse.value.shape, weight_SM.dtype),
     )
     lse_SM, dx_SMD, dtable_SDV, dvalue_SMK = _for_each_chunk(
         add_chunk, used, x_SMD.shape[1], chunk, start
     )
-    return lse_SM, dx_SMD, dtable_SDV.sum(0).T, dvalue_SMK
+    dtable_VD = dtable_SDV.sum(0).T
+    if isinstance(table_VD, ShardedTable):
+        dtable_VD = table_VD.replace(local=dtable_VD)
+        if sparse is not None:
+            _, here_SMK = table_VD.local_index(classes_SMK)
+            dvalue_SMK = jnp.where(here_SMK, dvalue_SMK, 0)
+    return lse_SM, dx_SMD, dtable_VD, dvalue_SMK
+
+
+def _own_logits(table_VD: Table, sparse: SparseLogits | None) -> SparseLogits | None:
+    """The sparse logits of the rows at hand; those of others become 0."""
+    if sparse is None or not isinstance(table_VD, ShardedTable):
+        return sparse
+    item, here = table_VD.local_index(sparse.item)
+    return SparseLogits(item, jnp.where(here, sparse.value, 0))

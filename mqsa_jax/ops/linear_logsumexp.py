@@ -18,6 +18,7 @@ from mqsa_jax.ops.chunk_loop import PLATFORMS, chunk_rows, tail_rows
 from mqsa_jax.ops.kernels import cpu_logsumexp as kernel
 from mqsa_jax.ops.platforms import bound, by_platform
 from mqsa_jax.ops.products import Precision, accumulator
+from mqsa_jax.ops.sharded_table import ShardedTable, Table, local_rows
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
 
@@ -64,7 +65,7 @@ def _gathered(array_SN: Array, index_SM: Array) -> Array:
 
 def linear_logsumexp(
     x_SND: Float[Array, "S N D"],
-    table_VD: Float[Array, "V D"],
+    table_VD: Table,
     weight_SN: Float[Array, "S N"],
     *,
     pad_logit: Bool[Array, "S N"] | bool = False,
@@ -81,7 +82,7 @@ def linear_logsumexp(
 
     Args:
       x_SND: [S, N, D] rows.
-      table_VD: [V, D] E, one row a class.
+      table_VD: [V, D] E, one row a class; sharded or not.
       weight_SN: [S, N] w.
       pad_logit: whether one more class takes part whose logit is always 0; for all rows or each.
       sparse: [S, N, K] what is added to K logits of each row; None: nothing. A class outside 0..V-1
@@ -97,28 +98,45 @@ def linear_logsumexp(
     Raises:
       TypeError, ValueError: if shapes do not agree.
     """
-    dtype = accumulator(x_SND, table_VD)
+    dtype = accumulator(x_SND, local_rows(table_VD))
     if not x_SND.shape[1]:
         return jnp.zeros((), dtype), jnp.zeros(weight_SN.shape, dtype)
     pad_SN = jnp.broadcast_to(jnp.asarray(pad_logit), weight_SN.shape)
     where_SN = weight_SN != 0
     num_rows, num_items = x_SND.shape[1], table_VD.shape[0]
     sparse = None if sparse is None else sparse.in_range(num_items)
-    chunks = {name: chunk or chunk_rows(num_rows, num_items, name) for name in PLATFORMS}
+    at_hand = len(local_rows(table_VD))
+    chunks = {name: chunk or chunk_rows(num_rows, at_hand, name) for name in PLATFORMS}
     # Room for a whole tail chunk behind the last row, wherever the tail begins.
     room = max(map(tail_rows, chunks.values()))
     slot_SN, source_SM = _counting_first(where_SN, num_rows + room)
-    total, lse_SM = _weighted_sum(
-        tuple(chunks.items()),
-        precision,
+    rows = (
         _gathered(x_SND, source_SM),
-        table_VD,
         _gathered(weight_SN.astype(dtype), source_SM),
         _gathered(pad_SN, source_SM),
         jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
-        _common_bound(where_SN.sum(1).max()),
     )
+    used = where_SN.sum(1)
+    if isinstance(table_VD, ShardedTable):
+        rows, used = table_VD.split.all_shards((rows, used))
+    x_SMD, weight_SM, pad_SM, sparse = rows
+    total, lse_SM = _weighted_sum(
+        tuple(chunks.items()),
+        precision,
+        x_SMD,
+        table_VD,
+        weight_SM,
+        pad_SM,
+        sparse,
+        _common_bound(used.max()),
+    )
+    lse_SM = _own_shards(table_VD, lse_SM)
     return total, jax.lax.stop_gradient(_gathered(lse_SM, slot_SN))
+
+
+def _own_shards(table_VD: Table, array_SM: Array) -> Array:
+    """What is this device's of arrays of all parts of the batch that a sharded table serves."""
+    return table_VD.split.own_shards(array_SM) if isinstance(table_VD, ShardedTable) else array_SM
 
 
 def row_logsumexps(
@@ -183,7 +201,8 @@ _row_logsumexps.defvjp(_row_logsumexps_forward, _row_logsumexps_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
-    """The sum, and the log-sum-exps [S, M]; only the first `used` of each shard are formed.
+    """The sum of this device's rows, and the log-sum-exps [S, M] of all that are given; only the
+    first `used` of each shard are formed.
 
     `chunks` are pairs of a platform and its rows at a time.
     """
@@ -192,7 +211,7 @@ def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse,
         for name, chunk in chunks
     }
     lse_SM = by_platform(functions, x_SMD, table_VD, pad_SM, sparse, used)
-    return (weight_SM * lse_SM).sum(), lse_SM
+    return _own_shards(table_VD, weight_SM * lse_SM).sum(), lse_SM
 
 
 def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
@@ -200,7 +219,8 @@ def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM,
         name: bound(chunk_loop.logsumexps_with_gradients, chunk=chunk, precision=precision)
         for name, chunk in chunks
     }
-    if precision == "float32" and x_SMD.dtype == table_VD.dtype == jnp.float32:
+    float32 = precision == "float32" and x_SMD.dtype == table_VD.dtype == jnp.float32
+    if float32 and not isinstance(table_VD, ShardedTable):
         functions["cpu_kernel"] = bound(kernel.logsumexps_with_gradients, chunk=dict(chunks)["cpu"])
     lse_SM, *gradients = by_platform(functions, x_SMD, table_VD, weight_SM, pad_SM, sparse, used)
     dx_SMD, dtable_VD, dvalue_SMK = jax.tree.map(
@@ -208,21 +228,29 @@ def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM,
         tuple(gradients),
         (x_SMD, table_VD, None if sparse is None else sparse.value),
     )
-    return ((weight_SM * lse_SM).sum(), lse_SM), (dx_SMD, dtable_VD, lse_SM, dvalue_SMK)
+    if isinstance(table_VD, ShardedTable):
+        dx_SMD, dvalue_SMK = table_VD.split.sum_own((dx_SMD, dvalue_SMK))
+    total = _own_shards(table_VD, weight_SM * lse_SM).sum()
+    return (total, lse_SM), (dx_SMD, dtable_VD, lse_SM, dvalue_SMK)
 
 
 def _weighted_sum_backward(chunks, precision, gradients, cotangents):
     del chunks, precision
     # The caller stops gradients through the log-sum-exps: their cotangent is 0.
     total, _ = cotangents
-    *dense, dvalue_SMK = jax.tree.map(
-        lambda gradient: (total * gradient).astype(gradient.dtype), gradients
+    dx_SMD, dtable_VD, lse_SM, dvalue_SMK = gradients
+    if isinstance(dtable_VD, ShardedTable):
+        # The objective is the same on all devices, and so is this.
+        total = dtable_VD.split.mean_batch(total)
+    dx_SMD, dtable_VD, dweight_SM, dvalue_SMK = jax.tree.map(
+        lambda gradient: (total * gradient).astype(gradient.dtype),
+        (dx_SMD, dtable_VD, lse_SM, dvalue_SMK),
     )
     dsparse = None
     if dvalue_SMK is not None:
         no_gradient = np.zeros(dvalue_SMK.shape, jax.dtypes.float0)
         dsparse = SparseLogits(no_gradient, dvalue_SMK)
-    return (*dense, None, dsparse, None)
+    return dx_SMD, dtable_VD, dweight_SM, None, dsparse, None
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)

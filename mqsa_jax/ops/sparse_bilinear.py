@@ -1,5 +1,7 @@
 """Few entries of a product of two factors, summed with weights: x^T W E for a sparse W."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -7,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from mqsa_jax.ops.kernels.registration import SPARSE_BILINEAR, registered
 from mqsa_jax.ops.platforms import by_platform
 from mqsa_jax.ops.products import row_dot, scale_rows
+from mqsa_jax.ops.sharded_table import ShardedTable, Table
 from mqsa_jax.ops.sparse_logits import is_index
 
 
@@ -36,6 +39,52 @@ def sparse_bilinear(
     factor = jnp.where((valid_M | (weight_M == 0)).all(), 1, jnp.nan)
     # A factor, so that gradients are NaN too.
     return factor * _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)
+
+
+def sparse_bilinears(
+    x_SND: Float[Array, "S N D"],
+    table_VD: Table,
+    row_SM: Int[Array, "S M"],
+    item_SM: Int[Array, "S M"],
+    weight_SM: Float[Array, "S M"],
+) -> Float[Array, " S"]:
+    """`sparse_bilinear` of S shards [S, ...] each, and of a table that may be sharded."""
+    if not isinstance(table_VD, ShardedTable):
+        return jax.vmap(sparse_bilinear, in_axes=(0, None, 0, 0, 0))(
+            x_SND, table_VD, row_SM, item_SM, weight_SM
+        )
+    split, num_items = table_VD.split, table_VD.shape[0]
+    valid_SM = is_index(row_SM, x_SND.shape[1]) & is_index(item_SM, num_items)
+    weight_SM = jnp.where(valid_SM | (weight_SM == 0), weight_SM, jnp.nan)
+    arrays = split.all_shards((x_SND, row_SM, item_SM, weight_SM))
+    return _sharded_bilinears(split, arrays[0], table_VD.local, *arrays[1:])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sharded_bilinears(split, x_SND, local_VD, row_SM, item_SM, weight_SM):
+    return _sharded_forward(split, x_SND, local_VD, row_SM, item_SM, weight_SM)[0]
+
+
+def _sharded_forward(split, x_SND, local_VD, row_SM, item_SM, weight_SM):
+    """Each device adds up the logits of its own rows."""
+    index_SM, here_SM = ShardedTable(local_VD, split).local_index(item_SM)
+    weight_SM = jnp.where(here_SM, weight_SM, 0)
+    total_S, dx_SND, dtable_SVD, dweight_SM = jax.vmap(_by_segments, in_axes=(0, None, 0, 0, 0))(
+        x_SND, local_VD, row_SM, index_SM, weight_SM
+    )
+    dx_SND, dweight_SM = split.sum_own((dx_SND, jnp.where(here_SM, dweight_SM, 0)))
+    gradients = dx_SND, dtable_SVD.sum(0), dweight_SM
+    return split.own_shards(jax.lax.psum(total_S, split.axes)), gradients
+
+
+def _sharded_backward(split, gradients, cotangent_S):
+    dx_SND, dtable_VD, dweight_SM = gradients
+    # The objective is the same on all devices and for all shards, and so is this.
+    cotangent = split.mean_batch(cotangent_S.mean())
+    return cotangent * dx_SND, cotangent * dtable_VD, None, None, cotangent * dweight_SM
+
+
+_sharded_bilinears.defvjp(_sharded_forward, _sharded_backward)
 
 
 @jax.custom_vjp

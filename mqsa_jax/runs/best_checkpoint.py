@@ -16,6 +16,7 @@ import numpy as np
 
 from mqsa_jax.config import Config
 from mqsa_jax.errors import UserError
+from mqsa_jax.models.placement import cut
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.runs.files import differing_flags
 from mqsa_jax.runs.history import best_epoch
@@ -44,7 +45,7 @@ class BestCheckpoint:
     def restore_plain(self) -> dict[str, Any]:
         """The state as nested dicts of arrays on the first device; any optimiser's."""
         with _opened(self.folder) as checkpoints:
-            return checkpoints.restore_plain(self.epoch)
+            return cut(checkpoints.restore_plain(self.epoch), len(self.item_ids))
 
 
 def best_checkpoint(run_dir: RunDirectory) -> BestCheckpoint:

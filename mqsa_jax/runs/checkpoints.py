@@ -16,10 +16,12 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import struct
+from jax.tree_util import tree_leaves_with_path
 
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.errors import UserError
+from mqsa_jax.models.placement import is_item_table
 from mqsa_jax.runs.files import write_json
 
 MANIFEST = "manifest.json"
@@ -168,7 +170,8 @@ class Checkpoints:
             if not np.array_equal(item_ids, to_stored(histories.item_ids)):
                 raise UserError(f"{path}: its item_ids are not those of the data; use the same")
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+        # On another mesh, other numbers of zeros fill item tables up: cut off or added here.
+        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract, strict=False))
         return self._opened().restore(epoch, args=arguments)["state"]
 
     def restore_plain(self, epoch: int) -> dict[str, Any]:
@@ -197,11 +200,14 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
-    """Raises UserError naming the first array whose shape differs."""
+    """Raises UserError naming the first array whose shape differs.
+
+    Item tables may have other numbers of rows: the vocabularies are compared apart from this.
+    """
     with contextlib.suppress(AttributeError):
         stored = stored.tree
     there, here = (
-        {_plain(keys): leaf.shape for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        {_plain(keys): _shape(keys, leaf) for keys, leaf in tree_leaves_with_path(tree)}
         for tree in (stored, expected)
     )
     for name in sorted(there.keys() | here.keys()):
@@ -210,6 +216,10 @@ def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
                 f"{path}: {name} has shape {there.get(name)}, expected {here.get(name)}; "
                 "it is of another run, or of another optimiser: resume with the one it began with"
             )
+
+
+def _shape(keys: tuple, leaf: Any) -> tuple[int | str, ...]:
+    return ("V", *leaf.shape[1:]) if is_item_table(keys) and leaf.shape else leaf.shape
 
 
 def _plain(keys: tuple) -> str:

@@ -82,7 +82,7 @@ def leave_out(
         own = relations
         if flags.keys() & RELATION_FLAGS:
             neighbours = term_neighbours(other.histories, other.config)
-            own = relations.replace(neighbours=other.layout.replicate(neighbours))
+            own = other.placed(ItemRelations(relations.graph, neighbours))
         variant = evaluator.of_model(other.recommender.in_float32(), own)
         ranks = variant.ranks(_params(other, state), HParams.of(other.config))
         rows.append({"name": name, "flags": flags, **summarise(ranks)})

@@ -10,11 +10,14 @@ from jaxtyping import Array, Key
 
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
+from mqsa_jax.models.placement import shardings
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.training.gradients import Gradients, gradients, mesh_gradients
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState
-from mqsa_jax.training.step import Losses, train_step
+from mqsa_jax.training.step import train_step
 
 EpochProgram = Callable[
     [TrainState, Batch, Key[Array, ""], ItemRelations], tuple[TrainState, Losses]
@@ -29,7 +32,7 @@ def run_steps(
     *,
     recommender: Recommender,
     optimizer: optax.GradientTransformation = TF_ADAM,
-    axis_name: str | None = None,
+    gradients: Gradients = gradients,
 ) -> tuple[TrainState, Losses]:
     """Steps through stacked batches [steps, S, ...]; a pure function, a scan of `train_step`.
 
@@ -41,7 +44,7 @@ def run_steps(
         recommender=recommender,
         relations=relations,
         optimizer=optimizer,
-        axis_name=axis_name,
+        gradients=gradients,
     )
     return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
 
@@ -58,23 +61,47 @@ def compile_epoch(
     Equal arguments give the same program, so that a second run in a process traces nothing.
 
     The program takes NumPy batches [steps, S, ...], S being `layout.num_shards`, and does not wait
-    for the devices. The state passed in is kept, to be saved while the next epoch runs. State in
-    and out is replicated over the mesh.
+    for the devices. The state passed in is kept, to be saved while the next epoch runs. Of the
+    state, in and out, item tables lie as `placement.shardings` says; all else is replicated.
     """
-    steps = partial(run_steps, recommender=recommender, optimizer=optimizer)
     if parallel == "pmap":
+        steps = partial(run_steps, recommender=recommender, optimizer=optimizer)
         return _pmapped_epoch(steps, layout)
-    program = jax.jit(steps, out_shardings=layout.replicated)
+    program = epoch_program(recommender, layout, optimizer)
     return lambda state, batches, key, relations: program(
         state, layout.shard(batches, axis=1), key, relations
     )
+
+
+def epoch_program(
+    recommender: Recommender,
+    layout: DeviceLayout,
+    optimizer: optax.GradientTransformation = TF_ADAM,
+) -> Callable:
+    """`run_steps` under `jit`, of arrays that lie on the mesh or stand for such."""
+    over_devices = mesh_gradients(layout) if layout.mesh.size > 1 else gradients
+
+    def steps(state: TrainState, batches: Batch, key, relations: ItemRelations):
+        state, losses = run_steps(
+            state,
+            batches,
+            key,
+            relations,
+            recommender=recommender,
+            optimizer=optimizer,
+            gradients=over_devices,
+        )
+        return jax.lax.with_sharding_constraint(state, shardings(state, layout)), losses
+
+    return jax.jit(steps)
 
 
 def _pmapped_epoch(steps: Callable, layout: DeviceLayout) -> EpochProgram:
     def body(state: TrainState, batches: Batch, key, relations: ItemRelations):
         # pmap takes the shard axis away; the step expects one, here of length 1.
         batches = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim > 1 else leaf, batches)
-        return steps(state, batches, key, relations, axis_name=DATA_AXIS)
+        averaged = partial(gradients, axis_name=DATA_AXIS)
+        return steps(state, batches, key, relations, gradients=averaged)
 
     mapped = jax.pmap(
         body, axis_name=DATA_AXIS, in_axes=(None, 1, None, None), devices=layout.devices

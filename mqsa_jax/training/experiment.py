@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -18,10 +18,12 @@ from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.data.streamed import StreamedHistories
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
+from mqsa_jax.errors import SettingError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stream_evaluation import AnyEvaluator, StreamEvaluator
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.placement import place, shardings
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
 from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
@@ -52,7 +54,14 @@ class Experiment:
         config = with_resolved_stream(config)
         histories = histories or load_dataset(config)
         enable_compilation_cache()
-        return cls(config, histories, DeviceLayout.of(config.run.devices), optimizer)
+        run = config.run
+        layout = DeviceLayout.of(run.devices, run.mesh, run.shard_items)
+        if layout.item_axes and MODELS[config.model.model].graph != "unused":
+            raise SettingError(
+                f"{{model}} {config.model.model} makes item vectors of a graph of all items, which "
+                "cannot be split over devices: leave {mesh} and {shard_items} out"
+            )
+        return cls(config, histories, layout, optimizer)
 
     @property
     def recommender(self) -> Recommender:
@@ -75,10 +84,13 @@ class Experiment:
         """
         state = self.initial_state()
         host, origins = warm_params(source, state.params, self.config, self.histories)
-        params = self.layout.replicate(host)
-        average = self.layout.replicate(host) if self.with_ema else None
-        opt_state = self.layout.replicate(self.optimizer.init(params))
+        params, average = self.placed(host), self.placed(host) if self.with_ema else None
+        opt_state = self.placed(self.optimizer.init(params))
         return state.replace(params=params, opt_state=opt_state, ema_params=average), origins
+
+    def placed(self, tree: Any) -> Any:
+        """A pytree of the host on the devices, item tables filled up and split."""
+        return place(tree, self.layout, self.histories.num_items)
 
     @property
     def is_stream(self) -> bool:
@@ -115,7 +127,7 @@ class Experiment:
 
     def relations(self) -> ItemRelations:
         """Everything of item transitions that the model needs, on all devices."""
-        return self.layout.replicate(item_relations(self.histories, self.config))
+        return self.placed(item_relations(self.histories, self.config))
 
     def batch_source(self) -> BatchSource | StreamBatches:
         """Training batches."""
@@ -143,4 +155,9 @@ class Experiment:
 @functools.lru_cache(maxsize=8)
 def _initial_state_program(layout: DeviceLayout) -> Callable[..., TrainState]:
     """`init_state` compiled for the devices; the same program for equal arguments."""
-    return jax.jit(init_state, static_argnums=(0, 3, 4), out_shardings=layout.replicated)
+
+    def make(*arguments: Any) -> TrainState:
+        state = init_state(*arguments, layout=layout)
+        return jax.lax.with_sharding_constraint(state, shardings(state, layout))
+
+    return jax.jit(make, static_argnums=(0, 3, 4))

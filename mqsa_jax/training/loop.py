@@ -102,7 +102,7 @@ def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainSt
     state = TrainState(
         plain["params"], (), plain["step"], HParams(**plain["hparams"]), plain.get("ema_params")
     )
-    state = experiment.layout.replicate(state)
+    state = experiment.placed(state)
     if best.term_factor != 1:
         state = state.with_term_factor(best.term_factor)
     return state, best.epoch

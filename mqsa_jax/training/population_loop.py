@@ -25,6 +25,7 @@ from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.runs.history import STOPPING_METRIC
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import STEPS_PER_PROGRAM
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.population import (
     TrialBatches,
     compile_population,
@@ -40,7 +41,6 @@ from mqsa_jax.training.running_epoch import (
     metrics_line,
 )
 from mqsa_jax.training.state import TrainState
-from mqsa_jax.training.step import Losses
 from mqsa_jax.training.term_choice import choose_term_factors, chooses_term
 from mqsa_jax.training.trial import Trial
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
@@ -9,6 +10,7 @@ from mqsa_jax.data.splits import evaluated_users
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import CUTOFFS, summarise
+from mqsa_jax.models.placement import cut
 from mqsa_jax.models.recommender import item_vectors
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.provenance import provenance, versions
@@ -54,7 +56,8 @@ def evaluate(
         return record(experiment, ranks_U, epoch, protocol, run_dir, figures)
     ranks_U, list_UK = evaluator.ranks_and_lists(state.eval_params, state.hparams, figures.longest)
     model = experiment.recommender.in_float32()
-    item_VD = np.asarray(item_vectors(model, state.eval_params, relations))
+    params = cut(jax.device_get(state.eval_params), model.num_items)
+    item_VD = np.asarray(item_vectors(model, params, relations))
     return record(experiment, ranks_U, epoch, protocol, run_dir, figures, list_UK, item_VD)
 
 

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.losses.metrics import summarise
 from mqsa_jax.pytree import pytree_dataclass
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.state import TrainState
-from mqsa_jax.training.step import Losses
 
 DIVERGED = 10.0
 """Ranking loss of an epoch, in units of that of guessing, from which training has diverged.

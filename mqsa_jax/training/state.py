@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Int32, Integer, Key
 
+from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.placement import filled_up
 from mqsa_jax.models.recommender import Params, Recommender, init
 from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.pytree import pytree_dataclass
@@ -70,6 +72,7 @@ def init_state(
     seed: int | Integer[Array, ""],
     with_ema: bool = False,
     optimizer: optax.GradientTransformation = TF_ADAM,
+    layout: DeviceLayout | None = None,
 ) -> TrainState:
     """State before the first step.
 
@@ -79,6 +82,7 @@ def init_state(
       seed: of the initial parameters.
       with_ema: whether to keep a moving average of the parameters.
       optimizer: whose state goes along.
+      layout: of the devices that item tables are split over; None: they are whole.
     """
     params = init(
         recommender,
@@ -86,5 +90,7 @@ def init_state(
         term_weight=hparams.term_weight,
         term_decay=hparams.term_decay,
     )
+    if layout is not None:
+        params = filled_up(params, layout, recommender.num_items)
     ema_params = params if with_ema else None
     return TrainState(params, optimizer.init(params), jnp.int32(0), hparams, ema_params)

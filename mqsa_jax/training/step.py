@@ -1,152 +1,16 @@
 """The pure training step, the same for one device, a mesh and pmap."""
 
 import jax
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Float32, Key
+from jaxtyping import Array, Key
 
 from mqsa_jax.data.batches import Batch
-from mqsa_jax.data.sequences import position_units
-from mqsa_jax.layers.dropout import keep_mask
-from mqsa_jax.layers.item_graph import regularisation
-from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
-from mqsa_jax.losses.distillation import distillation_cross_entropy
-from mqsa_jax.losses.ranking import ranking_cross_entropy
-from mqsa_jax.losses.teacher import teacher_rows
-from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import (
-    Params,
-    Recommender,
-    apply,
-    item_vectors,
-    score_term,
-)
-from mqsa_jax.models.relations import ItemRelations, graph_of
-from mqsa_jax.ops.sparse_logits import SparseLogits
-from mqsa_jax.pytree import pytree_dataclass
+from mqsa_jax.models.recommender import Recommender
+from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.training.gradients import Gradients, gradients
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, moving_average
-
-
-@pytree_dataclass
-class Losses:
-    """What a step reports, in nats per position; with one more leading axis, many steps."""
-
-    loss: Float32[Array, "*steps"]
-    """`loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`, and what a graph adds."""
-    loss_rec: Float32[Array, "*steps"]
-    """Ranking loss."""
-    loss_kd: Float32[Array, "*steps"]
-    """Distillation loss; 0 where `lambda_kd` is 0, as it is not computed then."""
-
-
-def objective(
-    params: Params,
-    batch: Batch,
-    key: Key[Array, ""],
-    *,
-    recommender: Recommender,
-    hparams: HParams,
-    relations: ItemRelations | None = None,
-    axis_name: str | None = None,
-) -> tuple[Float[Array, ""], Losses]:
-    """The combined objective `L_rec + lambda L_kd + l2 / 2 |theta|^2` of a batch [S, ...].
-
-    With `axis_name`, this device's part of it, so scaled that the mean over the axis is the whole.
-    """
-    scale = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
-    encoder_key, student_key = jax.random.split(key)
-    item_VD = item_vectors(recommender, params, relations)
-    user_SRTD = apply(
-        recommender,
-        params,
-        batch.inputs,
-        window=hparams.window,
-        alpha=hparams.alpha,
-        dropout=hparams.dropout,
-        key=encoder_key,
-        item_VD=item_VD,
-    )
-    shards, rows, length, dim = user_SRTD.shape
-    weight = scale / jnp.maximum(batch.num_positions, 1)
-    # Both losses need the logits of rows over the catalogue: described here, computed by `combine`.
-    ranking = ranking_cross_entropy(
-        user_SRTD.reshape(shards, rows * length, dim),
-        item_VD,
-        batch.target.reshape(shards, -1),
-        weight * (batch.inputs.segment_ids.reshape(shards, -1) >= 0),
-        sparse=_term(recommender, params, batch, key, hparams, relations),
-    )
-    distillation = _distillation(batch, student_key, item_VD, hparams, weight)
-    loss, (loss_rec, loss_kd) = combine(
-        [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], recommender.precision
-    )
-    loss += hparams.l2 / 2 * _sum_of_squares(params)
-    if recommender.graph == "regularised":
-        loss += hparams.lambda_graph * regularisation(
-            item_VD, graph_of(relations, recommender.graph)
-        )
-    return loss, Losses(loss, loss_rec, loss_kd)
-
-
-def _sum_of_squares(params: Params) -> Float[Array, ""]:
-    """Of all parameters but the weights of the term, which are no vectors to be kept short."""
-    decayed = {name: leaf for name, leaf in params.items() if name != "transition_term"}
-    return sum(jnp.square(leaf).sum() for leaf in jax.tree.leaves(decayed))
-
-
-def _term(
-    recommender: Recommender,
-    params: Params,
-    batch: Batch,
-    key: Key[Array, ""],
-    hparams: HParams,
-    relations: ItemRelations | None,
-) -> SparseLogits | None:
-    """[S, R T, K W] the transition term of the scores, without what the history itself adds.
-
-    Some positions train without it, so that the encoder learns what the term knows too: where it is
-    left to the term, item vectors stay behind, and with them all that they generalise to.
-    """
-    if not recommender.term_trained:
-        return None
-    inputs = batch.inputs
-    term = score_term(recommender, params, inputs, relations, target_T=batch.target)
-    if term is None:
-        return None
-    # Separate fold, so that adding the term leaves the other random streams unchanged.
-    term_key = jax.random.fold_in(key, 2)
-    keep_SRT1 = keep_mask(term_key, hparams.term_dropout, position_units(inputs), 1) > 0
-    term = term.replace(value=term.value * keep_SRT1)
-    shards = inputs.item.shape[0]
-    return jax.tree.map(lambda leaf: leaf.reshape(shards, -1, leaf.shape[-1]), term)
-
-
-def _distillation(
-    batch: Batch,
-    key: Key[Array, ""],
-    item_VD: Float[Array, "V D"],
-    hparams: HParams,
-    weight: Float[Array, ""],
-) -> LinearCrossEntropy:
-    """The distillation loss of the distinct items of a batch, each weighted by its count."""
-    # The occurrences of an item in a shard have one row of the student, with one dropout mask.
-    mask_SID = keep_mask(key, hparams.dropout, batch.distinct_item, item_VD.shape[-1])
-    labels = teacher_rows(
-        batch.distinct_item,
-        batch.successor_row,
-        batch.successor,
-        batch.successor_count,
-        item_VD.shape[0],
-        hparams.tau,
-    )
-    return distillation_cross_entropy(
-        item_VD.shape[-1] ** 0.5 * item_VD[batch.distinct_item] * mask_SID,
-        item_VD,
-        weight * batch.distinct_count,
-        labels,
-        hparams.tau,
-    )
 
 
 def train_step(
@@ -157,34 +21,31 @@ def train_step(
     recommender: Recommender,
     relations: ItemRelations | None = None,
     optimizer: optax.GradientTransformation = TF_ADAM,
-    axis_name: str | None = None,
+    gradients: Gradients = gradients,
 ) -> tuple[TrainState, Losses]:
     """One step of the optimiser on the combined objective.
 
     Args:
       state: state before the step; its `hparams` may be traced.
-      batch: users of the step, [S, ...]; under pmap or shard_map, this device's part of them.
+      batch: users of the step, [S, ...]; under pmap, this device's part of them.
       key: the run's key; the step's own is folded from it and `state.step`.
       recommender: the model.
       relations: what the model needs to know of item transitions; None: nothing.
       optimizer: what makes updates of gradients; `state.opt_state` is of it. If it takes the extra
         argument `learning_rate`, as `tf_adam` does, that is `state.hparams.lr`.
-      axis_name: mapped axis over which gradients are averaged; None: the batch is whole.
+      gradients: what makes the gradient and the losses; on a mesh, that of `mesh_gradients`.
 
     Returns:
       State after the step, and the losses before it.
     """
-    (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(
+    gradient, losses = gradients(
         state.params,
         batch,
         jax.random.fold_in(key, state.step),
+        state.hparams,
+        relations,
         recommender=recommender,
-        hparams=state.hparams,
-        relations=relations,
-        axis_name=axis_name,
     )
-    if axis_name is not None:
-        gradient, losses = jax.lax.pmean((gradient, losses), axis_name)
     update, opt_state = optax.with_extra_args_support(optimizer).update(
         gradient, state.opt_state, state.params, learning_rate=state.hparams.lr
     )

@@ -10,8 +10,8 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.losses.teacher import teacher_probabilities, transition_teacher
 from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.objective import objective
 from mqsa_jax.training.state import run_key
-from mqsa_jax.training.step import objective
 
 
 def test_the_dense_baseline_has_the_loss_and_gradients_of_the_packed_step(rng):

@@ -12,8 +12,8 @@ from mqsa_jax.data.batches import Batch, Capacity
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender
+from mqsa_jax.training.objective import objective
 from mqsa_jax.training.state import init_state
-from mqsa_jax.training.step import objective
 from tests import oracle, transition_oracle
 from tests.data.batch_cases import (
     COUNTS,

@@ -23,7 +23,7 @@ from mqsa_jax.models.recommender import (
 from mqsa_jax.models.registry import MODELS, with_model
 from mqsa_jax.models.relations import ItemRelations, item_relations
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.step import objective
+from mqsa_jax.training.objective import objective
 
 V, D, T = 12, 4, 6
 BASE = Config(model=ModelConfig(dim=D, max_len=T), training=TrainingConfig(batch_size=8))

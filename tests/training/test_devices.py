@@ -17,6 +17,7 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.models.placement import cut
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.state import run_key
@@ -26,7 +27,15 @@ CONFIG = Config(
     training=TrainingConfig(batch_size=20, lr=3e-3),
 )
 EPOCHS = 4  # of 5 steps each: 4 of 20 users and one of 4
-LAYOUTS = [("jit", 8), ("pmap", 8)]
+LAYOUTS = {
+    "pmap": ("pmap", "data=8", "model"),
+    "8x1": ("jit", "data=8", "model"),
+    "4x2": ("jit", "data=4,model=2", "model"),
+    "1x8": ("jit", "data=1,model=8", "model"),
+    "8x1 all": ("jit", "data=8", "all"),
+    "2x4 all": ("jit", "data=2,model=4", "all"),
+}
+"""How training spreads over 8 devices, their mesh, and which axes split the items."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,39 +52,48 @@ class Outcome:
     """[84] of all users with these parameters."""
 
 
-def train(parallel: str, num_devices: int) -> Outcome:
+def train(parallel: str, mesh: str, shard_items: str = "model", num_devices: int = 8) -> Outcome:
     rng = np.random.default_rng(0)
-    sequences = [rng.integers(1, 25, rng.integers(3, 12)) for _ in range(84)]
+    sequences = [rng.integers(1, 24, rng.integers(3, 12)) for _ in range(84)]
     histories = make_histories(range(1, 85), sequences)
-    experiment = Experiment(CONFIG, histories, DeviceLayout.of(num_devices))
+    experiment = Experiment(CONFIG, histories, DeviceLayout.of(num_devices, mesh, shard_items))
     layout, state = experiment.layout, experiment.initial_state()
     relations = experiment.relations()
     source = experiment.batch_source()
-    users = -(-CONFIG.training.batch_size // num_devices)
+    users = -(-CONFIG.training.batch_size // layout.num_shards)
     capacity = Capacity(users, histories.num_items, int(source.num_successors.sum()))
     program = compile_epoch(experiment.recommender, layout, parallel)
     key = layout.replicate(run_key(0))
     losses, gradient = [], None
     for epoch in range(EPOCHS):
         for batches in source.batches(epoch, 1, capacity):
-            assert batches.target.shape[:2] == (1, num_devices)
+            assert batches.target.shape[:2] == (1, layout.num_shards)
             state, loss = program(state, batches, key, relations)
             losses.append([float(x[0]) for x in (loss.loss, loss.loss_rec, loss.loss_kd)])
             if gradient is None:
                 # Adam's first moment starts from 0: after one step it is 0.1 of the gradient.
                 gradient = jax.tree.map(lambda leaf: 10 * np.asarray(leaf), state.opt_state.mu)
+                gradient = cut(gradient, histories.num_items)
     ranks = experiment.evaluator(Protocol("test")).ranks(state.params, state.hparams)
-    return Outcome(np.array(losses), gradient, jax.device_get(state.params), ranks)
+    for tree in (state.params, state.opt_state):
+        rows = np.asarray(
+            jax.tree.leaves(
+                tree["item_embedding"] if tree is state.params else tree.mu["item_embedding"]
+            )[0]
+        )
+        assert not rows[histories.num_items :].any()
+    params = cut(jax.device_get(state.params), histories.num_items)
+    return Outcome(np.array(losses), gradient, params, ranks)
 
 
 @pytest.fixture(scope="module")
 def one_device() -> Outcome:
-    return train("jit", 1)
+    return train("jit", "data=1", num_devices=1)
 
 
-@pytest.fixture(scope="module", params=LAYOUTS, ids=lambda layout: "{}-{}".format(*layout))
+@pytest.fixture(scope="module", params=LAYOUTS)
 def many_devices(request) -> Outcome:
-    return train(*request.param)
+    return train(*LAYOUTS[request.param])
 
 
 def assert_close(actual, expected, atol: float):

@@ -16,7 +16,7 @@ from mqsa_jax.layers.item_graph import regularisation
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.registry import with_model
 from mqsa_jax.training.experiment import Experiment
-from mqsa_jax.training.step import Losses, objective
+from mqsa_jax.training.objective import Losses, objective
 
 V = 24
 BASE = Config(

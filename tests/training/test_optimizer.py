@@ -21,10 +21,10 @@ from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.loop import train
+from mqsa_jax.training.objective import objective
 from mqsa_jax.training.optimizer import tf_adam
 from mqsa_jax.training.population_loop import train_population
 from mqsa_jax.training.state import run_key
-from mqsa_jax.training.step import objective
 
 CONFIG = Config(
     model=ModelConfig(dim=8, max_len=6, dropout=0.0),

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.running_epoch import losses_line
-from mqsa_jax.training.step import Losses
 
 
 def losses(loss_rec, loss=None, loss_kd=None) -> Losses:

@@ -1,0 +1,148 @@
+"""The combined objective of a batch: ranking, distillation and l2."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Key
+
+from mqsa_jax.data.batches import Batch
+from mqsa_jax.data.sequences import position_units
+from mqsa_jax.layers.dropout import keep_mask
+from mqsa_jax.layers.item_graph import regularisation
+from mqsa_jax.losses.cross_entropy import LinearCrossEntropy, combine
+from mqsa_jax.losses.distillation import distillation_cross_entropy
+from mqsa_jax.losses.ranking import ranking_cross_entropy
+from mqsa_jax.losses.teacher import teacher_rows
+from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.recommender import (
+    Params,
+    Recommender,
+    apply,
+    item_vectors,
+    score_term,
+)
+from mqsa_jax.models.relations import ItemRelations, graph_of
+from mqsa_jax.ops.sharded_table import ShardedTable, Table, rows_at, sum_of_squares
+from mqsa_jax.ops.sparse_logits import SparseLogits
+from mqsa_jax.pytree import pytree_dataclass
+
+
+@pytree_dataclass
+class Losses:
+    """What a step reports, in nats per position; with one more leading axis, many steps."""
+
+    loss: Float32[Array, "*steps"]
+    """`loss_rec + lambda_kd loss_kd + l2 / 2 sum of squares`, and what a graph adds."""
+    loss_rec: Float32[Array, "*steps"]
+    """Ranking loss."""
+    loss_kd: Float32[Array, "*steps"]
+    """Distillation loss; 0 where `lambda_kd` is 0, as it is not computed then."""
+
+
+def objective(
+    params: Params,
+    batch: Batch,
+    key: Key[Array, ""],
+    *,
+    recommender: Recommender,
+    hparams: HParams,
+    relations: ItemRelations | None = None,
+    axis_name: str | None = None,
+) -> tuple[Float[Array, ""], Losses]:
+    """The combined objective `L_rec + lambda L_kd + l2 / 2 |theta|^2` of a batch [S, ...].
+
+    With `axis_name`, this device's part of it, so scaled that the mean over the axis is the whole.
+    """
+    scale = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
+    encoder_key, student_key = jax.random.split(key)
+    item_VD = item_vectors(recommender, params, relations)
+    user_SRTD = apply(
+        recommender,
+        params,
+        batch.inputs,
+        window=hparams.window,
+        alpha=hparams.alpha,
+        dropout=hparams.dropout,
+        key=encoder_key,
+        item_VD=item_VD,
+    )
+    shards, rows, length, dim = user_SRTD.shape
+    weight = scale / jnp.maximum(batch.num_positions, 1)
+    # Both losses need the logits of rows over the catalogue: described here, computed by `combine`.
+    ranking = ranking_cross_entropy(
+        user_SRTD.reshape(shards, rows * length, dim),
+        item_VD,
+        batch.target.reshape(shards, -1),
+        weight * (batch.inputs.segment_ids.reshape(shards, -1) >= 0),
+        sparse=_term(recommender, params, batch, key, hparams, relations),
+    )
+    distillation = _distillation(batch, student_key, item_VD, hparams, weight)
+    loss, (loss_rec, loss_kd) = combine(
+        [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], recommender.precision
+    )
+    loss += hparams.l2 / 2 * _sum_of_squares(params)
+    if recommender.graph == "regularised":
+        loss += hparams.lambda_graph * regularisation(
+            item_VD, graph_of(relations, recommender.graph)
+        )
+    return loss, Losses(loss, loss_rec, loss_kd)
+
+
+def _sum_of_squares(params: Params) -> Float[Array, ""]:
+    """Of all parameters but the weights of the term, which are no vectors to be kept short."""
+    decayed = {name: leaf for name, leaf in params.items() if name != "transition_term"}
+    tables = jax.tree.leaves(decayed, is_leaf=lambda leaf: isinstance(leaf, ShardedTable))
+    return sum(map(sum_of_squares, tables))
+
+
+def _term(
+    recommender: Recommender,
+    params: Params,
+    batch: Batch,
+    key: Key[Array, ""],
+    hparams: HParams,
+    relations: ItemRelations | None,
+) -> SparseLogits | None:
+    """[S, R T, K W] the transition term of the scores, without what the history itself adds.
+
+    Some positions train without it, so that the encoder learns what the term knows too: where it is
+    left to the term, item vectors stay behind, and with them all that they generalise to.
+    """
+    if not recommender.term_trained:
+        return None
+    inputs = batch.inputs
+    term = score_term(recommender, params, inputs, relations, target_T=batch.target)
+    if term is None:
+        return None
+    # Separate fold, so that adding the term leaves the other random streams unchanged.
+    term_key = jax.random.fold_in(key, 2)
+    keep_SRT1 = keep_mask(term_key, hparams.term_dropout, position_units(inputs), 1) > 0
+    term = term.replace(value=term.value * keep_SRT1)
+    shards = inputs.item.shape[0]
+    return jax.tree.map(lambda leaf: leaf.reshape(shards, -1, leaf.shape[-1]), term)
+
+
+def _distillation(
+    batch: Batch,
+    key: Key[Array, ""],
+    item_VD: Table,
+    hparams: HParams,
+    weight: Float[Array, ""],
+) -> LinearCrossEntropy:
+    """The distillation loss of the distinct items of a batch, each weighted by its count."""
+    # The occurrences of an item in a shard have one row of the student, with one dropout mask.
+    mask_SID = keep_mask(key, hparams.dropout, batch.distinct_item, item_VD.shape[-1])
+    labels = teacher_rows(
+        batch.distinct_item,
+        batch.successor_row,
+        batch.successor,
+        batch.successor_count,
+        item_VD.shape[0],
+        hparams.tau,
+    )
+    return distillation_cross_entropy(
+        item_VD.shape[-1] ** 0.5 * rows_at(item_VD, batch.distinct_item) * mask_SID,
+        item_VD,
+        weight * batch.distinct_count,
+        labels,
+        hparams.tau,
+    )
