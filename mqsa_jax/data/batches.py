@@ -112,31 +112,48 @@ class BatchSource:
         # Rounded once, with the margin: rounding each block's too would add up to 1/8 again.
         return Capacity(*map(max, zip(*needed, strict=True))).margined()
 
-    def batches(self, epoch: int, steps_per_program: int, capacity: Capacity) -> Iterator[Batch]:
+    def batches(
+        self, epoch: int, steps_per_program: int, capacity: Capacity, first_step: int = 0
+    ) -> Iterator[Batch]:
         """Stacked batches of an epoch, [steps, ...] each, at most `steps_per_program` steps long.
 
-        They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone.
+        They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone. The first
+        `first_step` steps are left out; the others are the same batches with them or without.
         """
-        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity):
+        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity, first_step):
             yield batch
 
-    def epochs(self, first: int, last: int, steps_per_program: int) -> Iterator[list[Batch]]:
-        """The stacked batches of each of the epochs `first` to `last - 1`; see `batches`."""
+    def epochs(
+        self, first: int, last: int, steps_per_program: int, first_step: int = 0
+    ) -> Iterator[list[Batch]]:
+        """The stacked batches of each of the epochs `first` to `last - 1`; see `batches`.
+
+        Args:
+          first: epoch, from 0.
+          last: epoch behind the last one.
+          steps_per_program: steps of a stack at most.
+          first_step: of the first epoch, to go on within it.
+        """
         capacity = self.capacity()
         for epoch in range(first, last):
-            yield list(self.batches(epoch, steps_per_program, capacity))
+            done = first_step if epoch == first else 0
+            yield list(self.batches(epoch, steps_per_program, capacity, done))
 
 
 def alike_batches(
-    sources: Sequence[BatchSource], epoch: int, steps_per_program: int, capacity: Capacity
+    sources: Sequence[BatchSource],
+    epoch: int,
+    steps_per_program: int,
+    capacity: Capacity,
+    first_step: int = 0,
 ) -> Iterator[list[Batch]]:
     """Stacked batches of several sources, one each, that may be stacked again: of equal sizes.
 
-    The sources differ in their seeds alone.
+    The sources differ in their seeds alone. The first `first_step` steps are left out.
     """
     histories = sources[0].histories
     inputs = splits.training_inputs(histories, sources[0].max_len)
-    blocks = [like_blocks(source.order(epoch), steps_per_program) for source in sources]
+    blocks = [like_blocks(source.order(epoch), steps_per_program, first_step) for source in sources]
     for users in zip(*blocks, strict=True):
         drafts = [
             Draft.of(source, histories.items, inputs, chosen)
@@ -146,9 +163,17 @@ def alike_batches(
         yield [draft.batch(enough) for draft in drafts]
 
 
-def like_blocks(order: np.ndarray, most: int) -> list[np.ndarray]:
-    """Splits the steps into as few blocks of like length as `most` allows."""
-    return np.array_split(order, -(-len(order) // most))
+def like_blocks(order: np.ndarray, most: int, first_step: int = 0) -> list[np.ndarray]:
+    """Splits the steps into as few blocks of like length as `most` allows.
+
+    The first `first_step` steps are left out; the others keep their borders.
+    """
+    blocks, begin = [], 0
+    for block in np.array_split(order, -(-len(order) // most)):
+        begin, done = begin + len(block), max(first_step - begin, 0)
+        if done < len(block):
+            blocks.append(block[done:])
+    return blocks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

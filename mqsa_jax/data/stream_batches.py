@@ -126,8 +126,8 @@ class StreamBatches:
         most = min(steps_per_program, max(STACK_BYTES // self._step_bytes(capacity), 1))
         spans: list[list[Span]] = []
         for epoch in range(first, last):
-            steps = np.arange(first_step if epoch == first else 0, self.num_steps)
-            blocks = like_blocks(steps, most) if len(steps) else []
+            done = first_step if epoch == first else 0
+            blocks = like_blocks(np.arange(self.num_steps), most, done)
             spans.append([Span.of(epoch, block) for block in blocks])
         packer = self.packer()
         stacks = _Stacks(packer, [span for epoch in spans for span in epoch], capacity)

@@ -28,6 +28,7 @@ from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
 from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
 from mqsa_jax.training.optimizer import TF_ADAM
+from mqsa_jax.training.process_shares import largest_of_processes, own_shards
 from mqsa_jax.training.state import TrainState, init_state
 from mqsa_jax.training.warm_start import ItemOrigins, Source, warm_params
 
@@ -141,7 +142,8 @@ class Experiment:
         )
         if self.is_stream:
             workers = self.config.run.stream_workers
-            return StreamBatches.of(data, settings.stream_window, workers, *rest)
+            shares = {"agree": largest_of_processes, "shards": own_shards(self.layout)}
+            return StreamBatches.of(data, settings.stream_window, workers, *rest, **shares)
         return BatchSource(data, *rest)
 
     def evaluator(self, protocol: Protocol, relations: ItemRelations | None = None) -> AnyEvaluator:

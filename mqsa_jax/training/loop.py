@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mqsa_jax.data.batches import Batch
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
 from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.inference.stream_evaluation import AnyEvaluator
@@ -22,6 +23,8 @@ from mqsa_jax.runs.history import best_epoch, is_finished, with_no_better
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.objective import Losses
+from mqsa_jax.training.process_shares import whole_batch
 from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.results import evaluate
 from mqsa_jax.training.running_epoch import (
@@ -214,9 +217,15 @@ def _epoch_starter(
     parallel = experiment.config.run.parallel
     program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
     key = layout.replicate(run_key(settings.seed))
+
+    def train_stack(state: TrainState, batches: Batch) -> tuple[TrainState, Losses]:
+        if experiment.is_stream:
+            batches = whole_batch(batches, layout)
+        return program(state, batches, key, relations)
+
     return epoch_starter(
         stacks,
-        train=lambda state, batches: program(state, batches, key, relations),
+        train=train_stack,
         validate=lambda state: validation.start(state.eval_params, state.hparams),
         stacks_ahead=STREAM_STACKS if experiment.is_stream else None,
     )
