@@ -53,6 +53,18 @@ class RowSplit:
             lambda leaf: jax.lax.all_gather(leaf, self.batch_axis, axis=axis, tiled=True), tree
         )
 
+    def flat_shards(self, tree: Any) -> Any:
+        """Arrays [S, N, ...] of all parts of the batch as those of one part, [1, S N, ...]."""
+        if self.batch_axis is None:
+            return tree
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(1, -1, *leaf.shape[2:]), self.all_shards(tree)
+        )
+
+    def shared(self, total: Array) -> Array:
+        """This device's share of a sum over all parts of the batch that these rows serve."""
+        return total if self.batch_axis is None else total / jax.lax.axis_size(self.batch_axis)
+
     def own_shards(self, array_S: Array) -> Array:
         """What is this device's of an array with a first axis of all parts of the batch."""
         if self.batch_axis is None:
@@ -70,10 +82,6 @@ class RowSplit:
     def sum_own(self, tree: Any) -> Any:
         """The sums over the devices that work on the same part of the batch."""
         return jax.lax.psum(tree, self.own_axes) if self.own_axes else tree
-
-    def mean_batch(self, value: Array) -> Array:
-        """The mean over the parts of the batch that these rows serve."""
-        return value if self.batch_axis is None else jax.lax.pmean(value, self.batch_axis)
 
     def sum_batch(self, value: Array) -> Array:
         """The sum over the parts of the batch that these rows serve."""
