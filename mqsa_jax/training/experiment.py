@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
+import scipy.sparse
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
@@ -133,8 +134,12 @@ class Experiment:
     def batch_source(self) -> BatchSource | StreamBatches:
         """Training batches."""
         data, settings = self.histories, self.config.training
+        counts = self.transition_counts
+        if self.is_stream and not self.config.objective.lambda_kd:
+            # Without the teacher its rows are most of a batch, and for nothing.
+            counts = TransitionCounts.from_scipy(scipy.sparse.csr_array(2 * (data.num_items,)))
         rest = (
-            self.transition_counts,
+            counts,
             min(settings.batch_size, data.num_users),
             self.config.model.max_len,
             settings.seed,
