@@ -164,8 +164,6 @@ class TrainingConfig:
     """Factors of the matrix products of training; sums, losses and parameters stay float32."""
     init_from: str | None = None
     """Folder of a run whose best epoch training starts from, items matched by id."""
-    stream: Stream = "auto"
-    """Read a prepared folder block by block: always, never, or from 134 million interactions on."""
     stream_window: Count = 1 << 20
     """Users of a stream that are shuffled together (docs/streaming.md)."""
 
@@ -194,6 +192,8 @@ class RunConfig:
     """Local devices to use (default: all of them)."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How training spreads over devices: jit over a mesh, or pmap."""
+    stream: Stream = "auto"
+    """Read a prepared folder block by block: always, never, or from 134 million interactions on."""
     stream_workers: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
     """Processes that read and pack a stream; 0: a thread does."""
     mesh: str = "data=-1,model=1"

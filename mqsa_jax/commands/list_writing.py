@@ -13,7 +13,7 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Lookup
-from mqsa_jax.data.sources import load_dataset, with_resolved_stream
+from mqsa_jax.data.sources import load_dataset
 from mqsa_jax.data.streamed import joined
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.errors import UserError
@@ -136,7 +136,7 @@ def _count(notes: Notes, queries: Queries, lists: Lists) -> None:
 def _run_data(config: Config, options: "RecommendConfig") -> Dataset:
     """The data of the run; DataError if what lies there now is other data."""
     config = with_place(config, options)
-    data = load_dataset(with_resolved_stream(config))
+    data = load_dataset(config)
     RunDirectory(options.run_dir).check_data(data.fingerprint())
     return data
 

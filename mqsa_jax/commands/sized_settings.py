@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from mqsa_jax.commands.command_line import peek, with_full_path
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.dataset import Dataset
-from mqsa_jax.data.sources import dataset_names, load_dataset, with_resolved_stream
+from mqsa_jax.data.sources import dataset_names, load_dataset
 from mqsa_jax.grid import with_flags
 from mqsa_jax.presets import default_config, sized_defaults
 
@@ -26,7 +26,7 @@ def settings_for(
     """
     dataset = peek(arguments, "dataset") or Config.dataset
     general = default_config(dataset, peek(arguments, "model") or ModelConfig.model)
-    config = with_resolved_stream(with_full_path(parse_over(general)))
+    config = with_full_path(parse_over(general))
     if config.dataset in dataset_names():
         return config, None, ""
     histories = load_dataset(config)
@@ -34,8 +34,7 @@ def settings_for(
     if peek(arguments, "term-weight") is not None:
         sized = with_flags(sized, choose_term_weight=False)
     # The data set as it was found: a raw log is prepared by now.
-    found = with_full_path(dataclasses.replace(parse_over(sized), dataset=config.dataset))
-    config = with_resolved_stream(found)
+    config = with_full_path(dataclasses.replace(parse_over(sized), dataset=config.dataset))
     return config, histories, _decided(general, sized, config, histories.num_users)
 
 

@@ -14,7 +14,7 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories, read_histories
 from mqsa_jax.data.prepared import read_manifest, read_prepared
-from mqsa_jax.data.streamed import StreamedHistories, resolved_stream
+from mqsa_jax.data.streamed import StreamedHistories, streams
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.errors import SettingError, UserError
 
@@ -92,20 +92,14 @@ def load_histories(dataset: str, data_dir: str | os.PathLike[str] | None = None)
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The data of a configuration whose `stream` is resolved: in memory, or a stream.
+    """The data of a configuration: in memory, or a stream.
 
     Raises:
-      UserError: see `load_histories` and `StreamedHistories.open`.
+      UserError: see `load_histories`, `streams` and `StreamedHistories.open`.
     """
-    if config.training.stream == "always":
+    if streams(config.run.stream, config.dataset):
         return StreamedHistories.open(config.dataset)
     return load_histories(config.dataset, config.run.data_dir)
-
-
-def with_resolved_stream(config: Config) -> Config:
-    """The configuration with `stream` always or never, as the size of its data has it."""
-    stream = resolved_stream(config.training.stream, config.dataset)
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, stream=stream))
 
 
 def resolve_dataset(

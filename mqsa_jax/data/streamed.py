@@ -29,8 +29,8 @@ BLOCK_ITEMS = 1 << 22
 """Interactions of a block, about: whole row groups."""
 
 
-def resolved_stream(stream: Stream, dataset: str) -> Stream:
-    """`always` or `never`: what `auto` means for a data set, by its size alone.
+def streams(stream: Stream, dataset: str) -> bool:
+    """Whether a data set is read block by block; `auto` goes by its size alone.
 
     Args:
       stream: the setting.
@@ -46,9 +46,8 @@ def resolved_stream(stream: Stream, dataset: str) -> Stream:
             "makes one"
         )
     if stream == "auto":
-        large = folder and read_manifest(dataset).get("interactions", 0) >= STREAM_INTERACTIONS
-        return "always" if large else "never"
-    return stream
+        return folder and read_manifest(dataset).get("interactions", 0) >= STREAM_INTERACTIONS
+    return stream == "always"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.coverage import check_trainable, warn_of_consumed_targets
 from mqsa_jax.data.dataset import Dataset
-from mqsa_jax.data.sources import load_dataset, with_resolved_stream
+from mqsa_jax.data.sources import load_dataset
 from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.data.streamed import StreamedHistories
 from mqsa_jax.data.transitions import TransitionCounts
@@ -53,7 +53,6 @@ class Experiment:
         optimizer: optax.GradientTransformation = TF_ADAM,
     ) -> "Experiment":
         """Finds the devices and turns the compilation cache on; reads or generates missing data."""
-        config = with_resolved_stream(config)
         histories = histories or load_dataset(config)
         enable_compilation_cache()
         run = config.run

@@ -10,8 +10,8 @@ from mqsa_jax.config import Config
 from mqsa_jax.data import coverage, splits, streamed, user_groups
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.prepared import read_prepared
-from mqsa_jax.data.sources import load_dataset, with_resolved_stream
-from mqsa_jax.data.streamed import StreamedHistories, joined, resolved_stream
+from mqsa_jax.data.sources import load_dataset
+from mqsa_jax.data.streamed import StreamedHistories, joined, streams
 from mqsa_jax.errors import SettingError, UserError
 from mqsa_jax.grid import with_flags
 from tests.data.stream_cases import random_histories, write_folder
@@ -146,12 +146,12 @@ def test_a_shard_damaged_while_it_is_in_use_is_named(tmp_path, at):
 
 
 def test_large_prepared_folders_are_streamed_unless_told_otherwise(folder, monkeypatch):
-    assert resolved_stream("auto", str(folder)) == "never"
+    assert not streams("auto", str(folder))
     monkeypatch.setattr(streamed, "STREAM_INTERACTIONS", 500)
-    assert resolved_stream("auto", str(folder)) == "always"
-    assert resolved_stream("never", str(folder)) == "never"
-    assert resolved_stream("auto", "toys") == "never"
+    assert streams("auto", str(folder))
+    assert not streams("never", str(folder))
+    assert not streams("auto", "toys")
     with pytest.raises(SettingError, match="stream always needs a prepared folder, which toys is"):
-        resolved_stream("always", "toys")
+        streams("always", "toys")
     config = with_flags(Config(), dataset=str(folder), stream="always")
-    assert isinstance(load_dataset(with_resolved_stream(config)), StreamedHistories)
+    assert isinstance(load_dataset(config), StreamedHistories)
