@@ -5,12 +5,22 @@ Python values and imports no JAX, so that `--help` and argument errors come at o
 """
 
 import dataclasses
-import math
-import typing
-from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from mqsa_jax.errors import SettingError, UserError
+from mqsa_jax.fields import (
+    BelowOne,
+    Count,
+    Factor,
+    Fraction,
+    NotNegative,
+    Positive,
+    Range,
+    Whole,
+    build,
+    leaves,
+    range_of,
+)
 from mqsa_jax.mesh_shape import axis_sizes
 
 FORMAT_VERSION = 2
@@ -33,6 +43,12 @@ WITHOUT_FLAG: dict[str, Any] = {
     "stream": "never",
     "stream_window": 1 << 20,
     "eval_users": 0,
+    "ranking_loss": "full",
+    "num_negatives": 1024,
+    "negatives": "uniform",
+    "in_batch_negatives": False,
+    "gbce_calibration": 0.75,
+    "lazy_adam": False,
     "mesh": "data=-1,model=1",
     "shard_items": "model",
 }
@@ -53,22 +69,6 @@ ShardItems = Literal["model", "all"]
 
 Stream = Literal["auto", "always", "never"]
 """Whether a prepared folder is read block by block."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """What a value must be, in words and as a test."""
-
-    wording: str
-    accepts: Callable[[float], bool]
-
-
-Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
-Fraction = Annotated[float, Range("between 0 and 1", lambda v: 0 <= v <= 1)]
-BelowOne = Annotated[float, Range("at least 0 and below 1", lambda v: 0 <= v < 1)]
-Factor = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
-NotNegative = Annotated[float, Range("a finite number, 0 or above", lambda v: 0 <= v < math.inf)]
-Positive = Annotated[float, Range("a finite number above 0", lambda v: 0 < v < math.inf)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,13 +116,23 @@ class ObjectiveConfig:
     """Weight of half the sum of squares of all parameters."""
     lambda_graph: NotNegative = 1.0
     """Weight of the graph regularisation of --model grareg; others have none."""
+    ranking_loss: Literal["full", "sampled", "gbce"] = "full"
+    """Softmax over all items, over sampled ones, or gBCE; distillation is sampled likewise."""
+    num_negatives: Whole = 1024
+    """Items drawn a step that a sampled loss scores beside the targets; 0: those of the batch."""
+    negatives: Literal["uniform", "popularity"] = "uniform"
+    """Items drawn are all equally likely, or as likely as they are training targets."""
+    in_batch_negatives: bool = False
+    """Score the step's other targets too (on several devices, the device's own)."""
+    gbce_calibration: Fraction = 0.75
+    """How far gBCE corrects its scores for sampling, 0 (BCE) to 1 (as of all items; t there)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TermConfig:
     """The sparse transition term of the scores (mqsa_jax/models/transition_term.py)."""
 
-    term_items: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
+    term_items: Whole = 0
     """Recent items from which transitions are scored; 0: scores are inner products alone."""
     term_neighbours: Count = 16
     """Strongest transitions of an item that are kept."""
@@ -166,6 +176,8 @@ class TrainingConfig:
     """Folder of a run whose best epoch training starts from, items matched by id."""
     stream_window: Count = 1 << 20
     """Users of a stream that are shuffled together (docs/streaming.md)."""
+    lazy_adam: bool = False
+    """Update the item vectors of a step alone, with a sampled loss: no longer Adam of all items."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +186,7 @@ class EvaluationConfig:
 
     exclude_seen: ExcludeSeen = "history"
     """Left out of rankings: all items consumed before, those in the last max_len, or none."""
-    eval_users: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
+    eval_users: Whole = 0
     """Users that validation and test rank, drawn once for all runs; 0: all of them."""
 
 
@@ -194,7 +206,7 @@ class RunConfig:
     """How training spreads over devices: jit over a mesh, or pmap."""
     stream: Stream = "auto"
     """Read a prepared folder block by block: always, never, or from 134 million interactions on."""
-    stream_workers: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
+    stream_workers: Whole = 0
     """Processes that read and pack a stream; 0: a thread does."""
     mesh: str = "data=-1,model=1"
     """Devices along the axes of the mesh; -1 for one of them: as many as there are."""
@@ -224,12 +236,12 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """All values by flag name (underscores), in declaration order."""
-        return {name: value for name, _, value in _leaves(self)}
+        return {name: value for name, _, value in leaves(self)}
 
     def validate(self) -> None:
         """Raises SettingError in one line, naming the setting, if a value is out of range."""
-        for name, hint, value in _leaves(self):
-            wanted = _range_of(hint)
+        for name, hint, value in leaves(self):
+            wanted = range_of(hint)
             if value is not None and wanted and not wanted.accepts(value):
                 raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
         self._check_mesh()
@@ -252,7 +264,7 @@ class Config:
         odd = sorted(values.keys() ^ cls().flat().keys())
         if odd:
             raise UserError(f"unknown or missing configuration keys: {', '.join(odd)}")
-        return _build(cls, values)
+        return build(cls, values)
 
     def stored(self) -> dict[str, Any]:
         """All values as a file keeps them: `flat`, after the version of the format."""
@@ -283,49 +295,4 @@ class Config:
                 f"unknown configuration keys: {', '.join(unknown)}; delete them, "
                 "or use the version of mqsa_jax that wrote them"
             )
-        return _build(cls, {**general, **WITHOUT_FLAG, **flags})
-
-
-def _leaves(node: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, type and value of every field that is not a section itself."""
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value)
-        else:
-            yield field.name, field.type, value
-
-
-def _build(cls: type, values: dict[str, Any]) -> Any:
-    arguments = {}
-    for field in dataclasses.fields(cls):
-        name = field.name
-        if dataclasses.is_dataclass(field.type):
-            arguments[name] = _build(field.type, values)
-        elif _fits(value := values[name], field.type):
-            arguments[name] = value
-        else:
-            raise UserError(f"configuration key {name}: {value!r} is of a wrong type; restore it")
-    return cls(**arguments)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from a file is of a field's type."""
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    kinds = _alternatives(hint)
-    return any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds)
-
-
-def _range_of(hint: Any) -> Range | None:
-    """The range of `Annotated[kind, Range(...)]`, which may be optional."""
-    if typing.get_origin(hint) is Annotated:
-        return hint.__metadata__[0]
-    return next(filter(None, map(_range_of, typing.get_args(hint))), None)
-
-
-def _alternatives(hint: Any) -> list[Any]:
-    """The types of an optional or annotated type."""
-    if typing.get_origin(hint) is Annotated:
-        return [hint.__origin__]
-    return [kind for part in typing.get_args(hint) for kind in _alternatives(part)] or [hint]
+        return build(cls, {**general, **WITHOUT_FLAG, **flags})

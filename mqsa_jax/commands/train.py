@@ -10,6 +10,7 @@ from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
 from mqsa_jax.errors import DataError, DivergenceError, FolderError
 from mqsa_jax.models.registry import check_model_settings
+from mqsa_jax.sampling import Sampling
 
 HINTS = {
     FolderError: "--run-dir names another folder, --no-resume deletes the run that is there",
@@ -30,6 +31,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         config = parse(program, Config, arguments, _train.__doc__, defaults)
         config.validate()
         check_model_settings(config)
+        Sampling.of(config)
         return config
 
     config, histories, decided = settings_for(arguments, parse_over)

@@ -174,6 +174,15 @@ def item_counts(data: Dataset, max_len: int) -> np.ndarray:
     return total_V
 
 
+def target_counts(data: Dataset, max_len: int) -> np.ndarray:
+    """[V] int64 training positions whose next item each one is."""
+    total_V = np.zeros(data.num_items, np.int64)
+    for block in data.blocks():
+        _, source_N = training_inputs(block, max_len).flat_index()
+        total_V += np.bincount(block.items[source_N + 1], minlength=data.num_items)
+    return total_V
+
+
 def user_counts(data: Dataset, max_len: int) -> np.ndarray:
     """[V] int64 users who have each item among their last `max_len` training items."""
     total_V = np.zeros(data.num_items, np.int64)

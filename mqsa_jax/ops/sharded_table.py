@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mqsa_jax.ops.table_rows import TableRows
 from mqsa_jax.pytree import pytree_dataclass
 
 
@@ -119,8 +120,8 @@ class ShardedTable:
         return self.split.begin(num_local) + jnp.arange(num_local) < self.split.num_rows
 
 
-Table = Float[Array, "V D"] | ShardedTable
-"""A table [V, D] of vectors, one a class."""
+Table = Float[Array, "V D"] | ShardedTable | TableRows
+"""A table [V, D] of vectors, one a class; of `TableRows`, some classes alone."""
 
 
 def local_rows(table: Table) -> Float[Array, "N D"]:
@@ -128,11 +129,31 @@ def local_rows(table: Table) -> Float[Array, "N D"]:
     return table.local if isinstance(table, ShardedTable) else table
 
 
+def gathered(table: Table, index_U: Int[Array, " U"]) -> Float[Array, "U D"]:
+    """[U, D] rows of a table at indices that are the same on all devices; 0 where there is none."""
+    if not isinstance(table, ShardedTable):
+        return table.at[index_U].get(mode="fill", fill_value=0)
+    index_U, here_U = table.local_index(index_U)
+    rows_UD = jnp.where(here_U[:, None], table.local[index_U], 0)
+    return jax.lax.psum(rows_UD, table.split.axes)
+
+
+def with_added(table: Table, rows: TableRows) -> Table:
+    """The table with some rows added to its own; each device has all of them."""
+    if not isinstance(table, ShardedTable):
+        return table.at[rows.index].add(rows.rows, mode="drop")
+    index_U, here_U = table.local_index(rows.index)
+    index_U = jnp.where(here_U, index_U, table.local.shape[0])
+    return table.replace(local=table.local.at[index_U].add(rows.rows, mode="drop"))
+
+
 def rows_at(table: Table | Array, index: Int[Array, "*N"]) -> Array:
     """[..., D] rows of a table at indices 0..V-1; the table may have other trailing axes.
 
     The first axis of `index` is that of the parts of a batch, if rows are split over them too.
     """
+    if isinstance(table, TableRows):
+        return table.at(index)
     if not isinstance(table, ShardedTable):
         return table[index]
     return _rows_at(table.split, table.local, index)

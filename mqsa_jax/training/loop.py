@@ -215,7 +215,9 @@ def _epoch_starter(
     source = experiment.batch_source()
     stacks = source.epochs(epochs_done, settings.epochs, STEPS_PER_PROGRAM)
     parallel = experiment.config.run.parallel
-    program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
+    program = compile_epoch(
+        experiment.recommender, layout, parallel, experiment.optimizer, experiment.sampling
+    )
     key = layout.replicate(run_key(settings.seed))
 
     def train_stack(state: TrainState, batches: Batch) -> tuple[TrainState, Losses]:

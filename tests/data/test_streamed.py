@@ -50,7 +50,12 @@ def test_blocks_are_the_histories(folder_of_split):
 
 def test_what_is_counted_of_all_users_is_the_same(folder_of_split):
     stream, memory = StreamedHistories.open(folder_of_split), read_prepared(folder_of_split)
-    for count in (splits.item_counts, splits.user_counts, coverage.num_training_positions):
+    for count in (
+        splits.item_counts,
+        splits.user_counts,
+        splits.target_counts,
+        coverage.num_training_positions,
+    ):
         np.testing.assert_array_equal(count(stream, 5), count(memory, 5))
     for split in ("valid", "test"):
         for sample in (0, 20):
