@@ -42,6 +42,7 @@ WITHOUT_FLAG: dict[str, Any] = {
     "init_from": None,
     "stream": "never",
     "stream_window": 1 << 20,
+    "stream_workers": 0,
     "eval_users": 0,
     "ranking_loss": "full",
     "num_negatives": 1024,
