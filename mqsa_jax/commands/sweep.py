@@ -67,6 +67,11 @@ def _sweep(program: str, arguments: Sequence[str]) -> None:
         from mqsa_jax.training.sweep_runner import default_population, run_sweep
 
         experiment = Experiment.load(base, histories)
+        if experiment.is_stream:
+            raise UserError(
+                "the trials of a sweep share data in memory, and these are to be streamed; "
+                "--stream never reads them into memory"
+            )
         if not base.run.resume:
             sweep_dir.delete()
         sweep_dir.start(base, experiment.histories.fingerprint())

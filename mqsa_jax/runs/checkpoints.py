@@ -19,7 +19,7 @@ from flax import struct
 from jax.tree_util import tree_leaves_with_path
 
 from mqsa_jax import hosts
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.errors import LostPeerError, SaveError, UserError
 from mqsa_jax.models.placement import is_item_table
@@ -105,7 +105,7 @@ class Checkpoints:
         self,
         number: int,
         state: State,
-        histories: Histories,
+        histories: Dataset,
         snapshot: Snapshot,
         then: Callable[[], None] = lambda: None,
     ) -> None:
@@ -224,7 +224,7 @@ class Checkpoints:
         arguments = ocp.args.Composite(vocabulary=ocp.args.StandardRestore(like))
         return from_stored(self._restore(number, arguments)["vocabulary"]["item_ids"])
 
-    def restore(self, number: int, like: State, histories: Histories | None = None) -> State:
+    def restore(self, number: int, like: State, histories: Dataset | None = None) -> State:
         """The state of a checkpoint.
 
         Args:
@@ -265,7 +265,7 @@ class Checkpoints:
         return self._opened().metadata(self.path(number)).item_metadata
 
 
-def _vocabulary(histories: Histories) -> dict[str, np.ndarray]:
+def _vocabulary(histories: Dataset) -> dict[str, np.ndarray]:
     return {"item_ids": to_stored(histories.item_ids)}
 
 

@@ -7,15 +7,16 @@ of the objective and the update), `models/recommender.py` (user vectors) and `lo
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mqsa_jax import hosts
 from mqsa_jax.data.batches import Batch, BatchSource
+from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
-from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.stored_model import write_counts, write_relations
+from mqsa_jax.inference.stream_evaluation import AnyEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
@@ -24,6 +25,7 @@ from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.objective import Losses
+from mqsa_jax.training.process_shares import whole_batch
 from mqsa_jax.training.profiling import Profiler
 from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.results import evaluate
@@ -42,6 +44,8 @@ from mqsa_jax.training.warm_start import Source, check_source, describe, read_so
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
+STREAM_STACKS = 1
+"""Stacks of a stream's batches that wait on the devices while they work on another one."""
 _DIVERGED = "training stopped and the last checkpoint is kept"
 
 
@@ -196,9 +200,10 @@ def _run_epochs(
         while running is not None:
             state, upcoming = running.state, None
             # The devices never wait: an epoch that is sure to come starts before this one is read,
-            # unless its start would wait for its programs.
+            # unless its start would wait for its programs, or for the stacks of a stream.
             goes_on = not is_finished(with_no_better(history), settings.epochs, settings.patience)
-            if goes_on and source.num_steps <= _steps_per_program(experiment):
+            at_once = source.num_steps <= _steps_per_program(experiment)
+            if goes_on and at_once and not experiment.is_stream:
                 upcoming = start_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running, experiment)}
             # From the end of the epoch before, or the start of this one if later, to its end. The
@@ -227,8 +232,8 @@ def _steps_per_program(experiment: Experiment) -> int:
 def _epoch_starter(
     experiment: Experiment,
     relations: ItemRelations,
-    source: BatchSource,
-    validation: Evaluator,
+    source: BatchSource | StreamBatches,
+    validation: AnyEvaluator,
     between: Callable[[TrainState, list[Losses]], None],
     epochs_done: int,
     losses: list[Losses],
@@ -248,31 +253,27 @@ def _epoch_starter(
     """
     settings, layout = experiment.config.training, experiment.layout
     first_step = sum(part.loss.size for part in losses)
-    stacks = _stacks(
-        source, range(epochs_done, settings.epochs), _steps_per_program(experiment), first_step
-    )
+    steps = _steps_per_program(experiment)
+    stacks = source.epochs(epochs_done, settings.epochs, steps, first_step)
     parallel = experiment.config.run.parallel
     program = compile_epoch(
         experiment.recommender, layout, parallel, experiment.optimizer, experiment.sampling
     )
     key = layout.replicate(run_key(settings.seed))
+
+    def train_stack(state: TrainState, batches: Batch) -> tuple[TrainState, Losses]:
+        if experiment.is_stream:
+            batches = whole_batch(batches, layout)
+        return program(state, batches, key, relations)
+
     return epoch_starter(
         stacks,
-        train=profiler.over(lambda state, batches: program(state, batches, key, relations)),
+        train=profiler.over(train_stack),
         validate=lambda state: validation.start(state.eval_params, state.hparams),
         between=between,
         done=losses,
+        stacks_ahead=STREAM_STACKS if experiment.is_stream else None,
     )
-
-
-def _stacks(
-    source: BatchSource, epochs: range, steps_per_program: int, first_step: int
-) -> Iterator[list[Batch]]:
-    """Each epoch's stacked batches; those of the first from its `first_step` on."""
-    capacity = source.capacity()
-    for epoch in epochs:
-        yield list(source.batches(epoch, steps_per_program, capacity, first_step))
-        first_step = 0
 
 
 def _epoch_line(epoch: RunningEpoch, experiment: Experiment) -> dict[str, Any]:
@@ -288,7 +289,7 @@ def _epoch_line(epoch: RunningEpoch, experiment: Experiment) -> dict[str, Any]:
         raise DivergenceError(f"{error}: {_DIVERGED}") from None
 
 
-def _validation_line(validation: Evaluator, epoch: RunningEpoch) -> dict[str, float]:
+def _validation_line(validation: AnyEvaluator, epoch: RunningEpoch) -> dict[str, float]:
     """Validation metrics; raises UserError naming the step, if a score is not a number."""
     try:
         ranks_U = validation.finish(epoch.ranks)

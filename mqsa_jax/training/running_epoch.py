@@ -6,7 +6,7 @@ And what it came to: the numbers of its line in a run's history.
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -43,10 +43,11 @@ class RunningEpoch:
     """After the last step."""
     losses: list[Losses]
     """Of the steps of each program, [steps] or [P, steps]."""
-    ranks: Float[Array, "..."]
+    ranks: Float[Array | np.ndarray, "..."]
     """Of the validation targets, as `map_user_scores` gives them."""
     began: float = struct.field(pytree_node=False)
-    """When the devices had all of it, compiled, on the clock of `time.perf_counter`."""
+    """When the devices had all of it, compiled, on the clock of `time.perf_counter`; or if that
+    was waited for, when it started."""
     work: "Work" = struct.field(pytree_node=False)
     """What was handed to the devices."""
 
@@ -65,6 +66,17 @@ class Work:
     waited: float = 0.0
     """Seconds; the devices may have had an earlier epoch to work on meanwhile."""
 
+    def waiting_for(self, stacks: Iterable[Batch]) -> Iterator[Batch]:
+        """The stacks, with the time that each is waited for counted."""
+        stacks = iter(stacks)
+        while True:
+            asked = time.perf_counter()
+            batches = next(stacks, _END)
+            self.waited += time.perf_counter() - asked
+            if batches is _END:
+                return
+            yield batches
+
     def add(self, batches: Batch) -> None:
         """Counts stacked batches [..., steps]."""
         self.steps += batches.num_positions.shape[-1]
@@ -81,11 +93,12 @@ def _go_on(state: TrainState, losses: list[Losses]) -> None:
 
 
 def epoch_starter(
-    stacks: Iterator[Sequence[Batch]],
+    stacks: Iterator[Iterable[Batch]],
     train: Callable[[TrainState, Batch], tuple[TrainState, Losses]],
-    validate: Callable[[TrainState], Array],
+    validate: Callable[[TrainState], Array | np.ndarray],
     between: Callable[[TrainState, list[Losses]], None] = _go_on,
     done: list[Losses] | None = None,
+    stacks_ahead: int | None = None,
 ) -> Callable[[TrainState], RunningEpoch]:
     """A function that starts the next epoch from a state, and waits for nothing but `between`.
 
@@ -96,22 +109,28 @@ def epoch_starter(
       between: called before each program of an epoch but the first, with the state that it starts
         from and the losses of the epoch so far.
       done: losses of the first epoch's steps before its first stack, if it was under way.
+      stacks_ahead: most stacks that the devices hold beside the one they work on: the function then
+        waits for the others; None: any number.
     """
     stacks = _prefetched(stacks)
     earlier = [done or []]
 
     def start_epoch(state: TrainState) -> RunningEpoch:
         losses, work = earlier.pop() if earlier else [], Work()
+        began = time.perf_counter()
         asked = time.perf_counter()
         epoch_stacks = next(stacks)
         work.waited += time.perf_counter() - asked
-        for number, batches in enumerate(epoch_stacks):
+        for number, batches in enumerate(work.waiting_for(epoch_stacks)):
             if number > 0:
                 between(state, losses)
             work.add(batches)
             state, part = train(state, batches)
             losses.append(part)
-        began = time.perf_counter()
+            if stacks_ahead is not None and len(losses) > stacks_ahead:
+                jax.block_until_ready(losses[-1 - stacks_ahead])
+        if stacks_ahead is None:
+            began = time.perf_counter()
         return RunningEpoch(state, losses, validate(state), began, work)
 
     return start_epoch

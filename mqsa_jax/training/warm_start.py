@@ -20,7 +20,7 @@ import scipy.sparse
 from jaxtyping import Float
 
 from mqsa_jax.config import Config
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.ids import Ids, Lookup, is_text
 from mqsa_jax.data.transitions import training_transitions
 from mqsa_jax.devices import fetch
@@ -168,7 +168,7 @@ def item_embedding(
 
 
 def warm_params(
-    source: Source, initial: Params, config: Config, histories: Histories
+    source: Source, initial: Params, config: Config, histories: Dataset
 ) -> tuple[dict[str, Any], ItemOrigins]:
     """Parameters of a new run, on the host, and where its items' vectors are from.
 
