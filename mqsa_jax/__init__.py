@@ -29,7 +29,17 @@ if TYPE_CHECKING:
     from mqsa_jax.losses.metrics import hit_rate as hit_rate
     from mqsa_jax.losses.metrics import ndcg as ndcg
     from mqsa_jax.losses.metrics import reciprocal_rank as reciprocal_rank
+    from mqsa_jax.losses.negatives import ItemFrequency as ItemFrequency
+    from mqsa_jax.losses.negatives import Negatives as Negatives
+    from mqsa_jax.losses.negatives import popularity_negatives as popularity_negatives
+    from mqsa_jax.losses.negatives import uniform_negatives as uniform_negatives
+    from mqsa_jax.losses.negatives import with_in_batch as with_in_batch
     from mqsa_jax.losses.ranking import ranking_loss as ranking_loss
+    from mqsa_jax.losses.sampled_distillation import (
+        sampled_distillation_loss as sampled_distillation_loss,
+    )
+    from mqsa_jax.losses.sampled_ranking import gbce_loss as gbce_loss
+    from mqsa_jax.losses.sampled_ranking import sampled_ranking_loss as sampled_ranking_loss
     from mqsa_jax.losses.teacher import Teacher as Teacher
     from mqsa_jax.losses.teacher import teacher_probabilities as teacher_probabilities
     from mqsa_jax.losses.teacher import transition_teacher as transition_teacher
@@ -58,7 +68,16 @@ _MODULES = {
     "layers.windowed_mean": ("windowed_mean",),
     "losses.distillation": ("distillation_loss",),
     "losses.metrics": ("hit_rate", "ndcg", "reciprocal_rank"),
+    "losses.negatives": (
+        "ItemFrequency",
+        "Negatives",
+        "popularity_negatives",
+        "uniform_negatives",
+        "with_in_batch",
+    ),
     "losses.ranking": ("ranking_loss",),
+    "losses.sampled_distillation": ("sampled_distillation_loss",),
+    "losses.sampled_ranking": ("gbce_loss", "sampled_ranking_loss"),
     "losses.teacher": ("Teacher", "teacher_probabilities", "transition_teacher"),
     "models.recommender": ("Recommender", "apply", "init", "item_vectors", "scores"),
     "models.relations": ("item_relations",),

@@ -5,12 +5,22 @@ Python values and imports no JAX, so that `--help` and argument errors come at o
 """
 
 import dataclasses
-import math
-import typing
-from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from mqsa_jax.errors import SettingError, UserError
+from mqsa_jax.fields import (
+    BelowOne,
+    Count,
+    Factor,
+    Fraction,
+    NotNegative,
+    Positive,
+    Range,
+    Whole,
+    build,
+    leaves,
+    range_of,
+)
 from mqsa_jax.mesh_shape import axis_sizes
 
 FORMAT_VERSION = 2
@@ -30,6 +40,12 @@ WITHOUT_FLAG: dict[str, Any] = {
     "choose_term_weight": False,
     "exclude_seen": "history",
     "init_from": None,
+    "ranking_loss": "full",
+    "num_negatives": 1024,
+    "negatives": "uniform",
+    "in_batch_negatives": False,
+    "gbce_calibration": 0.75,
+    "lazy_adam": False,
     "mesh": "data=-1,model=1",
     "shard_items": "model",
 }
@@ -47,22 +63,6 @@ ExcludeSeen = Literal["history", "window", "none"]
 """Items left out of a ranking: all consumed before the target, the last max_len, or none."""
 ShardItems = Literal["model", "all"]
 """Axes of the mesh that item tables are split over."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """What a value must be, in words and as a test."""
-
-    wording: str
-    accepts: Callable[[float], bool]
-
-
-Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
-Fraction = Annotated[float, Range("between 0 and 1", lambda v: 0 <= v <= 1)]
-BelowOne = Annotated[float, Range("at least 0 and below 1", lambda v: 0 <= v < 1)]
-Factor = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
-NotNegative = Annotated[float, Range("a finite number, 0 or above", lambda v: 0 <= v < math.inf)]
-Positive = Annotated[float, Range("a finite number above 0", lambda v: 0 < v < math.inf)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +110,23 @@ class ObjectiveConfig:
     """Weight of half the sum of squares of all parameters."""
     lambda_graph: NotNegative = 1.0
     """Weight of the graph regularisation of --model grareg; others have none."""
+    ranking_loss: Literal["full", "sampled", "gbce"] = "full"
+    """Softmax over all items, over sampled ones, or gBCE; distillation is sampled likewise."""
+    num_negatives: Whole = 1024
+    """Items drawn a step that a sampled loss scores beside the targets; 0: those of the batch."""
+    negatives: Literal["uniform", "popularity"] = "uniform"
+    """Items drawn are all equally likely, or as likely as they are training targets."""
+    in_batch_negatives: bool = False
+    """Score the step's other targets too (on several devices, the device's own)."""
+    gbce_calibration: Fraction = 0.75
+    """How far gBCE corrects its scores for sampling, 0 (BCE) to 1 (as of all items; t there)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TermConfig:
     """The sparse transition term of the scores (mqsa_jax/models/transition_term.py)."""
 
-    term_items: Annotated[int, Range("0 or above", lambda v: v >= 0)] = 0
+    term_items: Whole = 0
     """Recent items from which transitions are scored; 0: scores are inner products alone."""
     term_neighbours: Count = 16
     """Strongest transitions of an item that are kept."""
@@ -158,6 +168,8 @@ class TrainingConfig:
     """Factors of the matrix products of training; sums, losses and parameters stay float32."""
     init_from: str | None = None
     """Folder of a run whose best epoch training starts from, items matched by id."""
+    lazy_adam: bool = False
+    """Update the item vectors of a step alone, with a sampled loss: no longer Adam of all items."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,12 +231,12 @@ class Config:
 
     def flat(self) -> dict[str, Any]:
         """All values by flag name (underscores), in declaration order."""
-        return {name: value for name, _, value in _leaves(self)}
+        return {name: value for name, _, value in leaves(self)}
 
     def validate(self) -> None:
         """Raises SettingError in one line, naming the setting, if a value is out of range."""
-        for name, hint, value in _leaves(self):
-            wanted = _range_of(hint)
+        for name, hint, value in leaves(self):
+            wanted = range_of(hint)
             if value is not None and wanted and not wanted.accepts(value):
                 raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
         self._check_mesh()
@@ -247,7 +259,7 @@ class Config:
         odd = sorted(values.keys() ^ cls().flat().keys())
         if odd:
             raise UserError(f"unknown or missing configuration keys: {', '.join(odd)}")
-        return _build(cls, values)
+        return build(cls, values)
 
     def stored(self) -> dict[str, Any]:
         """All values as a file keeps them: `flat`, after the version of the format."""
@@ -278,49 +290,4 @@ class Config:
                 f"unknown configuration keys: {', '.join(unknown)}; delete them, "
                 "or use the version of mqsa_jax that wrote them"
             )
-        return _build(cls, {**general, **WITHOUT_FLAG, **flags})
-
-
-def _leaves(node: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, type and value of every field that is not a section itself."""
-    for field in dataclasses.fields(node):
-        value = getattr(node, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _leaves(value)
-        else:
-            yield field.name, field.type, value
-
-
-def _build(cls: type, values: dict[str, Any]) -> Any:
-    arguments = {}
-    for field in dataclasses.fields(cls):
-        name = field.name
-        if dataclasses.is_dataclass(field.type):
-            arguments[name] = _build(field.type, values)
-        elif _fits(value := values[name], field.type):
-            arguments[name] = value
-        else:
-            raise UserError(f"configuration key {name}: {value!r} is of a wrong type; restore it")
-    return cls(**arguments)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from a file is of a field's type."""
-    if typing.get_origin(hint) is Literal:
-        return value in typing.get_args(hint)
-    kinds = _alternatives(hint)
-    return any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds)
-
-
-def _range_of(hint: Any) -> Range | None:
-    """The range of `Annotated[kind, Range(...)]`, which may be optional."""
-    if typing.get_origin(hint) is Annotated:
-        return hint.__metadata__[0]
-    return next(filter(None, map(_range_of, typing.get_args(hint))), None)
-
-
-def _alternatives(hint: Any) -> list[Any]:
-    """The types of an optional or annotated type."""
-    if typing.get_origin(hint) is Annotated:
-        return [hint.__origin__]
-    return [kind for part in typing.get_args(hint) for kind in _alternatives(part)] or [hint]
+        return build(cls, {**general, **WITHOUT_FLAG, **flags})

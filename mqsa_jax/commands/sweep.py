@@ -13,6 +13,7 @@ from mqsa_jax.mesh_shape import axis_sizes
 from mqsa_jax.models.registry import MODELS, check_model_settings
 from mqsa_jax.runs.files import locked
 from mqsa_jax.runs.sweep_directory import SweepDirectory
+from mqsa_jax.sampling import Sampling
 
 MOST_SEEDS = 10_000
 HINTS = {
@@ -123,6 +124,7 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
     for config in grid(base, values):
         config.validate()
         check_model_settings(config)
+        Sampling.of(config)
         configs.append(config)
     return configs
 

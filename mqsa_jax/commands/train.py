@@ -13,6 +13,7 @@ from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, SettingError
 from mqsa_jax.models.registry import check_model_settings
+from mqsa_jax.sampling import Sampling
 
 HINTS = {
     FolderError: "--run-dir names another folder, --no-resume deletes the run that is there",
@@ -33,6 +34,7 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         config = parse(program, Config, arguments, _train.__doc__, defaults)
         config.validate()
         check_model_settings(config)
+        Sampling.of(config)
         # Before data are read or anything is printed.
         join_hosts(config.run)
         if hosts.num_processes() > 1 and config.run.parallel == "pmap":

@@ -118,6 +118,12 @@ def item_counts(histories: Histories, max_len: int) -> np.ndarray:
     return np.bincount(histories.items[source_N], minlength=histories.num_items)
 
 
+def target_counts(histories: Histories, max_len: int) -> np.ndarray:
+    """[V] int64 training positions whose next item each one is."""
+    _, source_N = training_inputs(histories, max_len).flat_index()
+    return np.bincount(histories.items[source_N + 1], minlength=histories.num_items)
+
+
 def user_counts(histories: Histories, max_len: int) -> np.ndarray:
     """[V] int64 users who have each item among their last `max_len` training items."""
     owner_N, source_N = recent(histories, "train", max_len).flat_index()

@@ -117,8 +117,8 @@ def distillation_cross_entropy(
         "sn,snd,d->", weight_SN * base_SN, student_SND, sum_of_rows(item_VD), precision="highest"
     )
     weight_SM = labels.bump * jnp.take_along_axis(weight_SN, labels.row, axis=1)
-    bump_logit_S = sparse_bilinears(student_SND, item_VD, labels.row, labels.successor, weight_SM)
-    expected_logit = base_logit + bump_logit_S.sum()
+    bump_logit = sparse_bilinears(student_SND, item_VD, labels.row, labels.successor, weight_SM)
+    expected_logit = base_logit + bump_logit
     return LinearCrossEntropy(student_SND, weight_SN, expected_logit, pad_logit=False)
 
 

@@ -30,6 +30,7 @@ from mqsa_jax.ops.products import Precision
 from mqsa_jax.ops.sharded_scores import Scores, scores_of, with_sparse
 from mqsa_jax.ops.sharded_table import ShardedTable, Table
 from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
+from mqsa_jax.ops.table_rows import TableRows
 
 SMOOTHING_LAYERS = 1
 """Steps over the graph that GES takes, as by its authors' default."""
@@ -38,7 +39,7 @@ _GRAPH_LAYERS = {"graphsage": (graphsage_init, graphsage), "gat": (gat_init, gat
 _GRAPH_FOLD = 2**31 - 1
 """Folded into the key for the graph layer: other parameters are drawn as in a model without it."""
 
-Params = Mapping[str, Array | ShardedTable | Mapping]
+Params = Mapping[str, Array | ShardedTable | TableRows | Mapping]
 """Nested dict of float32 arrays: the encoder's, `graph` and `transition_term`."""
 
 

@@ -6,11 +6,14 @@ They come from the training items alone, never from validation or test targets.
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.multi_step import multi_step
+from mqsa_jax.data.splits import target_counts
 from mqsa_jax.data.transitions import TransitionCounts, training_transitions
 from mqsa_jax.layers.item_graph import ItemGraph, item_graph
+from mqsa_jax.losses.negatives import ItemFrequency
 from mqsa_jax.models.registry import MODELS, Graph
 from mqsa_jax.models.transition_term import Neighbours, neighbours
 from mqsa_jax.pytree import pytree_dataclass
+from mqsa_jax.sampling import Sampling
 
 
 @pytree_dataclass
@@ -21,14 +24,19 @@ class ItemRelations:
     """Graph of the teacher's transitions, for the models whose `graph` is not `unused`."""
     neighbours: Neighbours | None = None
     """Strongest transitions from each item, for the transition term of the scores."""
+    frequency: ItemFrequency | None = None
+    """How often each item is a target, for sampled losses that correct for it."""
 
 
 def item_relations(histories: Histories, config: Config) -> ItemRelations:
     """The relations that the model of a configuration needs; on the host, not under jit."""
-    graph = None
+    graph, frequency = None, None
     if MODELS[config.model.model].graph != "unused":
         graph = item_graph(teacher_counts(histories, config))
-    return ItemRelations(graph, term_neighbours(histories, config))
+    sampling = Sampling.of(config)
+    if sampling is not None and sampling.needs_frequency:
+        frequency = ItemFrequency.of(target_counts(histories, config.model.max_len))
+    return ItemRelations(graph, term_neighbours(histories, config), frequency)
 
 
 def term_neighbours(histories: Histories, config: Config) -> Neighbours | None:
@@ -80,6 +88,16 @@ def graph_of(relations: ItemRelations | None, kind: Graph) -> ItemGraph:
             "graph of item transitions; `item_relations` makes them"
         )
     return relations.graph
+
+
+def frequency_of(relations: ItemRelations | None) -> ItemFrequency:
+    """How often items are targets; ValueError if it is missing."""
+    if relations is None or relations.frequency is None:
+        raise ValueError(
+            "negatives by popularity or of the batch need `relations` with `frequency`; "
+            "`item_relations` makes them"
+        )
+    return relations.frequency
 
 
 def neighbours_of(relations: ItemRelations | None, num_recent: int) -> Neighbours:

@@ -102,41 +102,33 @@ def linear_logsumexp(
     if not x_SND.shape[1]:
         return jnp.zeros((), dtype), jnp.zeros(weight_SN.shape, dtype)
     pad_SN = jnp.broadcast_to(jnp.asarray(pad_logit), weight_SN.shape)
-    where_SN = weight_SN != 0
-    num_rows, num_items = x_SND.shape[1], table_VD.shape[0]
-    sparse = None if sparse is None else sparse.in_range(num_items)
+    sparse = None if sparse is None else sparse.in_range(table_VD.shape[0])
+    shape = weight_SN.shape
+    if isinstance(table_VD, ShardedTable):
+        x_SND, weight_SN, pad_SN, sparse = table_VD.split.flat_shards(
+            (x_SND, weight_SN, pad_SN, sparse)
+        )
+    where_SN, num_rows = weight_SN != 0, x_SND.shape[1]
     at_hand = len(local_rows(table_VD))
     chunks = {name: chunk or chunk_rows(num_rows, at_hand, name) for name in PLATFORMS}
     # Room for a whole tail chunk behind the last row, wherever the tail begins.
     room = max(map(tail_rows, chunks.values()))
     slot_SN, source_SM = _counting_first(where_SN, num_rows + room)
-    rows = (
-        _gathered(x_SND, source_SM),
-        _gathered(weight_SN.astype(dtype), source_SM),
-        _gathered(pad_SN, source_SM),
-        jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
-    )
-    used = where_SN.sum(1)
-    if isinstance(table_VD, ShardedTable):
-        rows, used = table_VD.split.all_shards((rows, used))
-    x_SMD, weight_SM, pad_SM, sparse = rows
     total, lse_SM = _weighted_sum(
         tuple(chunks.items()),
         precision,
-        x_SMD,
+        _gathered(x_SND, source_SM),
         table_VD,
-        weight_SM,
-        pad_SM,
-        sparse,
-        _common_bound(used.max()),
+        _gathered(weight_SN.astype(dtype), source_SM),
+        _gathered(pad_SN, source_SM),
+        jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
+        _common_bound(where_SN.sum(1).max()),
     )
-    lse_SM = _own_shards(table_VD, lse_SM)
-    return total, jax.lax.stop_gradient(_gathered(lse_SM, slot_SN))
-
-
-def _own_shards(table_VD: Table, array_SM: Array) -> Array:
-    """What is this device's of arrays of all parts of the batch that a sharded table serves."""
-    return table_VD.split.own_shards(array_SM) if isinstance(table_VD, ShardedTable) else array_SM
+    lse_SN = _gathered(lse_SM, slot_SN)
+    if isinstance(table_VD, ShardedTable):
+        total = table_VD.split.shared(total)
+        lse_SN = table_VD.split.own_shards(lse_SN.reshape(-1, *shape[1:]))
+    return total, jax.lax.stop_gradient(lse_SN)
 
 
 def row_logsumexps(
@@ -201,8 +193,7 @@ _row_logsumexps.defvjp(_row_logsumexps_forward, _row_logsumexps_backward)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
-    """The sum of this device's rows, and the log-sum-exps [S, M] of all that are given; only the
-    first `used` of each shard are formed.
+    """The sum, and the log-sum-exps [S, M]; only the first `used` of each shard are formed.
 
     `chunks` are pairs of a platform and its rows at a time.
     """
@@ -211,7 +202,7 @@ def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse,
         for name, chunk in chunks
     }
     lse_SM = by_platform(functions, x_SMD, table_VD, pad_SM, sparse, used)
-    return _own_shards(table_VD, weight_SM * lse_SM).sum(), lse_SM
+    return (weight_SM * lse_SM).sum(), lse_SM
 
 
 def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
@@ -230,8 +221,7 @@ def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM,
     )
     if isinstance(table_VD, ShardedTable):
         dx_SMD, dvalue_SMK = table_VD.split.sum_own((dx_SMD, dvalue_SMK))
-    total = _own_shards(table_VD, weight_SM * lse_SM).sum()
-    return (total, lse_SM), (dx_SMD, dtable_VD, lse_SM, dvalue_SMK)
+    return ((weight_SM * lse_SM).sum(), lse_SM), (dx_SMD, dtable_VD, lse_SM, dvalue_SMK)
 
 
 def _weighted_sum_backward(chunks, precision, gradients, cotangents):
@@ -240,8 +230,8 @@ def _weighted_sum_backward(chunks, precision, gradients, cotangents):
     total, _ = cotangents
     dx_SMD, dtable_VD, lse_SM, dvalue_SMK = gradients
     if isinstance(dtable_VD, ShardedTable):
-        # The objective is the same on all devices, and so is this.
-        total = dtable_VD.split.mean_batch(total)
+        # Each device has a share of the sum.
+        total = dtable_VD.split.sum_batch(total)
     dx_SMD, dtable_VD, dweight_SM, dvalue_SMK = jax.tree.map(
         lambda gradient: (total * gradient).astype(gradient.dtype),
         (dx_SMD, dtable_VD, lse_SM, dvalue_SMK),

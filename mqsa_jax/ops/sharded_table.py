@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mqsa_jax.ops.table_rows import TableRows
 from mqsa_jax.pytree import pytree_dataclass
 
 
@@ -53,6 +54,18 @@ class RowSplit:
             lambda leaf: jax.lax.all_gather(leaf, self.batch_axis, axis=axis, tiled=True), tree
         )
 
+    def flat_shards(self, tree: Any) -> Any:
+        """Arrays [S, N, ...] of all parts of the batch as those of one part, [1, S N, ...]."""
+        if self.batch_axis is None:
+            return tree
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(1, -1, *leaf.shape[2:]), self.all_shards(tree)
+        )
+
+    def shared(self, total: Array) -> Array:
+        """This device's share of a sum over all parts of the batch that these rows serve."""
+        return total if self.batch_axis is None else total / jax.lax.axis_size(self.batch_axis)
+
     def own_shards(self, array_S: Array) -> Array:
         """What is this device's of an array with a first axis of all parts of the batch."""
         if self.batch_axis is None:
@@ -70,10 +83,6 @@ class RowSplit:
     def sum_own(self, tree: Any) -> Any:
         """The sums over the devices that work on the same part of the batch."""
         return jax.lax.psum(tree, self.own_axes) if self.own_axes else tree
-
-    def mean_batch(self, value: Array) -> Array:
-        """The mean over the parts of the batch that these rows serve."""
-        return value if self.batch_axis is None else jax.lax.pmean(value, self.batch_axis)
 
     def sum_batch(self, value: Array) -> Array:
         """The sum over the parts of the batch that these rows serve."""
@@ -111,8 +120,8 @@ class ShardedTable:
         return self.split.begin(num_local) + jnp.arange(num_local) < self.split.num_rows
 
 
-Table = Float[Array, "V D"] | ShardedTable
-"""A table [V, D] of vectors, one a class."""
+Table = Float[Array, "V D"] | ShardedTable | TableRows
+"""A table [V, D] of vectors, one a class; of `TableRows`, some classes alone."""
 
 
 def local_rows(table: Table) -> Float[Array, "N D"]:
@@ -120,11 +129,31 @@ def local_rows(table: Table) -> Float[Array, "N D"]:
     return table.local if isinstance(table, ShardedTable) else table
 
 
+def gathered(table: Table, index_U: Int[Array, " U"]) -> Float[Array, "U D"]:
+    """[U, D] rows of a table at indices that are the same on all devices; 0 where there is none."""
+    if not isinstance(table, ShardedTable):
+        return table.at[index_U].get(mode="fill", fill_value=0)
+    index_U, here_U = table.local_index(index_U)
+    rows_UD = jnp.where(here_U[:, None], table.local[index_U], 0)
+    return jax.lax.psum(rows_UD, table.split.axes)
+
+
+def with_added(table: Table, rows: TableRows) -> Table:
+    """The table with some rows added to its own; each device has all of them."""
+    if not isinstance(table, ShardedTable):
+        return table.at[rows.index].add(rows.rows, mode="drop")
+    index_U, here_U = table.local_index(rows.index)
+    index_U = jnp.where(here_U, index_U, table.local.shape[0])
+    return table.replace(local=table.local.at[index_U].add(rows.rows, mode="drop"))
+
+
 def rows_at(table: Table | Array, index: Int[Array, "*N"]) -> Array:
     """[..., D] rows of a table at indices 0..V-1; the table may have other trailing axes.
 
     The first axis of `index` is that of the parts of a batch, if rows are split over them too.
     """
+    if isinstance(table, TableRows):
+        return table.at(index)
     if not isinstance(table, ShardedTable):
         return table[index]
     return _rows_at(table.split, table.local, index)

@@ -47,44 +47,43 @@ def sparse_bilinears(
     row_SM: Int[Array, "S M"],
     item_SM: Int[Array, "S M"],
     weight_SM: Float[Array, "S M"],
-) -> Float[Array, " S"]:
-    """`sparse_bilinear` of S shards [S, ...] each, and of a table that may be sharded."""
+) -> Float[Array, ""]:
+    """The sum of `sparse_bilinear` of S shards [S, ...], and of a table that may be sharded."""
     if not isinstance(table_VD, ShardedTable):
         return jax.vmap(sparse_bilinear, in_axes=(0, None, 0, 0, 0))(
             x_SND, table_VD, row_SM, item_SM, weight_SM
-        )
-    split, num_items = table_VD.split, table_VD.shape[0]
-    valid_SM = is_index(row_SM, x_SND.shape[1]) & is_index(item_SM, num_items)
+        ).sum()
+    split, num_items, (_, num_rows, dim) = table_VD.split, table_VD.shape[0], x_SND.shape
+    valid_SM = is_index(row_SM, num_rows) & is_index(item_SM, num_items)
     weight_SM = jnp.where(valid_SM | (weight_SM == 0), weight_SM, jnp.nan)
-    arrays = split.all_shards((x_SND, row_SM, item_SM, weight_SM))
-    return _sharded_bilinears(split, arrays[0], table_VD.local, *arrays[1:])
+    x_SND, row_SM, item_SM, weight_SM = split.all_shards((x_SND, row_SM, item_SM, weight_SM))
+    row_SM += num_rows * jnp.arange(len(row_SM))[:, None]
+    flat = (each.ravel() for each in (row_SM, item_SM, weight_SM))
+    return split.shared(_sharded_bilinear(split, x_SND.reshape(-1, dim), table_VD.local, *flat))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _sharded_bilinears(split, x_SND, local_VD, row_SM, item_SM, weight_SM):
-    return _sharded_forward(split, x_SND, local_VD, row_SM, item_SM, weight_SM)[0]
+def _sharded_bilinear(split, x_ND, local_VD, row_M, item_M, weight_M):
+    return _sharded_forward(split, x_ND, local_VD, row_M, item_M, weight_M)[0]
 
 
-def _sharded_forward(split, x_SND, local_VD, row_SM, item_SM, weight_SM):
+def _sharded_forward(split, x_ND, local_VD, row_M, item_M, weight_M):
     """Each device adds up the logits of its own rows."""
-    index_SM, here_SM = ShardedTable(local_VD, split).local_index(item_SM)
-    weight_SM = jnp.where(here_SM, weight_SM, 0)
-    total_S, dx_SND, dtable_SVD, dweight_SM = jax.vmap(_by_segments, in_axes=(0, None, 0, 0, 0))(
-        x_SND, local_VD, row_SM, index_SM, weight_SM
-    )
-    dx_SND, dweight_SM = split.sum_own((dx_SND, jnp.where(here_SM, dweight_SM, 0)))
-    gradients = dx_SND, dtable_SVD.sum(0), dweight_SM
-    return split.own_shards(jax.lax.psum(total_S, split.axes)), gradients
+    index_M, here_M = ShardedTable(local_VD, split).local_index(item_M)
+    weight_M = jnp.where(here_M, weight_M, 0)
+    total, dx_ND, dtable_VD, dweight_M = _by_segments(x_ND, local_VD, row_M, index_M, weight_M)
+    dx_ND, dweight_M = split.sum_own((dx_ND, jnp.where(here_M, dweight_M, 0)))
+    return jax.lax.psum(total, split.axes), (dx_ND, dtable_VD, dweight_M)
 
 
-def _sharded_backward(split, gradients, cotangent_S):
-    dx_SND, dtable_VD, dweight_SM = gradients
-    # The objective is the same on all devices and for all shards, and so is this.
-    cotangent = split.mean_batch(cotangent_S.mean())
-    return cotangent * dx_SND, cotangent * dtable_VD, None, None, cotangent * dweight_SM
+def _sharded_backward(split, gradients, cotangent):
+    # Each device has a share of the sum.
+    cotangent = split.sum_batch(cotangent)
+    dx_ND, dtable_VD, dweight_M = (cotangent * gradient for gradient in gradients)
+    return dx_ND, dtable_VD, None, None, dweight_M
 
 
-_sharded_bilinears.defvjp(_sharded_forward, _sharded_backward)
+_sharded_bilinear.defvjp(_sharded_forward, _sharded_backward)
 
 
 @jax.custom_vjp

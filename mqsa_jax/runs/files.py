@@ -15,6 +15,7 @@ from mqsa_jax.config import MAY_CHANGE, Config
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import FolderError, UserError
 from mqsa_jax.models.registry import check_model_settings
+from mqsa_jax.sampling import Sampling
 
 LOCK = ".lock"
 """File that a process locks while it uses a folder of results; deleted at the end, or left over."""
@@ -128,6 +129,7 @@ def stored_config(path: Path) -> Config:
         config = Config.from_stored(values)
         config.validate()
         check_model_settings(config)
+        Sampling.of(config)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return config

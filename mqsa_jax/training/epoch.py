@@ -13,9 +13,11 @@ from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.models.placement import shardings
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.gradients import Gradients, gradients, mesh_gradients
 from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.optimizer import TF_ADAM
+from mqsa_jax.training.sampled_gradients import sampled_gradients
 from mqsa_jax.training.state import TrainState
 from mqsa_jax.training.step import train_step
 
@@ -49,12 +51,18 @@ def run_steps(
     return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
 
 
+def gradients_of(sampling: Sampling | None) -> Gradients:
+    """Those of the losses over all items, or over sampled ones."""
+    return gradients if sampling is None else partial(sampled_gradients, sampling=sampling)
+
+
 @lru_cache(maxsize=8)
 def compile_epoch(
     recommender: Recommender,
     layout: DeviceLayout,
     parallel: Literal["jit", "pmap"] = "jit",
     optimizer: optax.GradientTransformation = TF_ADAM,
+    sampling: Sampling | None = None,
 ) -> EpochProgram:
     """`run_steps` compiled for the devices; compiled once for each shape of batches.
 
@@ -66,8 +74,8 @@ def compile_epoch(
     """
     if parallel == "pmap":
         steps = partial(run_steps, recommender=recommender, optimizer=optimizer)
-        return _pmapped_epoch(steps, layout)
-    program = epoch_program(recommender, layout, optimizer)
+        return _pmapped_epoch(steps, layout, gradients_of(sampling))
+    program = epoch_program(recommender, layout, optimizer, sampling)
     return lambda state, batches, key, relations: program(
         state, layout.shard(batches, axis=1), key, relations
     )
@@ -77,9 +85,14 @@ def epoch_program(
     recommender: Recommender,
     layout: DeviceLayout,
     optimizer: optax.GradientTransformation = TF_ADAM,
+    sampling: Sampling | None = None,
 ) -> Callable:
     """`run_steps` under `jit`, of arrays that lie on the mesh or stand for such."""
-    over_devices = mesh_gradients(layout) if layout.mesh.size > 1 else gradients
+    over_devices = gradients_of(sampling)
+    if layout.mesh.size > 1:
+        over_devices = mesh_gradients(
+            layout, over_devices, by_rows=sampling is not None and sampling.lazy
+        )
 
     def steps(state: TrainState, batches: Batch, key, relations: ItemRelations):
         state, losses = run_steps(
@@ -96,11 +109,11 @@ def epoch_program(
     return jax.jit(steps)
 
 
-def _pmapped_epoch(steps: Callable, layout: DeviceLayout) -> EpochProgram:
+def _pmapped_epoch(steps: Callable, layout: DeviceLayout, of_part: Gradients) -> EpochProgram:
     def body(state: TrainState, batches: Batch, key, relations: ItemRelations):
         # pmap takes the shard axis away; the step expects one, here of length 1.
         batches = jax.tree.map(lambda leaf: leaf[:, None] if leaf.ndim > 1 else leaf, batches)
-        averaged = partial(gradients, axis_name=DATA_AXIS)
+        averaged = partial(of_part, axis_name=DATA_AXIS)
         return steps(state, batches, key, relations, gradients=averaged)
 
     mapped = jax.pmap(

@@ -24,6 +24,7 @@ from mqsa_jax.models.placement import place, shardings
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS, ModelSpec
 from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
+from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, init_state
 from mqsa_jax.training.warm_start import ItemOrigins, Source, warm_params
@@ -62,6 +63,11 @@ class Experiment:
     def recommender(self) -> Recommender:
         """The model."""
         return Recommender.of(self.config, self.histories.num_items)
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """What the losses sample; None: they are over all items."""
+        return Sampling.of(self.config)
 
     def initial_state(self) -> TrainState:
         """State before the first step, on all devices."""

@@ -65,8 +65,12 @@ def _averaged(gradient: Params, losses: Losses, axis_name: str) -> tuple[Params,
     return tree.unflatten(leaves), losses
 
 
-def mesh_gradients(layout: DeviceLayout) -> Gradients:
-    """`gradients` of arrays on a mesh: each device takes its part of the batch and of the tables.
+def mesh_gradients(
+    layout: DeviceLayout, of_part: Gradients = gradients, by_rows: bool = False
+) -> Gradients:
+    """Gradients of arrays on a mesh: each device takes its part of the batch and of the tables.
+
+    `of_part` makes those of a part; with `by_rows`, that of the item table as `TableRows`.
 
     Between devices go the rows that are looked up, the sums of the softmax, and once a step the
     gradients: of tables that are split over all axes, none.
@@ -75,7 +79,7 @@ def mesh_gradients(layout: DeviceLayout) -> Gradients:
     def on_mesh(params, batch, key, hparams, relations, *, recommender):
         def body(params, batch, key, hparams, relations):
             params, relations = as_tables((params, relations), layout, recommender.num_items)
-            gradient, losses = gradients(
+            gradient, losses = of_part(
                 params,
                 batch,
                 key,
@@ -89,13 +93,14 @@ def mesh_gradients(layout: DeviceLayout) -> Gradients:
         whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
         batch_specs = jax.tree.map(lambda leaf: split if leaf.ndim else whole, batch)
         param_specs = specs(params, layout)
+        out_specs = {**param_specs, "item_embedding": whole} if by_rows else param_specs
         in_specs = (param_specs, batch_specs, whole, whole, specs(relations, layout))
         # Checks of what varies along an axis would make the reductions that are made here by hand.
         mapped = jax.shard_map(
             body,
             mesh=layout.mesh,
             in_specs=in_specs,
-            out_specs=(param_specs, whole),
+            out_specs=(out_specs, whole),
             check_vma=False,
         )
         return mapped(params, batch, key, hparams, relations)

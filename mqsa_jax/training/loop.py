@@ -246,7 +246,9 @@ def _epoch_starter(
         source, range(epochs_done, settings.epochs), _steps_per_program(experiment), first_step
     )
     parallel = experiment.config.run.parallel
-    program = compile_epoch(experiment.recommender, layout, parallel, experiment.optimizer)
+    program = compile_epoch(
+        experiment.recommender, layout, parallel, experiment.optimizer, experiment.sampling
+    )
     key = layout.replicate(run_key(settings.seed))
     return epoch_starter(
         stacks,

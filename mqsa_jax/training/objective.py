@@ -52,7 +52,6 @@ def objective(
 
     With `axis_name`, this device's part of it, so scaled that the mean over the axis is the whole.
     """
-    scale = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
     encoder_key, student_key = jax.random.split(key)
     item_VD = item_vectors(recommender, params, relations)
     user_SRTD = apply(
@@ -66,7 +65,7 @@ def objective(
         item_VD=item_VD,
     )
     shards, rows, length, dim = user_SRTD.shape
-    weight = scale / jnp.maximum(batch.num_positions, 1)
+    weight = data_weight(batch, axis_name)
     # Both losses need the logits of rows over the catalogue: described here, computed by `combine`.
     ranking = ranking_cross_entropy(
         user_SRTD.reshape(shards, rows * length, dim),
@@ -79,7 +78,7 @@ def objective(
     loss, (loss_rec, loss_kd) = combine(
         [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], recommender.precision
     )
-    loss += hparams.l2 / 2 * _sum_of_squares(params)
+    loss += hparams.l2 / 2 * decayed_squares(params)
     if recommender.graph == "regularised":
         loss += hparams.lambda_graph * regularisation(
             item_VD, graph_of(relations, recommender.graph)
@@ -87,7 +86,13 @@ def objective(
     return loss, Losses(loss, loss_rec, loss_kd)
 
 
-def _sum_of_squares(params: Params) -> Float[Array, ""]:
+def data_weight(batch: Batch, axis_name: str | None) -> Float[Array, ""]:
+    """Weight of a position in the mean over all; with `axis_name`, in a mean over its devices."""
+    scale = 1.0 if axis_name is None else jax.lax.axis_size(axis_name)
+    return scale / jnp.maximum(batch.num_positions, 1)
+
+
+def decayed_squares(params: Params) -> Float[Array, ""]:
     """Of all parameters but the weights of the term, which are no vectors to be kept short."""
     decayed = {name: leaf for name, leaf in params.items() if name != "transition_term"}
     tables = jax.tree.leaves(decayed, is_leaf=lambda leaf: isinstance(leaf, ShardedTable))

@@ -23,7 +23,8 @@ from mqsa_jax.inference.evaluation import map_user_scores
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Params, Recommender
 from mqsa_jax.pytree import pytree_dataclass
-from mqsa_jax.training.epoch import run_steps
+from mqsa_jax.sampling import Sampling
+from mqsa_jax.training.epoch import gradients_of, run_steps
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.state import TrainState, init_state, run_key
 
@@ -67,10 +68,11 @@ def compile_population(
     layout: DeviceLayout,
     with_ema: bool = False,
     optimizer: optax.GradientTransformation = TF_ADAM,
+    sampling: Sampling | None = None,
 ) -> Programs:
     """The programs of a population; relations and evaluation sets are the same for all trials.
 
-    `with_ema` and `optimizer` as in `init_state`.
+    `with_ema` and `optimizer` as in `init_state`, `sampling` as in `compile_epoch`.
     """
 
     def over_trials(function: Callable, stacked: int, shared: int = 0) -> Callable:
@@ -87,11 +89,17 @@ def compile_population(
 
     # Evaluate in float32 even if training is bfloat16.
     exact = recommender.in_float32()
+    steps = partial(
+        run_steps,
+        recommender=recommender,
+        optimizer=optimizer,
+        gradients=gradients_of(sampling),
+    )
     return Programs(
         initial=over_trials(
             partial(init_state, recommender, with_ema=with_ema, optimizer=optimizer), 2
         ),
-        epoch=over_trials(partial(run_steps, recommender=recommender, optimizer=optimizer), 3, 1),
+        epoch=over_trials(steps, 3, 1),
         ranks=over_trials(partial(map_user_scores, recommender=exact), 2, 2),
     )
 

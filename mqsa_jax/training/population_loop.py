@@ -85,7 +85,11 @@ class _Group:
         self._experiment, self._checkpoints = experiment, checkpoints
         self._layout, self._relations = experiment.layout, experiment.relations()
         self._programs = compile_population(
-            experiment.recommender, experiment.layout, experiment.with_ema, experiment.optimizer
+            experiment.recommender,
+            experiment.layout,
+            experiment.with_ema,
+            experiment.optimizer,
+            experiment.sampling,
         )
         self.trials = [Trial(config) for config in configs]
         self._slots = self._padded(range(len(configs)))
