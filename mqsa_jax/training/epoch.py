@@ -15,6 +15,7 @@ from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.gradients import Gradients, gradients, mesh_gradients
+from mqsa_jax.training.leaf_stacks import LeafStacks
 from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.sampled_gradients import sampled_gradients
@@ -41,14 +42,19 @@ def run_steps(
     Returns:
       State after the last step, and the losses of every step [steps].
     """
+    # An optimiser of the user's own may tell leaves apart.
+    stacks = LeafStacks.of(state.params) if optimizer is TF_ADAM else None
     step = partial(
         train_step,
         recommender=recommender,
         relations=relations,
         optimizer=optimizer,
-        gradients=gradients,
+        gradients=gradients if stacks is None else stacks.gradients(gradients),
     )
-    return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
+    if stacks is not None:
+        state = stacks.of_state(state, stacks.stacked)
+    state, losses = jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
+    return state if stacks is None else stacks.of_state(state, stacks.unstacked), losses
 
 
 def gradients_of(sampling: Sampling | None) -> Gradients:
