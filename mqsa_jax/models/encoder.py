@@ -43,7 +43,7 @@ def attention_mask(mask_TW: Float[Array, "*B T W"], num_heads: int) -> Float[Arr
     column_T = jnp.arange(length)
     distance_TT = jnp.maximum(column_T[:, None] - column_T[None, :], 0)
     distance_HTT = distance_TT.reshape((1,) * (len(batch) + 1) + distance_TT.shape)
-    return jnp.take_along_axis(mask_HTT, distance_HTT, axis=-1)
+    return jnp.take_along_axis(mask_HTT, distance_HTT, axis=-1, mode="clip")
 
 
 class Block(nn.Module):
@@ -200,12 +200,13 @@ class Encoder(nn.Module):
         """[2, ..., T, D] of `BRANCHES`: alike but for the window, so that one program runs both."""
         branch, params = self._branch(parent=None), self.variables["params"]
 
-        def run(params, window, masks):
+        def run(params, x_TD, window, masks):
             inputs = (x_TD, window, segment_ids_T, masks)
             return branch.apply({"params": params}, *inputs, mutable=["attention"])
 
+        x_2TD = jnp.broadcast_to(x_TD, (2, *x_TD.shape))
         params_2 = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(params.get, BRANCHES))
-        out_2TD, kept_2 = jax.vmap(run)(params_2, jnp.stack([window, 1]), masks)
+        out_2TD, kept_2 = jax.vmap(run)(params_2, x_2TD, jnp.stack([window, 1]), masks)
         self.sow("attention", "branches", kept_2["attention"])
         return out_2TD
 

@@ -15,6 +15,9 @@ from jaxtyping import Array
 from mqsa_jax.ops.sharded_table import Table
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
+Results = tuple[Array, Array | None, Table | None, Array | None]
+"""Of a function: log-sum-exps, and gradients by rows, table and sparse values where it has them."""
+
 
 def over_counting_rows(
     x_SND: Array,
@@ -25,7 +28,7 @@ def over_counting_rows(
     *,
     function: Callable[..., Any],
     room: int,
-) -> tuple[Array, Array, Table, Array | None] | None:
+) -> Results | None:
     """A function of the rows whose weight is not 0, as many as they are at run time.
 
     They are put in front of the others, as many in each shard as the shard with the most has. What
@@ -64,7 +67,7 @@ def over_all_rows(
     *,
     function: Callable[..., Any],
     chunk: int,
-) -> tuple[Array, Array, Table, Array | None]:
+) -> Results:
     """A function of all rows, in equal chunks whose number is static.
 
     For GPUs, where the host reads the number of turns of a loop, unless it is static, and waits for

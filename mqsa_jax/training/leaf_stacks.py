@@ -5,16 +5,14 @@ launches kernels of its own. On a GPU the launches take longer than the work.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mqsa_jax.models.recommender import Params
-from mqsa_jax.training.gradients import Gradients
-from mqsa_jax.training.objective import Losses
-from mqsa_jax.training.state import TrainState
+from mqsa_jax.ops.sharded_table import ShardedTable
 
 ITEM_TABLE = "item_embedding"
 """The leaf that is left as it is: it may be sharded over devices, by rows."""
@@ -36,7 +34,9 @@ class LeafStacks:
         Within a stack leaves are sorted by their names without the first one: those of the long and
         of the short branch are neighbours, so that the encoder's own stack of the two is a slice.
         """
-        leaves, structure = jax.tree.flatten_with_path(params)
+        leaves, structure = jax.tree.flatten_with_path(
+            params, is_leaf=lambda leaf: isinstance(leaf, ShardedTable)
+        )
         by_kind: dict[Hashable, list[tuple[str, int]]] = {}
         for index, (path, leaf) in enumerate(leaves):
             first, *rest = (str(key.key) for key in path)
@@ -61,22 +61,3 @@ class LeafStacks:
             for at, leaf in zip(group, parts, strict=True):
                 leaves[at] = leaf
         return self.structure.unflatten(leaves)
-
-    def gradients(self, function: Gradients) -> Gradients:
-        """That function for stacked parameters, whose gradient is stacked too."""
-
-        def of_stacks(params: Params, *args: Any, **options: Any) -> tuple[Params, Losses]:
-            gradient, losses = function(self.unstacked(params), *args, **options)
-            return self.stacked(gradient), losses
-
-        return of_stacks
-
-    @staticmethod
-    def of_state(state: TrainState, function: Callable[[Params], Params]) -> TrainState:
-        """The state with a function applied to parameters, average and the moments of Adam."""
-        moments = {name: function(getattr(state.opt_state, name)) for name in ("mu", "nu")}
-        return state.replace(
-            params=function(state.params),
-            opt_state=state.opt_state._replace(**moments),
-            ema_params=None if state.ema_params is None else function(state.ema_params),
-        )
