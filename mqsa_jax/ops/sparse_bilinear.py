@@ -36,8 +36,9 @@ def sparse_bilinear(
       gradients too, if an entry that counts has an index out of range.
     """
     valid_M = is_index(row_M, x_ND.shape[0]) & is_index(item_M, table_VD.shape[0])
-    weight_M = jnp.where(valid_M | (weight_M == 0), weight_M, jnp.nan)
-    # In range and still in order, so that the NaN reaches a sum.
+    # A factor, so that the gradient is NaN too.
+    weight_M *= jnp.where(valid_M | (weight_M == 0), 1, jnp.nan)
+    # In range and still in order, so that the NaN reaches the sum.
     row_M, item_M = jnp.clip(row_M, 0, x_ND.shape[0] - 1), jnp.clip(item_M, 0, len(table_VD) - 1)
     return _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)
 
