@@ -49,7 +49,9 @@ def _preflight(program: str, arguments: Sequence[str]) -> None:
     Prints memory, exchanges, kernels and a step's time by roofline for one chip. Exit code 2 if a
     program does not fit, after naming its largest arrays.
     """
-    base = default_config(Config.dataset, peek(arguments, "model") or ModelConfig.model)
+    model = peek(arguments, "model") or ModelConfig.model
+    # Without --dataset, general defaults, and not those of the small synthetic data.
+    base = default_config(peek(arguments, "dataset") or "", model)
     text = inspect.cleandoc(_preflight.__doc__)
     default = PreflightConfig(topology="", base=base)
     options = parse(program, PreflightConfig, arguments, text, default)

@@ -14,8 +14,8 @@ COLLECTIVES = (
 )
 # fmt: off
 _WITHOUT_KERNEL = frozenset((
-    "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "conditional", "call",
-    "after-all", "opt-barrier", "partition-id", "replica-id",
+    "parameter", "constant", "get-tuple-element", "tuple", "bitcast", "while", "conditional",
+    "call", "after-all", "opt-barrier", "partition-id", "replica-id",
 ))
 # fmt: on
 _BYTES = {

@@ -110,11 +110,8 @@ class Target:
         gpus = re.fullmatch(r"(?:([1-9]\d*)x)?h100", topology)
         if gpus:
             return cls(topology, CHIPS["h100"], int(gpus[1] or 1))
-        if (
-            name in CHIPS
-            and CHIPS[name].platform == "tpu"
-            and re.fullmatch(r"\d+(x\d+){1,2}", shape)
-        ):
+        is_tpu = name in CHIPS and CHIPS[name].platform == "tpu"
+        if is_tpu and re.fullmatch(r"[1-9]\d*(x[1-9]\d*){1,2}", shape):
             return cls(topology, CHIPS[name], math.prod(map(int, shape.split("x"))))
         raise SettingError(
             f"{{topology}} must be like v5e:16x16, v6e:16x16, v5p:4x4x4, h100 or 8xh100, "
