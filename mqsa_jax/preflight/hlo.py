@@ -80,7 +80,7 @@ class Collective:
     """Of the largest array that goes in or out, on one device."""
     devices: int
     """That take part; 0 where the text does not say."""
-    times: float
+    times: int
     """In a step."""
 
 
@@ -152,7 +152,7 @@ def step_profile(text: str, unknown_turns: int = 1) -> StepProfile:
 def _walk(
     module: dict[str, list[Instruction]],
     name: str,
-    times: float,
+    times: int,
     unknown_turns: int,
     fused: bool = False,
 ) -> Iterator[tuple[Instruction, float, bool]]:
@@ -168,7 +168,7 @@ def _walk(
                 yield from _walk(module, called, times, unknown_turns, within)
 
 
-def _collective(each: Instruction, kind: str, times: float) -> Collective:
+def _collective(each: Instruction, kind: str, times: int) -> Collective:
     sizes = each.array_bytes
     # Combined exchanges have tuples of results; those of `-start` hold operands and results.
     largest = max(sizes) if each.opcode.endswith("-start") else sum(sizes)

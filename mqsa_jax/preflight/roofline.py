@@ -73,10 +73,10 @@ def exchange_seconds(exchanges: Iterable[Collective], chip: Chip) -> float:
 def step_time(
     chip: Chip,
     *,
-    flops: float,
-    logit_bytes: float,
-    parameter_bytes: float,
-    moment_bytes: float,
+    flops: float | int,
+    logit_bytes: float | int,
+    parameter_bytes: float | int,
+    moment_bytes: float | int,
     exchanges: Iterable[Collective],
     kernels: int,
 ) -> StepTime:
