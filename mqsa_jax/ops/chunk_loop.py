@@ -97,7 +97,7 @@ def _for_each_chunk(
     )
 
 
-def _rows(tree_SM: Any, begin: Array, rows: int) -> Any:
+def _rows(tree_SM: Any, begin: Array | int, rows: int) -> Any:
     return jax.tree.map(
         lambda leaf_SM: jax.lax.dynamic_slice_in_dim(leaf_SM, begin, rows, axis=1), tree_SM
     )

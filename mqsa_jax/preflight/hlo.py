@@ -155,9 +155,9 @@ def _walk(
     times: int,
     unknown_turns: int,
     fused: bool = False,
-) -> Iterator[tuple[Instruction, float, bool]]:
+) -> Iterator[tuple[Instruction, int, bool]]:
     """Instructions of a computation and of what it runs, how often, and whether within a kernel."""
-    for each in module[name]:
+    for each in module.get(name, ()):
         yield each, times, fused
         if each.opcode == "while":
             turns = unknown_turns if each.turns is None else each.turns

@@ -7,9 +7,8 @@ from mqsa_jax.preflight.hlo import Collective
 from mqsa_jax.preflight.roofline import encoder_flops, exchange_seconds, logit_flops, step_time
 from mqsa_jax.preflight.targets import Chip, Target
 
-CHIP = Chip(
-    "round", "tpu", 16, flops=1000.0, memory_bandwidth=100.0, link_bandwidth=10.0, source=""
-)
+RATES = dict(flops=1000.0, memory_bandwidth=100.0, link_bandwidth=10.0)
+CHIP = Chip("round", "tpu", 16, **RATES, source="")
 NUMBERS = dict(
     flops=500, logit_bytes=25, parameter_bytes=10, moment_bytes=60, exchanges=(), kernels=100
 )
@@ -24,7 +23,7 @@ def test_arithmetic_and_memory():
 
 
 def test_a_gpu_has_half_the_rate_and_pays_for_launches():
-    chip = Chip("round", "cuda", 16, 1000.0, 100.0, 10.0, "")
+    chip = Chip("round", "cuda", 16, **RATES, source="")
     time = step_time(chip, **NUMBERS)
     assert time.arithmetic == 1.0
     assert time.launches == pytest.approx(100 * 4e-6)
