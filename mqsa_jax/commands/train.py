@@ -3,13 +3,17 @@
 JAX is imported only once the arguments have proved good, so that help and errors come at once.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
-from mqsa_jax.commands.command_line import parse, run_command
+from mqsa_jax.commands.command_line import parse, peek, run_command
+from mqsa_jax.commands.preflight import show
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
+from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import DataError, DivergenceError, FolderError
 from mqsa_jax.models.registry import check_model_settings
+from mqsa_jax.preflight.targets import Target
 from mqsa_jax.sampling import Sampling
 
 HINTS = {
@@ -17,6 +21,15 @@ HINTS = {
     DataError: "--dataset must name the same data; --run-dir names another folder",
     DivergenceError: "a smaller --lr or a larger --tau may help",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The flags of the command, beside those of a configuration."""
+
+    preflight: str | None = None
+    """Train nothing: compile the run for v5e:16x16, h100, ... and say what it needs there."""
+    base: Config = Config()
 
 
 def train_main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
@@ -28,13 +41,18 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
 
     def parse_over(defaults: Config) -> Config:
-        config = parse(program, Config, arguments, _train.__doc__, defaults)
+        options = parse(program, TrainConfig, arguments, _train.__doc__, TrainConfig(base=defaults))
+        config = options.base
         config.validate()
         check_model_settings(config)
         Sampling.of(config)
         return config
 
     config, histories, decided = settings_for(arguments, parse_over)
+    topology = peek(arguments, "preflight")
+    if topology is not None:
+        _preflight(config, histories, topology)
+        return
 
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.runs.files import locked
@@ -61,3 +79,14 @@ def _train(program: str, arguments: Sequence[str]) -> None:
                 print(decided, flush=True)
             result = train(experiment, run_dir, resume)
     print_result(config.dataset, result, run_dir.path)
+
+
+def _preflight(config: Config, histories: Histories | None, topology: str) -> None:
+    """Says what a run of these settings and data would need on a target."""
+    target = Target.of(topology)
+
+    from mqsa_jax.data.sources import load_histories
+    from mqsa_jax.preflight.data_sizes import sizes_of
+
+    histories = histories or load_histories(config.dataset, config.run.data_dir)
+    show(config, topology, sizes_of(config, histories, target.num_chips))

@@ -44,7 +44,8 @@ def abstract_evaluation(config: Config, layout: DeviceLayout, sizes: Sizes) -> j
     data = _evaluation_set(config, layout, sizes)
     program = ranking_program(recommender, layout)
     relations = _relations(config, layout, sizes)
-    return program.lower(state.eval_params, state.hparams, data, relations, score_fn=shard_ranks)
+    params = state.params if state.ema_params is None else state.ema_params
+    return program.lower(params, state.hparams, data, relations, score_fn=shard_ranks)
 
 
 def table_bytes(config: Config, layout: DeviceLayout, sizes: Sizes) -> dict[str, int]:
