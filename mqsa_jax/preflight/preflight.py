@@ -70,7 +70,8 @@ def _is_installed(module: str) -> bool:
         return False
 
 
-def _environment(target: Target) -> dict[str, str]:
+def environment_of(target: Target) -> dict[str, str]:
+    """Environment of a process that compiles for a target."""
     values = os.environ | target.environment()
     # The child imports this very package, wherever it was found.
     root = str(Path(__file__).parents[2])
@@ -89,7 +90,7 @@ def _compiled(config: Config, target: Target, sizes: Sizes) -> dict[str, Any]:
         source.write_text(json.dumps(request))
         child = subprocess.run(
             [sys.executable, "-m", "mqsa_jax.preflight.compiling", str(source), str(destination)],
-            env=_environment(target),
+            env=environment_of(target),
             capture_output=True,
             text=True,
         )
