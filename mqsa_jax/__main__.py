@@ -10,6 +10,7 @@ COMMANDS = {
     "eval": "evaluate the best epoch of a run",
     "recommend": "lists of items for users, for histories of your own, or like an item",
     "sweep": "train many settings and seeds into one table",
+    "preflight": "compile a run's programs for accelerators that are not there",
     "report": "tables, tests and figures from the results of runs",
 }
 _MODULES = {"eval": "evaluate"}

@@ -3,16 +3,20 @@
 JAX is imported only once the arguments have proved good, so that help and errors come at once.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from mqsa_jax import hosts
-from mqsa_jax.commands.command_line import join_hosts, parse, run_command
+from mqsa_jax.commands.command_line import join_hosts, parse, peek, run_command
+from mqsa_jax.commands.preflight import show
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, SettingError
 from mqsa_jax.models.registry import check_model_settings
+from mqsa_jax.preflight.targets import Target
 from mqsa_jax.sampling import Sampling
 
 HINTS = {
@@ -20,6 +24,15 @@ HINTS = {
     DataError: "--dataset must name the same data; --run-dir names another folder",
     DivergenceError: "a smaller --lr or a larger --tau may help",
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The flags of the command, beside those of a configuration."""
+
+    preflight: str | None = None
+    """Train nothing: compile the run for v5e:16x16, h100, ... and say what it needs there."""
+    base: Config = Config()
 
 
 def train_main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
@@ -31,10 +44,13 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
 
     def parse_over(defaults: Config) -> Config:
-        config = parse(program, Config, arguments, _train.__doc__, defaults)
+        options = parse(program, TrainConfig, arguments, _train.__doc__, TrainConfig(base=defaults))
+        config = options.base
         config.validate()
         check_model_settings(config)
         Sampling.of(config)
+        if options.preflight is not None:
+            return config
         # Before data are read or anything is printed.
         join_hosts(config.run)
         if hosts.num_processes() > 1 and config.run.parallel == "pmap":
@@ -42,6 +58,10 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         return config
 
     config, histories, decided = settings_for(arguments, parse_over)
+    topology = peek(arguments, "preflight")
+    if topology is not None:
+        _preflight(config, histories, topology)
+        return
 
     from mqsa_jax.commands.result_table import print_result
     from mqsa_jax.runs.files import locked
@@ -78,3 +98,13 @@ def _trained(config: Config) -> dict[str, Any]:
     values = config.flat()
     own = {"data_dir", "coordinator_address", "num_processes", "process_id"}
     return {name: value for name, value in values.items() if name not in own}
+
+
+def _preflight(config: Config, data: Dataset | None, topology: str) -> None:
+    """Says what a run of these settings and data would need on a target."""
+    target = Target.of(topology)
+
+    from mqsa_jax.data.sources import load_dataset
+    from mqsa_jax.preflight.data_sizes import sizes_of
+
+    show(config, topology, sizes_of(config, data or load_dataset(config), target.num_chips))

@@ -5,7 +5,8 @@ key and the unit's number. So packing histories into rows, or spreading them ove
 every mask as it was.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from mqsa_jax.ops.platforms import bound, by_platform
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies:
+    """Masks of several modules that are alike, stacked along a first axis K."""
+
+    count: int
+    """K."""
+    widths: Any
+    """Pytree of the widths W of one; the draws of one module follow those of the module before."""
+
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA
@@ -47,26 +59,42 @@ def keep_masks(
 
     Args:
       key, rate, unit_N: as of `keep_mask`.
-      widths: pytree of the widths W.
+      widths: pytree of the widths W, or of `Copies`.
 
     Returns:
-      The same pytree of masks, [..., W] float32 each.
+      The same pytree of masks, [..., W] float32 each; in the place of `Copies` the pytree of
+      theirs, [K, ..., W] each.
 
     Raises:
       ValueError: as `keep_mask`.
     """
-    leaves, tree = jax.tree.flatten(widths)
     check_key(key)
-    draw = bound(_draw, widths=tuple(leaves))
+    parts, tree = jax.tree.flatten(widths)
+    blocks = tuple(_block(part) for part in parts)
+    draw = bound(_draw, blocks=blocks)
     # XLA for CPUs would make the masks again in every pass that reads them.
     functions = {"cpu": bound(_in_memory, draw=draw), "gpu": draw}
     rate = jax.lax.stop_gradient(jnp.float32(rate))
-    return tree.unflatten(by_platform(functions, jax.random.key_data(key), rate, unit_N))
+    masks = by_platform(functions, jax.random.key_data(key), rate, unit_N)
+    return tree.unflatten(
+        jax.tree.structure(part.widths).unflatten(own) if isinstance(part, Copies) else own[0]
+        for part, own in zip(parts, masks, strict=True)
+    )
 
 
-def _draw(key_2: Array, rate: Array, unit_N: Array, *, widths: tuple[int, ...]) -> list[Array]:
+def _block(part: int | Copies) -> tuple[int | None, tuple[int, ...]]:
+    """How many copies, None outside of `Copies`, of which widths."""
+    if isinstance(part, Copies):
+        return part.count, tuple(jax.tree.leaves(part.widths))
+    return None, (part,)
+
+
+def _draw(
+    key_2: Array, rate: Array, unit_N: Array, *, blocks: tuple[tuple[int | None, tuple], ...]
+) -> list[list[Array]]:
+    sizes = [(count or 1) * sum(widths) for count, widths in blocks]
     # Two draws a word of 32 bits: making the words is most of the work.
-    word_NW = random_words(key_2, unit_N, -(-sum(widths) // 2))
+    word_NW = random_words(key_2, unit_N, -(-sum(sizes) // 2))
     draws_NW2 = jax.lax.bitcast_convert_type(word_NW, jnp.uint16)
     draws_NW = draws_NW2.reshape(*unit_N.shape, -1).astype(jnp.float32)
     # No draw lies below 0, so that a rate of 0 drops nothing.
@@ -76,12 +104,23 @@ def _draw(key_2: Array, rate: Array, unit_N: Array, *, widths: tuple[int, ...]) 
     valid = (rate >= 0) & (rate < 1)
     dropped, kept = jnp.where(valid, dropped, 0), jnp.where(valid, kept, jnp.nan)
     mask_NW = jnp.where(draws_NW >= dropped, kept, 0)
-    return jnp.split(mask_NW, np.cumsum(widths), axis=-1)[:-1]
+    masks = []
+    for (count, widths), own_NW in zip(blocks, _split(mask_NW, sizes), strict=True):
+        if count is not None:
+            own_NKW = own_NW.reshape(*unit_N.shape, count, -1)
+            own_NW = jnp.moveaxis(own_NKW, -2, 0)
+        masks.append(_split(own_NW, widths))
+    return masks
+
+
+def _split(array_NW: Array, widths: Sequence[int]) -> list[Array]:
+    """[..., W] parts of these widths, one after the other; what is left behind them is dropped."""
+    return jnp.split(array_NW, np.cumsum(widths), axis=-1)[:-1]
 
 
 def _in_memory(
-    key_2: Array, rate: Array, unit_N: Array, *, draw: Callable[..., list[Array]]
-) -> list[Array]:
+    key_2: Array, rate: Array, unit_N: Array, *, draw: Callable[..., list[list[Array]]]
+) -> list[list[Array]]:
     """What `draw` makes, once: XLA takes nothing out of a loop whose turns it cannot count.
 
     There is one turn, whatever the key.

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.layers.attention import dense, dense_init, l_query_attention, layer_norm, norm_init
+from mqsa_jax.layers.dropout import Copies
 from mqsa_jax.layers.fmlp import FMLP
 from mqsa_jax.layers.gru import GRU
 from mqsa_jax.models.registry import Backbone
@@ -26,7 +27,10 @@ EMBEDDING_STDDEV = 0.01
 Widths = Mapping[str, Any]
 """Nested by module and name: random numbers a position that each dropout takes, W."""
 Masks = Mapping[str, Any]
-"""Nested in the same way: scaled dropout masks [..., T, W]."""
+"""Nested in the same way: scaled dropout masks [..., T, W]; of branches [2, ..., T, W]."""
+
+BRANCHES = ("long", "short")
+"""In the order of their parameters' names, which is that of their draws for dropout."""
 
 
 def attention_mask(mask_TW: Float[Array, "*B T W"], num_heads: int) -> Float[Array, "*B H T T"]:
@@ -39,7 +43,7 @@ def attention_mask(mask_TW: Float[Array, "*B T W"], num_heads: int) -> Float[Arr
     column_T = jnp.arange(length)
     distance_TT = jnp.maximum(column_T[:, None] - column_T[None, :], 0)
     distance_HTT = distance_TT.reshape((1,) * (len(batch) + 1) + distance_TT.shape)
-    return jnp.take_along_axis(mask_HTT, distance_HTT, axis=-1)
+    return jnp.take_along_axis(mask_HTT, distance_HTT, axis=-1, mode="clip")
 
 
 class Block(nn.Module):
@@ -133,14 +137,20 @@ class Encoder(nn.Module):
     def _modules(self) -> dict[str, nn.Module]:
         """The modules that work on the sequence, by name."""
         if self.backbone == "attention":
-            sizes = (self.num_blocks, self.num_heads, self.precision)
-            return {name: Branch(*sizes, name=name) for name in ("short", "long")}
+            return {name: self._branch(name=name) for name in ("short", "long")}
         kind = {"gru": GRU, "fmlp": FMLP}[self.backbone]
         return {self.backbone: kind(self.num_blocks, self.precision, name=self.backbone)}
 
     @nn.nowrap
+    def _branch(self, **options: Any) -> Branch:
+        return Branch(self.num_blocks, self.num_heads, self.precision, **options)
+
+    @nn.nowrap
     def mask_widths(self, length: int) -> Widths:
         """Widths of the dropout masks of `__call__`, by module; `length` is T."""
+        if self.backbone == "attention":
+            widths = self._branch(parent=None).mask_widths(self.dim, length)
+            return {"input": self.dim, "two_branches": Copies(len(BRANCHES), widths)}
         modules = self._modules()
         widths = {name: module.mask_widths(self.dim, length) for name, module in modules.items()}
         return {"input": self.dim, **widths}
@@ -173,17 +183,32 @@ class Encoder(nn.Module):
             x_TD += position_TD[sequences.position]
         if self.backbone == "fmlp":
             x_TD = layer_norm(self.param("input_norm", norm_init, self.dim), x_TD)
-        modules = self._modules()
-        if masks is None:
-            masks = dict.fromkeys(modules)
-        else:
+        if masks is not None:
             x_TD *= masks["input"]
         x_TD = jnp.where((segment_ids_T >= 0)[..., None], x_TD, 0)
+        modules = self._modules()
         if self.backbone != "attention":
-            return modules[self.backbone](x_TD, segment_ids_T, masks[self.backbone])
-        short_TD = modules["short"](x_TD, 1, segment_ids_T, masks["short"])
-        long_TD = modules["long"](x_TD, window, segment_ids_T, masks["long"])
+            own = masks and masks[self.backbone]
+            return modules[self.backbone](x_TD, segment_ids_T, own)
+        if self.is_initializing():
+            return sum(module(x_TD, 1, segment_ids_T) for module in modules.values())
+        own = masks and masks["two_branches"]
+        long_TD, short_TD = self._branches(x_TD, window, segment_ids_T, own)
         return alpha * short_TD + (1 - alpha) * long_TD
+
+    def _branches(self, x_TD, window, segment_ids_T, masks):
+        """[2, ..., T, D] of `BRANCHES`: alike but for the window, so that one program runs both."""
+        branch, params = self._branch(parent=None), self.variables["params"]
+
+        def run(params, x_TD, window, masks):
+            inputs = (x_TD, window, segment_ids_T, masks)
+            return branch.apply({"params": params}, *inputs, mutable=["attention"])
+
+        x_2TD = jnp.broadcast_to(x_TD, (2, *x_TD.shape))
+        params_2 = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(params.get, BRANCHES))
+        out_2TD, kept_2 = jax.vmap(run)(params_2, x_2TD, jnp.stack([window, 1]), masks)
+        self.sow("attention", "branches", kept_2["attention"])
+        return out_2TD
 
 
 def newest_attention(
@@ -208,9 +233,9 @@ def newest_attention(
     _, kept = encoder.apply(
         {"params": params}, sequences, window, 0.5, None, item_VD, mutable=["attention"]
     )
-    block = f"block_{encoder.num_blocks - 1}"
-    weights = (kept["attention"][branch][block]["weights"][0] for branch in ("short", "long"))
-    return jnp.stack([weight_BHTT[:, :, -1].mean(1) for weight_BHTT in weights])
+    (kept_2,) = kept["attention"]["branches"]
+    (weight_2BHTT,) = kept_2[f"block_{encoder.num_blocks - 1}"]["weights"]
+    return weight_2BHTT[::-1, :, :, -1].mean(2)
 
 
 def rows_are_valid(sequences: Sequences, num_items: int, max_len: int) -> Bool[Array, "*B"]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from mqsa_jax.ops.products import Precision, accumulator, product
+from mqsa_jax.ops.products import Precision, product
 from mqsa_jax.ops.sharded_table import ShardedTable, Table, local_rows
 from mqsa_jax.ops.sparse_logits import SparseLogits
 
@@ -74,7 +74,9 @@ def _chunk_logsumexp(
     return jnp.log(total_SC1) + top_SC1, exp_SCV, total_SC1
 
 
-def _for_each_chunk(body: Callable, used: Array, num_rows: int, chunk: int, start: Any) -> Any:
+def _for_each_chunk(
+    body: Callable, used: Array | int, num_rows: int, chunk: int, start: Any
+) -> Any:
     """Folds `body(begin, rows, carry)` over chunks of the first `used` rows, as many as it takes.
 
     Full chunks first, then smaller ones, so that little is computed in vain.
@@ -95,7 +97,7 @@ def _for_each_chunk(body: Callable, used: Array, num_rows: int, chunk: int, star
     )
 
 
-def _rows(tree_SM: Any, begin: Array, rows: int) -> Any:
+def _rows(tree_SM: Any, begin: Array | int, rows: int) -> Any:
     return jax.tree.map(
         lambda leaf_SM: jax.lax.dynamic_slice_in_dim(leaf_SM, begin, rows, axis=1), tree_SM
     )
@@ -104,27 +106,31 @@ def _rows(tree_SM: Any, begin: Array, rows: int) -> Any:
 def logsumexps(
     x_SMD: Array,
     table_VD: Table,
+    weight_SM: Array,
     pad_SM: Array,
     sparse: SparseLogits | None,
-    used: Array,
+    used: Array | int,
     *,
     chunk: int,
     precision: Precision,
-) -> Array:
-    """Log-sum-exps of the first `used` rows of each shard.
+) -> tuple[Array, None, None, None]:
+    """Log-sum-exps of the first `used` rows of each shard, with nothing in place of gradients.
 
     Args:
       x_SMD: [S, M, D] rows.
       table_VD: [V, D] one row a class. A sharded one needs the rows x of all parts of the batch
         that it serves.
+      weight_SM: unused; as of `logsumexps_with_gradients`.
       pad_SM: bool [S, M], whether one more class takes part whose logit is always 0.
       sparse: [S, M, K] what is added to K logits of each row; None: nothing.
-      used: int32, how many rows of a shard are formed, in whole tail chunks.
+      used: int32, how many rows of a shard are formed, in whole tail chunks; if it is static, so is
+        the number of chunks.
       chunk: rows at a time; M leaves room for a tail chunk behind the rows that are used.
       precision: of the matrix products.
 
     Returns:
-      [S, M] log-sum-exps, in nats, float32 at least; meaningless behind the rows that are used.
+      [S, M] log-sum-exps, in nats, of the dtype of the weights; meaningless behind the rows that
+      are used. And None three times.
     """
 
     def add_chunk(begin, rows, lse_SM):
@@ -133,8 +139,9 @@ def logsumexps(
         return jax.lax.dynamic_update_slice_in_dim(lse_SM, lse_SC1[..., 0], begin, axis=1)
 
     sparse = _own_logits(table_VD, sparse)
-    start_SM = jnp.zeros(pad_SM.shape, accumulator(x_SMD, local_rows(table_VD)))
-    return _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start_SM)
+    start_SM = jnp.zeros(pad_SM.shape, weight_SM.dtype)
+    lse_SM = _for_each_chunk(add_chunk, used, x_SMD.shape[1], chunk, start_SM)
+    return lse_SM, None, None, None
 
 
 def logsumexps_with_gradients(
@@ -143,7 +150,7 @@ def logsumexps_with_gradients(
     weight_SM: Array,
     pad_SM: Array,
     sparse: SparseLogits | None,
-    used: Array,
+    used: Array | int,
     *,
     chunk: int,
     precision: Precision,
@@ -151,7 +158,8 @@ def logsumexps_with_gradients(
     """The same, and the gradients of their sum weighted by `weight_SM`.
 
     Args:
-      weight_SM: [S, M] what each row counts; 0 behind the rows that are used.
+      weight_SM: [S, M] what each row counts; 0 behind the rows that are used. Of the dtype in which
+        sums are kept.
       x_SMD, table_VD, pad_SM, sparse, used, chunk, precision: as of `logsumexps`.
 
     Returns:

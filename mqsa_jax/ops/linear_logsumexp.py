@@ -3,9 +3,10 @@
 The logits x E^T, [N, V], are never held whole. They are formed for one chunk of rows at a time, and
 the gradients of the chunk are formed with them, in the forward pass: by a kernel in C++ where one
 applies, else by a loop of XLA's. Rows of weight 0 are sorted behind the others first, so that they
-cost nothing.
+cost nothing; not so on GPUs, see `counting_rows.py`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -15,52 +16,12 @@ from jaxtyping import Array, Bool, Float
 
 from mqsa_jax.ops import chunk_loop
 from mqsa_jax.ops.chunk_loop import PLATFORMS, chunk_rows, tail_rows
+from mqsa_jax.ops.counting_rows import over_all_rows, over_counting_rows
 from mqsa_jax.ops.kernels import cpu_logsumexp as kernel
 from mqsa_jax.ops.platforms import bound, by_platform
 from mqsa_jax.ops.products import Precision, accumulator
 from mqsa_jax.ops.sharded_table import ShardedTable, Table, local_rows
 from mqsa_jax.ops.sparse_logits import SparseLogits
-
-
-@jax.custom_batching.custom_vmap
-def _common_bound(count: Array) -> Array:
-    """The count itself; under `vmap` the maximum over the mapped axis, the same for all.
-
-    If the number of turns of a loop differs along a mapped axis, JAX makes every turn select
-    between the old and new values of all that it carries, which includes gradients of the table.
-    """
-    return count
-
-
-@_common_bound.def_vmap
-def _(axis_size: int, in_batched: list[bool], count_P: Array) -> tuple[Array, bool]:
-    del axis_size, in_batched
-    return _common_bound(count_P.max()), False
-
-
-def _counting_first(where_SN: Array, length: int) -> tuple[Array, Array]:
-    """A permutation that puts the rows that count first.
-
-    Returns:
-      [S, N] the slot of each row, `length` where it does not count; [S, length] the row of each
-      slot, N behind the last row that counts.
-    """
-    rows = where_SN.shape[1]
-    slot_SN = jnp.where(where_SN, jnp.cumsum(where_SN, axis=1) - 1, length)
-
-    def inverse(slot_N):
-        return jnp.full(length, rows).at[slot_N].set(jnp.arange(rows), mode="drop")
-
-    return slot_SN, jax.vmap(inverse)(slot_SN)
-
-
-def _gathered(array_SN: Array, index_SM: Array) -> Array:
-    """[S, M, ...] entries of each shard; 0 at indices beyond its end."""
-
-    def gather(array_N, index_M):
-        return array_N.at[index_M].get(mode="fill", fill_value=0)
-
-    return jax.vmap(gather)(array_SN, index_SM)
 
 
 def linear_logsumexp(
@@ -77,8 +38,8 @@ def linear_logsumexp(
 
         sum_n w_n log( [pad_logit_n] + sum_j exp(x_n . E_j + sparse_nj) )
 
-    Rows of weight 0 are skipped: the number of chunks is decided at run time, by the shard with the
-    most rows that count. Shards are summed last, so that devices exchange only that number before.
+    Rows of weight 0 are skipped, but on GPUs: the number of chunks is decided at run time, by the
+    shard with the most rows that count. Shards are summed last.
 
     Args:
       x_SND: [S, N, D] rows.
@@ -108,23 +69,17 @@ def linear_logsumexp(
         x_SND, weight_SN, pad_SN, sparse = table_VD.split.flat_shards(
             (x_SND, weight_SN, pad_SN, sparse)
         )
-    where_SN, num_rows = weight_SN != 0, x_SND.shape[1]
-    at_hand = len(local_rows(table_VD))
+    at_hand, num_rows = len(local_rows(table_VD)), x_SND.shape[1]
     chunks = {name: chunk or chunk_rows(num_rows, at_hand, name) for name in PLATFORMS}
-    # Room for a whole tail chunk behind the last row, wherever the tail begins.
-    room = max(map(tail_rows, chunks.values()))
-    slot_SN, source_SM = _counting_first(where_SN, num_rows + room)
-    total, lse_SM = _weighted_sum(
+    total, lse_SN = _weighted_sum(
         tuple(chunks.items()),
         precision,
-        _gathered(x_SND, source_SM),
+        x_SND,
         table_VD,
-        _gathered(weight_SN.astype(dtype), source_SM),
-        _gathered(pad_SN, source_SM),
-        jax.tree.map(lambda leaf_SNK: _gathered(leaf_SNK, source_SM), sparse),
-        _common_bound(where_SN.sum(1).max()),
+        weight_SN.astype(dtype),
+        pad_SN,
+        sparse,
     )
-    lse_SN = _gathered(lse_SM, slot_SN)
     if isinstance(table_VD, ShardedTable):
         total = table_VD.split.shared(total)
         lse_SN = table_VD.split.own_shards(lse_SN.reshape(-1, *shape[1:]))
@@ -192,55 +147,64 @@ _row_logsumexps.defvjp(_row_logsumexps_forward, _row_logsumexps_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _weighted_sum(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
-    """The sum, and the log-sum-exps [S, M]; only the first `used` of each shard are formed.
+def _weighted_sum(chunks, precision, x_SND, table_VD, weight_SN, pad_SN, sparse):
+    """The sum, and the log-sum-exps [S, N], 0 where the weight is.
 
     `chunks` are pairs of a platform and its rows at a time.
     """
-    functions = {
-        name: bound(chunk_loop.logsumexps, chunk=chunk, precision=precision)
-        for name, chunk in chunks
-    }
-    lse_SM = by_platform(functions, x_SMD, table_VD, pad_SM, sparse, used)
-    return (weight_SM * lse_SM).sum(), lse_SM
+    functions = _over_rows(chunks, bound(chunk_loop.logsumexps, precision=precision))
+    lse_SN, *_ = by_platform(functions, x_SND, table_VD, weight_SN, pad_SN, sparse)
+    return (weight_SN * lse_SN).sum(), lse_SN
 
 
-def _weighted_sum_forward(chunks, precision, x_SMD, table_VD, weight_SM, pad_SM, sparse, used):
+def _over_rows(chunks: tuple[tuple[str, int], ...], function: Callable) -> dict[str, Callable]:
+    """By platform, a function of the chunk loop over the rows that count, or on GPUs over all."""
     functions = {
-        name: bound(chunk_loop.logsumexps_with_gradients, chunk=chunk, precision=precision)
+        name: bound(
+            over_counting_rows,
+            function=bound(function, chunk=chunk),
+            room=tail_rows(chunk),
+        )
         for name, chunk in chunks
     }
-    float32 = precision == "float32" and x_SMD.dtype == table_VD.dtype == jnp.float32
+    return functions | {"gpu": bound(over_all_rows, function=function, chunk=dict(chunks)["gpu"])}
+
+
+def _weighted_sum_forward(chunks, precision, x_SND, table_VD, weight_SN, pad_SN, sparse):
+    with_gradients = bound(chunk_loop.logsumexps_with_gradients, precision=precision)
+    functions = _over_rows(chunks, with_gradients)
+    float32 = precision == "float32" and x_SND.dtype == table_VD.dtype == jnp.float32
     if float32 and not isinstance(table_VD, ShardedTable):
-        functions["cpu_kernel"] = bound(kernel.logsumexps_with_gradients, chunk=dict(chunks)["cpu"])
-    lse_SM, *gradients = by_platform(functions, x_SMD, table_VD, weight_SM, pad_SM, sparse, used)
-    dx_SMD, dtable_VD, dvalue_SMK = jax.tree.map(
+        by_kernel = _over_rows(chunks, kernel.logsumexps_with_gradients)
+        functions["cpu_kernel"] = by_kernel["cpu"]
+    lse_SN, *gradients = by_platform(functions, x_SND, table_VD, weight_SN, pad_SN, sparse)
+    dx_SND, dtable_VD, dvalue_SNK = jax.tree.map(
         lambda gradient, value: gradient.astype(value.dtype),
         tuple(gradients),
-        (x_SMD, table_VD, None if sparse is None else sparse.value),
+        (x_SND, table_VD, None if sparse is None else sparse.value),
     )
     if isinstance(table_VD, ShardedTable):
-        dx_SMD, dvalue_SMK = table_VD.split.sum_own((dx_SMD, dvalue_SMK))
-    return ((weight_SM * lse_SM).sum(), lse_SM), (dx_SMD, dtable_VD, lse_SM, dvalue_SMK)
+        dx_SND, dvalue_SNK = table_VD.split.sum_own((dx_SND, dvalue_SNK))
+    return ((weight_SN * lse_SN).sum(), lse_SN), (dx_SND, dtable_VD, lse_SN, dvalue_SNK)
 
 
 def _weighted_sum_backward(chunks, precision, gradients, cotangents):
     del chunks, precision
     # The caller stops gradients through the log-sum-exps: their cotangent is 0.
     total, _ = cotangents
-    dx_SMD, dtable_VD, lse_SM, dvalue_SMK = gradients
+    dx_SND, dtable_VD, lse_SN, dvalue_SNK = gradients
     if isinstance(dtable_VD, ShardedTable):
         # Each device has a share of the sum.
         total = dtable_VD.split.sum_batch(total)
-    dx_SMD, dtable_VD, dweight_SM, dvalue_SMK = jax.tree.map(
+    dx_SND, dtable_VD, dweight_SN, dvalue_SNK = jax.tree.map(
         lambda gradient: (total * gradient).astype(gradient.dtype),
-        (dx_SMD, dtable_VD, lse_SM, dvalue_SMK),
+        (dx_SND, dtable_VD, lse_SN, dvalue_SNK),
     )
     dsparse = None
-    if dvalue_SMK is not None:
-        no_gradient = np.zeros(dvalue_SMK.shape, jax.dtypes.float0)
-        dsparse = SparseLogits(no_gradient, dvalue_SMK)
-    return dx_SMD, dtable_VD, dweight_SM, None, dsparse, None
+    if dvalue_SNK is not None:
+        no_gradient = np.zeros(dvalue_SNK.shape, jax.dtypes.float0)
+        dsparse = SparseLogits(no_gradient, dvalue_SNK)
+    return dx_SND, dtable_VD, dweight_SN, None, dsparse
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)

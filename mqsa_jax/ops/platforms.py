@@ -49,7 +49,7 @@ def by_platform(functions: Mapping[Platform, Callable[..., Any]], *args: Any) ->
     return out_tree.unflatten(results)
 
 
-def bound(function: Callable[..., Any], **static: Hashable) -> Callable[..., Any]:
+def bound(function: Callable[..., Any], /, **static: Hashable) -> Callable[..., Any]:
     """`functools.partial(function, **static)` that equals another one of the same parts."""
     return _Bound(function, tuple(static.items()))
 
@@ -59,8 +59,8 @@ class _Bound:
     function: Callable[..., Any]
     static: tuple[tuple[str, Hashable], ...]
 
-    def __call__(self, *args: Any) -> Any:
-        return self.function(*args, **dict(self.static))
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.function(*args, **dict(self.static), **options)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,9 +36,11 @@ def sparse_bilinear(
       gradients too, if an entry that counts has an index out of range.
     """
     valid_M = is_index(row_M, x_ND.shape[0]) & is_index(item_M, table_VD.shape[0])
-    factor = jnp.where((valid_M | (weight_M == 0)).all(), 1, jnp.nan)
-    # A factor, so that gradients are NaN too.
-    return factor * _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)
+    # A factor, so that the gradient is NaN too.
+    weight_M *= jnp.where(valid_M | (weight_M == 0), 1, jnp.nan)
+    # In range and still in order, so that the NaN reaches the sum.
+    row_M, item_M = jnp.clip(row_M, 0, x_ND.shape[0] - 1), jnp.clip(item_M, 0, len(table_VD) - 1)
+    return _sparse_bilinear(x_ND, table_VD, row_M, item_M, weight_M)
 
 
 def sparse_bilinears(
@@ -97,7 +99,8 @@ def _forward(x_ND, table_VD, row_M, item_M, weight_M):
     if x_ND.dtype == table_VD.dtype == weight_M.dtype == jnp.float32:
         functions["cpu_kernel"] = _by_kernel
     total, *gradients = by_platform(functions, x_ND, table_VD, row_M, item_M, weight_M)
-    return total, gradients
+    # A factor, so that gradients are NaN wherever they are of a sum that is.
+    return total, (jnp.where(jnp.isnan(total), jnp.nan, 1), gradients)
 
 
 def _by_segments(x_ND, table_VD, row_M, item_M, weight_M):
@@ -120,8 +123,9 @@ def _by_kernel(x_ND, table_VD, row_M, item_M, weight_M):
     return tuple(call(x_ND, table_VD, *index, weight_M))
 
 
-def _backward(gradients, cotangent):
-    dx_ND, dtable_VD, dweight_M = (cotangent * gradient for gradient in gradients)
+def _backward(residuals, cotangent):
+    factor, gradients = residuals
+    dx_ND, dtable_VD, dweight_M = (factor * cotangent * gradient for gradient in gradients)
     return dx_ND, dtable_VD, None, None, dweight_M
 
 

@@ -2,19 +2,21 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.models.placement import shardings
-from mqsa_jax.models.recommender import Recommender
+from mqsa_jax.models.recommender import Params, Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.gradients import Gradients, gradients, mesh_gradients
+from mqsa_jax.training.leaf_stacks import LeafStacks
 from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.optimizer import TF_ADAM
 from mqsa_jax.training.sampled_gradients import sampled_gradients
@@ -41,14 +43,46 @@ def run_steps(
     Returns:
       State after the last step, and the losses of every step [steps].
     """
+    # An optimiser of the user's own may tell leaves apart.
+    stacks = LeafStacks.of(state.params) if optimizer is TF_ADAM else None
     step = partial(
         train_step,
         recommender=recommender,
         relations=relations,
         optimizer=optimizer,
-        gradients=gradients,
+        gradients=gradients if stacks is None else _of_stacks(gradients, stacks),
     )
-    return jax.lax.scan(lambda state, batch: step(state, batch, key), state, batches)
+    if stacks is not None:
+        state = _mapped_params(stacks.stacked, state)
+
+    def body(state: TrainState, batch: Batch):
+        state, losses = step(state, batch, key)
+        # One array, which is one write a step.
+        return state, jnp.stack(jax.tree.leaves(losses))
+
+    state, loss_N3 = jax.lax.scan(body, state, batches)
+    losses = Losses(*jnp.moveaxis(loss_N3, -1, 0))
+    return state if stacks is None else _mapped_params(stacks.unstacked, state), losses
+
+
+def _of_stacks(gradients: Gradients, stacks: LeafStacks) -> Gradients:
+    """The gradients by stacked parameters, stacked too."""
+
+    def of_stacks(params: Params, *args: Any, **options: Any) -> tuple[Params, Losses]:
+        gradient, losses = gradients(stacks.unstacked(params), *args, **options)
+        return stacks.stacked(gradient), losses
+
+    return of_stacks
+
+
+def _mapped_params(function: Callable[[Params], Params], state: TrainState) -> TrainState:
+    """The state with a function applied to parameters, their average and the moments of Adam."""
+    moments = {name: function(getattr(state.opt_state, name)) for name in ("mu", "nu")}
+    return state.replace(
+        params=function(state.params),
+        opt_state=state.opt_state._replace(**moments),
+        ema_params=None if state.ema_params is None else function(state.ema_params),
+    )
 
 
 def gradients_of(sampling: Sampling | None) -> Gradients:

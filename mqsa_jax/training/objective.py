@@ -21,9 +21,10 @@ from mqsa_jax.models.recommender import (
     score_term,
 )
 from mqsa_jax.models.relations import ItemRelations, graph_of
-from mqsa_jax.ops.sharded_table import ShardedTable, Table, rows_at, sum_of_squares
+from mqsa_jax.ops.sharded_table import Table, rows_at, sum_of_squares
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
+from mqsa_jax.training.leaf_stacks import LeafStacks
 
 
 @pytree_dataclass
@@ -95,7 +96,7 @@ def data_weight(batch: Batch, axis_name: str | None) -> Float[Array, ""]:
 def decayed_squares(params: Params) -> Float[Array, ""]:
     """Of all parameters but the weights of the term, which are no vectors to be kept short."""
     decayed = {name: leaf for name, leaf in params.items() if name != "transition_term"}
-    tables = jax.tree.leaves(decayed, is_leaf=lambda leaf: isinstance(leaf, ShardedTable))
+    tables = LeafStacks.of(decayed).stacked(decayed).values()
     return sum(map(sum_of_squares, tables))
 
 

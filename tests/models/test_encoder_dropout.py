@@ -1,5 +1,6 @@
 """Dropout of the two-branch encoder."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from flax import traverse_util
 
 from mqsa_jax.data.sequences import position_units
-from mqsa_jax.models.encoder import attention_mask
+from mqsa_jax.layers.dropout import keep_masks
+from mqsa_jax.models.encoder import BRANCHES, attention_mask
 from mqsa_jax.models.recommender import apply
 from tests.models.encoder_cases import (
     DEEP,
@@ -15,6 +17,7 @@ from tests.models.encoder_cases import (
     OTHER_STARTS,
     ROWS,
     STARTS,
+    D,
     T,
     encode_deep,
     packed,
@@ -77,7 +80,7 @@ def silenced(params, prefix, names):
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
-WIDTHS = DEEP.encoder.mask_widths(T)
+WIDTHS = traverse_util.flatten_dict(DEEP.encoder.mask_widths(T)["two_branches"].widths, sep="/")
 SILENT = {
     "input": ("item_embedding", "position_embedding"),
     "attention": ("value/",),
@@ -92,18 +95,37 @@ def encode_masked(params, masks):
     return DEEP.encoder.apply({"params": params}, packed(STARTS), 3, 0.4, masks)
 
 
-@pytest.mark.parametrize("masked", sorted(traverse_util.flatten_dict(WIDTHS, sep="/")))
-def test_a_mask_of_zeros_silences_its_layer(params, masked):
-    flat = traverse_util.flatten_dict(WIDTHS, sep="/")
-    masks = {name: jnp.ones((ROWS, T, width)) for name, width in flat.items()}
-    ones = traverse_util.unflatten_dict(masks, sep="/")
+def ones_but(branch, masked):
+    """Masks of ones, and of zeros where they are named."""
+    masks = {name: np.ones((2, ROWS, T, width)) for name, width in WIDTHS.items()}
+    if masked in masks:
+        masks[masked][BRANCHES.index(branch)] = 0
+    ones_D = jnp.full((ROWS, T, D), float(masked != "input"))
+    return {"input": ones_D, "two_branches": traverse_util.unflatten_dict(masks, sep="/")}
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("masked", ["input", *sorted(WIDTHS)])
+def test_a_mask_of_zeros_silences_its_layer(params, branch, masked):
+    ones = ones_but(branch, None)
     np.testing.assert_allclose(
         encode_masked(params, ones), encode_deep(params, packed(STARTS), 3, 0.4), atol=1e-5
     )
-    zeros = traverse_util.unflatten_dict({**masks, masked: 0 * masks[masked]}, sep="/")
-    prefix, _, kind = masked.rpartition("/")
-    quiet = silenced(params, f"{prefix}/" if prefix else "", SILENT[kind])
+    zeros = ones_but(branch, masked)
+    block, _, kind = masked.rpartition("/")
+    quiet = silenced(params, f"{branch}/{block}/" if block else "", SILENT[kind])
     np.testing.assert_allclose(encode_masked(params, zeros), encode_masked(quiet, ones), atol=1e-5)
+
+
+def test_draws_lie_in_the_order_of_the_names_of_parameters(getkey):
+    """Those of stored runs: input, then the long branch's, then the short one's."""
+    key, units = getkey(), jnp.arange(3)
+    one = DEEP.encoder.mask_widths(T)["two_branches"].widths
+    masks = keep_masks(key, 0.5, units, DEEP.encoder.mask_widths(T))
+    by_name = keep_masks(key, 0.5, units, {"input": D, "long": one, "short": one})
+    np.testing.assert_array_equal(masks["input"], by_name["input"])
+    expected = jax.tree.map(lambda *both: jnp.stack(both), by_name["long"], by_name["short"])
+    chex.assert_trees_all_equal(masks["two_branches"], expected)
 
 
 def test_attention_is_dropped_by_the_distance_to_the_key():
