@@ -208,6 +208,21 @@ def scaling() -> str:
     )
 
 
+def gpu_program() -> str:
+    """Kernels of a step before and after they were reduced."""
+    result = load("gpu_program_toys")
+    return "\n\n".join(
+        [
+            "## Compiled for one H100",
+            "The epoch's program of Toys, compiled without a GPU (`mqsa-jax preflight` does the "
+            "same for any run). Kernels of inner loops are counted once. The host waits for loops "
+            "whose number of turns only the device knows. No times: there was no card.",
+            made_by(result),
+            table(result["rows"]),
+        ]
+    )
+
+
 def population() -> str:
     """Many runs in one program beside separate runs."""
     result = load("population_synthetic")
@@ -287,6 +302,7 @@ def build() -> str:
         preparing(),
         simple("startup_toys", "Start-up"),
         scaling(),
+        gpu_program(),
         population(),
         figures(),
         peers(),
