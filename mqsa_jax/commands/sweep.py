@@ -109,6 +109,8 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
         raise UserError("--init-from is a flag of train; the trials of a sweep start from nothing")
     if base.run.coordinator_address or base.run.num_processes or base.run.process_id is not None:
         raise UserError("--coordinator-address is a flag of train; a sweep works in one process")
+    if base.run.preflight is not None or base.run.profile is not None:
+        raise UserError("--preflight and --profile are flags of train")
     if base.run.parallel != "jit":
         raise UserError("--parallel is a flag of train; a sweep gives each device whole trials")
     if axis_sizes(base.run.mesh) != axis_sizes(RunConfig.mesh) or base.run.shard_items == "all":

@@ -3,13 +3,12 @@
 JAX is imported only once the arguments have proved good, so that help and errors come at once.
 """
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from mqsa_jax import hosts
-from mqsa_jax.commands.command_line import join_hosts, parse, peek, run_command
+from mqsa_jax.commands.command_line import join_hosts, parse, run_command
 from mqsa_jax.commands.preflight import show
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
@@ -26,15 +25,6 @@ HINTS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """The flags of the command, beside those of a configuration."""
-
-    preflight: str | None = None
-    """Train nothing: compile the run for v5e:16x16, h100, ... and say what it needs there."""
-    base: Config = Config()
-
-
 def train_main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
     """Runs the command under a program's name; returns its exit code."""
     return run_command(program, _train, arguments, HINTS)
@@ -44,12 +34,11 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
 
     def parse_over(defaults: Config) -> Config:
-        options = parse(program, TrainConfig, arguments, _train.__doc__, TrainConfig(base=defaults))
-        config = options.base
+        config = parse(program, Config, arguments, _train.__doc__, defaults)
         config.validate()
         check_model_settings(config)
         Sampling.of(config)
-        if options.preflight is not None:
+        if config.run.preflight is not None:
             return config
         # Before data are read or anything is printed.
         join_hosts(config.run)
@@ -58,9 +47,8 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         return config
 
     config, histories, decided = settings_for(arguments, parse_over)
-    topology = peek(arguments, "preflight")
-    if topology is not None:
-        _preflight(config, histories, topology)
+    if config.run.preflight is not None:
+        _preflight(config, histories)
         return
 
     from mqsa_jax.commands.result_table import print_result
@@ -100,8 +88,9 @@ def _trained(config: Config) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in own}
 
 
-def _preflight(config: Config, data: Dataset | None, topology: str) -> None:
-    """Says what a run of these settings and data would need on a target."""
+def _preflight(config: Config, data: Dataset | None) -> None:
+    """Says what a run of these settings and data would need on the target that it names."""
+    topology = config.run.preflight
     target = Target.of(topology)
 
     from mqsa_jax.data.sources import load_dataset
