@@ -160,6 +160,8 @@ def _step(
 ) -> dict[str, Any]:
     """Flops of a step, and its time by roofline."""
     model, rows, items = config.model, result["logit_rows_per_chip"], result["items_per_chip"]
+    if config.objective.ranking_loss != "full":
+        items = config.objective.num_negatives
     flops = roofline.logit_flops(rows, model.dim, items)
     flops += roofline.encoder_flops(sizes.rows * model.max_len, model.dim, model.max_len,
                                     model.num_blocks)  # fmt: skip
