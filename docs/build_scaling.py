@@ -1,0 +1,123 @@
+"""Writes docs/scaling.md, and draws its figure, from what a benchmark wrote.
+
+python -m benchmarks.programs
+python docs/build_scaling.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+PAGE = DOCS / "scaling.md"
+TEXT = DOCS / "performance" / "scaling_text.md"
+FILE = DOCS / "performance" / "programs.json"
+FIGURE = DOCS / "performance" / "figures" / "programs.png"
+MIB = 2**20
+
+
+def load() -> list[dict[str, Any]]:
+    """The programs that were compiled."""
+    return list(json.loads(FILE.read_text())["programs"].values())
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def row(one: dict[str, Any]) -> list[str]:
+    """Of one program."""
+    head = [one["topology"], f"{one['items'] / 1e6:g} million", str(one["dim"])]
+    head.append(f"{one['batch_size']:,}")
+    if one.get("total_bytes_per_chip") is None:
+        return [*head, "does not fit" if "hbm_bytes_per_chip" in one else one["error"], *[""] * 7]
+    sizes = (
+        *(one[f"{kind}_bytes_per_chip"] for kind in ("total", "argument", "temporary")),
+        one["evaluation"]["total_bytes_per_chip"] or float("nan"),
+        one["collective_bytes_per_step"],
+        max(each["bytes"] for each in one["collectives"]),
+        one["parameters"],
+    )
+    step = one["seconds_per_step"] * 1000
+    return [*head, *(f"{size / MIB:,.0f}" for size in sizes), f"{step:.3g}"]
+
+
+HEADS = [
+    *("Topology", "Items", "D", "Users a step", "Training, MiB", "its arguments", "temporaries"),
+    *("Evaluation, MiB", "Exchanged a step, MiB", "largest exchange", "Parameters, MiB"),
+    "Step, ms",
+]
+
+
+def tables(programs: list[dict[str, Any]]) -> str:
+    """The tables of all series, and what made them."""
+    titles = {
+        "sizes": "## Compiled for real TPUs",
+        "strong": "### The same work on more chips",
+        "weak": "### As much more work as there are more chips",
+    }
+    parts = []
+    for series, title in titles.items():
+        own = [one for one in programs if one["series"] == series]
+        if own:
+            own.sort(key=lambda one: (one["topology"], one["items"], one["dim"]))
+            own.sort(key=lambda one: one.get("chips", 0) if series != "sizes" else 0)
+            facts = [FACTS] if series == "sizes" else []
+            parts += [title, *facts, table(HEADS, list(map(row, own)))]
+    commits = sorted({one["commit"] for one in programs})
+    compilers = sorted({one["libtpu"] for one in programs})
+    made = (
+        f"`python -m benchmarks.programs`, commit {', '.join(commits)}, libtpu "
+        f"{', '.join(compilers)}; all figures are in `docs/performance/programs.json`."
+    )
+    return "\n\n".join([*parts, made])
+
+
+FACTS = """Exact softmax over all items, `--shard-items all`, one million users of 8 training
+positions. Sizes are what the compiler for TPUs lays out on each chip: arguments hold parameters,
+Adam's moments and the batches; training is arguments, results, temporaries and code together.
+Exchanges are what a chip takes part in; parameters are its own part of the tables and all else, for
+comparison with the largest exchange. The step time is a lower bound by published peaks
+([preflight](preflight.md) names what it assumes), not a measurement: no TPU was at hand."""
+
+
+def draw(programs: list[dict[str, Any]]) -> None:
+    """Bytes exchanged and held by a chip, against the number of chips."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    kinds = {"strong": "same work", "weak": "work in proportion"}
+    values = {
+        "exchanged a step, MiB a chip": "collective_bytes_per_step",
+        "training, MiB a chip": "total_bytes_per_chip",
+    }
+    for axis, (label, name) in zip(axes, values.items(), strict=True):
+        for series, title in kinds.items():
+            own = [one for one in programs if one["series"] == series and one.get(name)]
+            own.sort(key=lambda one: one["chips"])
+            chips = [one["chips"] for one in own]
+            axis.plot(chips, [one[name] / MIB for one in own], marker="o", label=title)
+        axis.set(xlabel="chips (TPU v5e)", ylabel=label, xscale="log", yscale="log")
+        axis.set_xticks([4, 16, 64, 256], ["4", "16", "64", "256"])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.savefig(FIGURE, dpi=120)
+
+
+def build() -> str:
+    """The page."""
+    programs = load()
+    parts = [TEXT.read_text().strip(), tables(programs)]
+    if FIGURE.exists():
+        parts.append(f"![Weak and strong scaling](performance/figures/{FIGURE.name})")
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    compiled = load()
+    if any(one["series"] != "sizes" for one in compiled):
+        draw(compiled)
+    PAGE.write_text(build())
