@@ -5,13 +5,17 @@ DATASET ?= synthetic
 BENCH_DATASET ?= toys
 READY := $(VENV)/.ready
 
-.PHONY: train test lint report bench bench-peers
+.PHONY: train test test-distributed lint report bench bench-peers
 
 train: $(READY)
 	$(VENV)/bin/python train.py --dataset $(DATASET) $(ARGS)
 
 test: $(READY)
 	$(VENV)/bin/python -m pytest $(ARGS)
+
+# Real processes on this machine, and virtual devices; `make test` runs them too.
+test-distributed: $(READY)
+	$(VENV)/bin/python -m pytest tests/distributed tests/test_hosts.py tests/training/test_devices.py tests/training/test_sharded_items.py $(ARGS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

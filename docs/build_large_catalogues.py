@@ -54,7 +54,7 @@ def steps() -> str:
     facts = (
         f"{sizes['positions']:,} positions, D = {sizes['dim']}, {result['num_negatives']:,} "
         "negatives, 8 transitions an item. Steps run one after the other in one program, as in "
-        "training. Ratios are of processor time, which other work on the machine leaves alone."
+        "training. Ratios are of processor time, for other work ran on the machine."
     )
     commit = result["provenance"]["commit"]
     made = f"Commit {commit}, " + made_by(result, "python -m benchmarks.large_catalogues")

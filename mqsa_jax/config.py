@@ -22,34 +22,12 @@ from mqsa_jax.fields import (
     range_of,
 )
 from mqsa_jax.mesh_shape import axis_sizes
+from mqsa_jax.older_runs import WITHOUT_FLAG
 
 FORMAT_VERSION = 2
 """Of `Config.stored`. Files without a version are of the first."""
 FILE_KEYS = ("format_version", "data_fingerprint")
 """Keys of a stored configuration that are not flags."""
-WITHOUT_FLAG: dict[str, Any] = {
-    "model": "mqsa-ted",
-    "span_decay": 1.0,
-    "symmetric": 0.0,
-    "popularity": 0.0,
-    "multi_step": 1,
-    "lambda_graph": 1.0,
-    "term_items": 0,
-    "ema_decay": 0.0,
-    "precision": "float32",
-    "choose_term_weight": False,
-    "exclude_seen": "history",
-    "init_from": None,
-    "ranking_loss": "full",
-    "num_negatives": 1024,
-    "negatives": "uniform",
-    "in_batch_negatives": False,
-    "gbce_calibration": 0.75,
-    "lazy_adam": False,
-    "mesh": "data=-1,model=1",
-    "shard_items": "model",
-}
-"""What runs did before a flag was there, whatever its default is today."""
 
 # fmt: off
 ModelName = Literal[
@@ -63,6 +41,9 @@ ExcludeSeen = Literal["history", "window", "none"]
 """Items left out of a ranking: all consumed before the target, the last max_len, or none."""
 ShardItems = Literal["model", "all"]
 """Axes of the mesh that item tables are split over."""
+
+Stream = Literal["auto", "always", "never"]
+"""Whether a prepared folder is read block by block."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +149,8 @@ class TrainingConfig:
     """Factors of the matrix products of training; sums, losses and parameters stay float32."""
     init_from: str | None = None
     """Folder of a run whose best epoch training starts from, items matched by id."""
+    stream_window: Count = 1 << 20
+    """Users of a stream that are shuffled together (docs/streaming.md)."""
     lazy_adam: bool = False
     """Update the item vectors of a step alone, with a sampled loss: no longer Adam of all items."""
 
@@ -178,6 +161,8 @@ class EvaluationConfig:
 
     exclude_seen: ExcludeSeen = "history"
     """Left out of rankings: all items consumed before, those in the last max_len, or none."""
+    eval_users: Whole = 0
+    """Users that validation and test rank, drawn once for all runs; 0: all of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,10 +179,26 @@ class RunConfig:
     """Local devices to use (default: all of them)."""
     parallel: Literal["jit", "pmap"] = "jit"
     """How training spreads over devices: jit over a mesh, or pmap."""
+    stream: Stream = "auto"
+    """Read a prepared folder block by block: always, never, or from 134 million interactions on."""
+    stream_workers: Whole = 0
+    """Processes that read and pack a stream; 0: a thread does."""
     mesh: str = "data=-1,model=1"
     """Devices along the axes of the mesh; -1 for one of them: as many as there are."""
     shard_items: ShardItems = "model"
     """Axes that item tables are split over: model, or all of them."""
+    save_every: Count = 2048
+    """Steps between saves within an epoch of more; each epoch is saved at its end too."""
+    coordinator_address: str | None = None
+    """HOST:PORT of the first of several processes (default: $JAX_COORDINATOR_ADDRESS, or found)."""
+    num_processes: Count | None = None
+    """Processes that train together (default: as the launcher says, or 1)."""
+    process_id: Annotated[int, Range("0 or above", lambda v: v >= 0)] | None = None
+    """Number of this process, from 0 (default: as the launcher says)."""
+    profile: Count | None = None
+    """Steps to trace into RUN_DIR/profile for TensorBoard, XProf and Perfetto (default: none)."""
+    debug_nans: bool = False
+    """Stop at the operation that makes a NaN (jax_debug_nans of JAX); slow."""
 
 
 RUN_FLAGS = frozenset(field.name for field in dataclasses.fields(RunConfig))

@@ -8,8 +8,10 @@ import dataclasses
 import math
 
 import jax
+import numpy as np
 import pooch
 from jax.experimental import mesh_utils
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mqsa_jax.config import RunConfig, ShardItems
@@ -22,7 +24,7 @@ DATA_AXIS, MODEL_AXIS = AXES
 
 @dataclasses.dataclass(frozen=True)
 class DeviceLayout:
-    """A mesh of devices with the axes `data` and `model`."""
+    """A mesh of the devices of all processes with the axes `data` and `model`."""
 
     mesh: Mesh
     shard_items: ShardItems = RunConfig.shard_items
@@ -35,7 +37,7 @@ class DeviceLayout:
         mesh: str = RunConfig.mesh,
         shard_items: ShardItems = RunConfig.shard_items,
     ) -> "DeviceLayout":
-        """Over the first `num_devices` local devices; None: all.
+        """Over the first `num_devices` local devices of each process; None: all of them.
 
         Raises:
           SettingError: if there are too few devices, or the mesh is of another number of them.
@@ -46,7 +48,13 @@ class DeviceLayout:
                 f"{{devices}} {num_devices} is more than the {len(devices)} local "
                 f"{devices[0].platform} device(s); leave it out to use them all"
             )
-        return cls.over(devices[:num_devices], mesh, shard_items)
+        # Those of a process side by side: it gets a run of the shards of a batch.
+        chosen = [
+            device
+            for process in range(jax.process_count())
+            for device in jax.local_devices(process_index=process)[:num_devices]
+        ]
+        return cls.over(chosen, mesh, shard_items)
 
     @classmethod
     def over(
@@ -68,6 +76,11 @@ class DeviceLayout:
     def devices(self) -> list[jax.Device]:
         """The devices of the mesh."""
         return list(self.mesh.devices.flat)
+
+    @property
+    def local_devices(self) -> list[jax.Device]:
+        """Those of this process."""
+        return [device for device in self.devices if device.process_index == jax.process_index()]
 
     @property
     def platform(self) -> str:
@@ -100,15 +113,51 @@ class DeviceLayout:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def replicate(self, tree):
-        """Puts a pytree on every device."""
-        return jax.device_put(tree, self.replicated)
+        """Puts a pytree on every device; several processes have it all, in equal arrays."""
+        return self.put(tree, jax.tree.map(lambda _: self.replicated, tree))
 
     def shard(self, tree, axis: int):
-        """Splits that axis of every array over `data`; replicates arrays without it."""
+        """Splits that axis of every array over `data`; replicates arrays without it.
+
+        Of several processes each has the whole arrays, and puts its part on its devices.
+        """
         split = NamedSharding(self.mesh, PartitionSpec(*[None] * axis, DATA_AXIS))
-        return jax.device_put(
+        return self.put(
             tree, jax.tree.map(lambda leaf: split if leaf.ndim > axis else self.replicated, tree)
         )
+
+    def put(self, tree, shardings):
+        """Puts a pytree where a pytree of shardings says; as `shard`, of several processes."""
+        if self.mesh.is_multi_process:
+            return jax.tree.map(_put_own_part, tree, shardings)
+        return jax.device_put(tree, shardings)
+
+
+def _put_own_part(leaf: jax.Array | np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """An array over the devices of several processes, each of which has all of it.
+
+    `jax.device_put` would send the whole array around, to see whether all have the same.
+    """
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return jax.jit(lambda array: array, out_shardings=sharding)(leaf)
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put_own_part(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def fetch(tree):
+    """The arrays of a pytree on the host, wherever they lie; all processes must call it."""
+
+    def whole(leaf):
+        if isinstance(leaf, jax.Array) and not (
+            leaf.is_fully_addressable or leaf.is_fully_replicated
+        ):
+            return process_allgather(leaf, tiled=True)
+        return np.asarray(leaf)
+
+    return jax.tree.map(whole, tree)
 
 
 def enable_compilation_cache() -> None:

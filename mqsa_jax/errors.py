@@ -40,3 +40,15 @@ class DataError(UserError):
 
 class DivergenceError(UserError):
     """Training whose losses or scores grow without bound or are not numbers."""
+
+
+class SaveError(UserError):
+    """A checkpoint that could not be written: the disk is full, or may not be written to."""
+
+
+class LostPeerError(Exception):
+    """Another process of the run has ended or cannot be reached."""
+
+
+class StoppedError(Exception):
+    """Training that was asked to end, by SIGTERM or a notice of preemption, and is saved."""

@@ -9,20 +9,30 @@ import errno
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import tyro
 
-from mqsa_jax.config import Config, ShardItems
+from mqsa_jax import hosts
+from mqsa_jax.config import Config, RunConfig, ShardItems
 from mqsa_jax.data.sources import check_dataset, dataset_names
-from mqsa_jax.errors import SettingError, UserError
+from mqsa_jax.errors import SettingError, StoppedError, UserError
 from mqsa_jax.prepare.cache import is_raw_log, prepared_in_cache
 
 Parsed = TypeVar("Parsed")
 Command = Callable[[str, Sequence[str]], None]
 """Takes the program's name, as the user typed it, and the arguments."""
+LOST_PEER = 69
+"""Exit code after another process of the run has ended: EX_UNAVAILABLE of sysexits.h."""
+LOST = (
+    "another process of this run has ended, or cannot be reached; what it said tells why; run all "
+    "of them again to go on from the last checkpoint"
+)
+STOPPED = 75
+"""Exit code of training that was asked to end and goes on when run again: EX_TEMPFAIL."""
 
 
 def run_command(
@@ -40,26 +50,63 @@ def run_command(
       hints: what the command adds to a kind of error, for example the flags that help.
 
     Returns:
-      0; 2 after an error that the user can mend, told in one line on stderr; 130 if interrupted.
+      0; 2 after an error that the user can mend, told in one line on stderr; 69 if another process
+      of the run has ended; 75 if training was asked to end and is saved; 130 if interrupted.
     """
     with _patient_output(), warnings.catch_warnings():
         _show_warnings(program)
         try:
-            command(program, sys.argv[1:] if arguments is None else arguments)
-        except UserError as error:
-            print(f"{program}: error: {_message(error, hints or {})}", file=sys.stderr)
-            return 2
-        except FloatingPointError as error:
-            print(f"{program}: error: {error}; the run has diverged", file=sys.stderr)
-            return 2
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            print(f"{program}: error: {where}{error.strerror or error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"{program}: interrupted; run it again to continue", file=sys.stderr)
-            return 130
+            code = _run(program, command, arguments, hints or {})
+        except BaseException:
+            if hosts.num_processes() > 1:
+                traceback.print_exc()
+                hosts.leave(1, together=False)
+            raise
+        hosts.leave(code, together=code in (0, STOPPED))
+    return code
+
+
+def _run(
+    program: str,
+    command: Command,
+    arguments: Sequence[str] | None,
+    hints: Mapping[type[UserError], str],
+) -> int:
+    """Runs a command and tells of its errors; returns its exit code."""
+    try:
+        command(program, sys.argv[1:] if arguments is None else arguments)
+    except UserError as error:
+        return _told(f"{program}: error: {_message(error, hints)}", 2)
+    except FloatingPointError as error:
+        return _told(f"{program}: error: {error}; the run has diverged", 2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _told(f"{program}: error: {where}{error.strerror or error}", 2)
+    except KeyboardInterrupt:
+        return _told(f"{program}: interrupted; run it again to continue", 130)
+    except StoppedError as error:
+        return _told(f"{program}: {error}", STOPPED) if hosts.is_first() else STOPPED
+    except Exception as error:
+        if not hosts.means_lost_peer(error):
+            raise
+        return _told(f"{program}: error: {LOST}", LOST_PEER)
     return 0
+
+
+def _told(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    return code
+
+
+def join_hosts(run: RunConfig) -> None:
+    """Joins the other processes of a run; only the first prints from here on.
+
+    Errors are told by each process that meets them.
+    """
+    hosts.join(run.coordinator_address, run.num_processes, run.process_id)
+    if not hosts.is_first():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        warnings.simplefilter("ignore")
 
 
 def _message(error: UserError, hints: Mapping[type[UserError], str]) -> str:

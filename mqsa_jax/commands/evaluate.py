@@ -71,8 +71,10 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
         num_items = experiment.histories.num_items
         run_dir.check_data(experiment.histories.fingerprint())
         own = experiment.protocol(options.split)
-        protocol = Protocol(options.split, options.exclude_seen or own.exclude_seen)
-        warn_of_consumed_targets(experiment.histories, protocol.exclude_seen, config.model.max_len)
+        policy = options.exclude_seen or own.exclude_seen
+        protocol = Protocol(options.split, policy, own.sample)
+        max_len = config.model.max_len
+        warn_of_consumed_targets(experiment.histories, policy, max_len, own.sample)
         figures = Figures(cutoffs, options.beyond_accuracy)
         if figures.longest and figures.longest > num_items:
             raise UserError(f"--cutoffs {figures.longest} is more than {num_items} items")

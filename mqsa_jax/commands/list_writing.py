@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from mqsa_jax.commands.command_line import with_place
 from mqsa_jax.config import Config
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Lookup
-from mqsa_jax.data.sources import load_histories
-from mqsa_jax.data.splits import with_target
+from mqsa_jax.data.sources import load_dataset
+from mqsa_jax.data.streamed import joined
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Protocol, Queries
@@ -116,17 +117,8 @@ def _write_recommended(
     if options.histories is not None:
         blocks = _given_blocks(run, options.histories, policy, maker.block_users, notes)
     else:
-        histories = _run_data(run.config, options)
-        if options.history == "held-out":
-            histories = with_target(histories, options.split)
-        known = KnownUsers(
-            histories,
-            run.config.model.max_len,
-            Protocol(options.split, policy),
-            options.history == "held-out",
-        )
-        index_U = _user_indices(histories, users)
-        blocks = _known_blocks(histories, known, index_U, maker.block_users)
+        protocol = Protocol(options.split, policy)
+        blocks = _known_blocks(run, options, protocol, users, maker.block_users)
     item_ids = arrow_ids(run.item_ids)
     with opened_lists(options.output) as write:
         for user_ids, queries, lists in lists_of_blocks(maker, blocks):
@@ -141,36 +133,55 @@ def _count(notes: Notes, queries: Queries, lists: Lists) -> None:
     notes.empty += int((lists.items[:, 0] == NO_ITEM).sum())
 
 
-def _run_data(config: Config, options: "RecommendConfig") -> Histories:
+def _run_data(config: Config, options: "RecommendConfig") -> Dataset:
     """The data of the run; DataError if what lies there now is other data."""
     config = with_place(config, options)
-    histories = load_histories(config.dataset, config.run.data_dir)
-    RunDirectory(options.run_dir).check_data(histories.fingerprint())
-    return histories
+    data = load_dataset(config)
+    RunDirectory(options.run_dir).check_data(data.fingerprint())
+    return data
 
 
-def _user_indices(histories: Histories, users: list[str] | None) -> np.ndarray:
-    """Indices of the users; UserError naming one that is not there."""
+def _known_blocks(
+    run: TrainedRun | CountedRun,
+    options: "RecommendConfig",
+    protocol: Protocol,
+    users: list[str] | None,
+    size: int,
+) -> Iterator[Block]:
+    """Users of the run's data, all or those of some ids, as many at a time as are best."""
+    data, held_out = _run_data(run.config, options), options.history == "held-out"
+    blocks = protocol.evaluated(data) if held_out else data.blocks()
     if users is None:
-        return np.arange(histories.num_users)
-    # Each once, in the order given.
-    users = list(dict.fromkeys(users))
+        chosen = ((block, np.arange(block.num_users)) for block in blocks)
+    else:
+        chosen = [_of_ids(blocks, users)]
+    for histories, index_U in chosen:
+        known = KnownUsers(histories, run.config.model.max_len, protocol, held_out)
+        user_ids = arrow_ids(histories.user_ids)
+        for begin in range(0, len(index_U), size):
+            some_U = index_U[begin : begin + size]
+            yield user_ids.take(pa.array(some_U)), known.queries(some_U)
+
+
+def _of_ids(blocks: Iterator[Histories], users: list[str]) -> tuple[Histories, np.ndarray]:
+    """Histories, and which of them are those of the users, each once, in the order given.
+
+    Raises:
+      UserError: naming a user who is not there.
+    """
+    if not users:
+        raise UserError("--users names nobody")
+    users, parts = list(dict.fromkeys(users)), []
+    for block in blocks:
+        index_U = Lookup(block.user_ids).indices(ids_like(block.user_ids, users))
+        kept_U = np.isin(np.arange(block.num_users), index_U)
+        parts.append(block.of_users(kept_U))
+    histories = joined(parts)
     index_U = Lookup(histories.user_ids).indices(ids_like(histories.user_ids, users))
     for user, index in zip(users, index_U, strict=True):
         if index < 0:
             raise UserError(f"--users: no user {user!r} in the run's data")
-    if not len(index_U):
-        raise UserError("--users names nobody")
-    return index_U
-
-
-def _known_blocks(
-    histories: Histories, known: KnownUsers, index_U: np.ndarray, size: int
-) -> Iterator[Block]:
-    user_ids = arrow_ids(histories.user_ids)
-    for begin in range(0, len(index_U), size):
-        chosen = index_U[begin : begin + size]
-        yield user_ids.take(pa.array(chosen)), known.queries(chosen)
+    return histories, index_U
 
 
 def _given_blocks(

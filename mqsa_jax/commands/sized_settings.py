@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 
 from mqsa_jax.commands.command_line import peek, with_full_path
 from mqsa_jax.config import Config, ModelConfig
-from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.sources import dataset_names, load_histories
+from mqsa_jax.data.dataset import Dataset
+from mqsa_jax.data.sources import dataset_names, load_dataset
 from mqsa_jax.grid import with_flags
 from mqsa_jax.presets import default_config, sized_defaults
 
 
 def settings_for(
     arguments: Sequence[str], parse_over: Callable[[Config], Config]
-) -> tuple[Config, Histories | None, str]:
-    """The configuration that the arguments ask for, the histories where they had to be read, and
+) -> tuple[Config, Dataset | None, str]:
+    """The configuration that the arguments ask for, the data where they had to be read, and
     a line that says what their size decided.
 
     The first parse finds mistakes before any data are read. For a file without a configuration of
@@ -26,11 +26,10 @@ def settings_for(
     """
     dataset = peek(arguments, "dataset") or Config.dataset
     general = default_config(dataset, peek(arguments, "model") or ModelConfig.model)
-    config = parse_over(general)
-    config = with_full_path(config)
+    config = with_full_path(parse_over(general))
     if config.dataset in dataset_names():
         return config, None, ""
-    histories = load_histories(config.dataset, config.run.data_dir)
+    histories = load_dataset(config)
     sized = sized_defaults(general, histories.num_users)
     if peek(arguments, "term-weight") is not None:
         sized = with_flags(sized, choose_term_weight=False)

@@ -67,6 +67,11 @@ def _sweep(program: str, arguments: Sequence[str]) -> None:
         from mqsa_jax.training.sweep_runner import default_population, run_sweep
 
         experiment = Experiment.load(base, histories)
+        if experiment.is_stream:
+            raise UserError(
+                "the trials of a sweep share data in memory, and these are to be streamed; "
+                "--stream never reads them into memory"
+            )
         if not base.run.resume:
             sweep_dir.delete()
         sweep_dir.start(base, experiment.histories.fingerprint())
@@ -102,6 +107,8 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
         raise UserError("--run-dir is a flag of train; a sweep has --sweep-dir")
     if base.training.init_from is not None:
         raise UserError("--init-from is a flag of train; the trials of a sweep start from nothing")
+    if base.run.coordinator_address or base.run.num_processes or base.run.process_id is not None:
+        raise UserError("--coordinator-address is a flag of train; a sweep works in one process")
     if base.run.parallel != "jit":
         raise UserError("--parallel is a flag of train; a sweep gives each device whole trials")
     if axis_sizes(base.run.mesh) != axis_sizes(RunConfig.mesh) or base.run.shard_items == "all":

@@ -4,14 +4,18 @@ JAX is imported only once the arguments have proved good, so that help and error
 """
 
 import dataclasses
+import json
 from collections.abc import Sequence
+from typing import Any
 
-from mqsa_jax.commands.command_line import parse, peek, run_command
+from mqsa_jax import hosts
+from mqsa_jax.commands.command_line import join_hosts, parse, peek, run_command
 from mqsa_jax.commands.preflight import show
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.errors import DataError, DivergenceError, FolderError
+from mqsa_jax.data.dataset import Dataset
+from mqsa_jax.errors import DataError, DivergenceError, FolderError, SettingError, UserError
 from mqsa_jax.models.registry import check_model_settings
 from mqsa_jax.preflight.targets import Target
 from mqsa_jax.sampling import Sampling
@@ -46,6 +50,12 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         config.validate()
         check_model_settings(config)
         Sampling.of(config)
+        if options.preflight is not None:
+            return config
+        # Before data are read or anything is printed.
+        join_hosts(config.run)
+        if hosts.num_processes() > 1 and config.run.parallel == "pmap":
+            raise SettingError("{parallel} pmap works in one process; leave it out")
         return config
 
     config, histories, decided = settings_for(arguments, parse_over)
@@ -67,9 +77,12 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         experiment = Experiment.load(config, histories)
         if resume:
             run_dir.check_data(experiment.histories.fingerprint())
+        hosts.check_agreement("data set", experiment.histories.fingerprint())
+        hosts.check_agreement("configuration", json.dumps(_trained(config)))
         if not resume:
             # Before anything is deleted or printed.
             check_warm_start(experiment, run_dir)
+        hosts.wait_for_others("checked")
         if not config.run.resume:
             run_dir.delete_run()
         if experiment.spec.counted:
@@ -81,12 +94,28 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     print_result(config.dataset, result, run_dir.path)
 
 
-def _preflight(config: Config, histories: Histories | None, topology: str) -> None:
-    """Says what a run of these settings and data would need on a target."""
+def _preflight(config: Config, data: Dataset | None, topology: str) -> None:
+    """Says what a run of these settings and data would need on a target.
+
+    Raises:
+      UserError: if data are streamed, or as `show`.
+    """
     target = Target.of(topology)
 
-    from mqsa_jax.data.sources import load_histories
+    from mqsa_jax.data.sources import load_dataset
     from mqsa_jax.preflight.data_sizes import sizes_of
 
-    histories = histories or load_histories(config.dataset, config.run.data_dir)
-    show(config, topology, sizes_of(config, histories, target.num_chips))
+    data = data or load_dataset(config)
+    if not isinstance(data, Histories):
+        raise UserError(
+            f"{config.dataset} is streamed: `mqsa-jax preflight` takes the sizes of its data, "
+            "--items, --users, --positions and --successors"
+        )
+    show(config, topology, sizes_of(config, data, target.num_chips))
+
+
+def _trained(config: Config) -> dict[str, Any]:
+    """What processes must agree on."""
+    values = config.flat()
+    own = {"data_dir", "coordinator_address", "num_processes", "process_id"}
+    return {name: value for name, value in values.items() if name not in own}

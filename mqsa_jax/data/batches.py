@@ -73,6 +73,13 @@ class BatchSource:
     max_len: int
     seed: int
     num_shards: int
+    shards: range | None = None
+    """Those that this process packs; None: all."""
+
+    @property
+    def own_shards(self) -> range:
+        """Those that this process packs."""
+        return range(self.num_shards) if self.shards is None else self.shards
 
     @functools.cached_property
     def transitions(self) -> TransitionCounts:
@@ -99,48 +106,84 @@ class BatchSource:
         """Sizes that hold the first epoch with some margin; nearly always, every other one."""
         inputs = splits.training_inputs(self.histories, self.max_len)
         needed = (
-            dataclasses.astuple(_Draft.of(self, inputs, users).needed())
-            for users in _blocks(self.order(0), 256)
+            dataclasses.astuple(Draft.of(self, self.histories.items, inputs, users).needed())
+            for users in like_blocks(self.order(0), 256)
         )
         # Rounded once, with the margin: rounding each block's too would add up to 1/8 again.
         return Capacity(*map(max, zip(*needed, strict=True))).margined()
 
-    def batches(self, epoch: int, steps_per_program: int, capacity: Capacity) -> Iterator[Batch]:
+    def batches(
+        self, epoch: int, steps_per_program: int, capacity: Capacity, first_step: int = 0
+    ) -> Iterator[Batch]:
         """Stacked batches of an epoch, [steps, ...] each, at most `steps_per_program` steps long.
 
-        They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone.
+        They are NumPy arrays. Sizes beyond `capacity` grow for that stack alone. The first
+        `first_step` steps are left out; the others are the same batches with them or without.
         """
-        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity):
+        for (batch,) in alike_batches([self], epoch, steps_per_program, capacity, first_step):
             yield batch
+
+    def epochs(
+        self, first: int, last: int, steps_per_program: int, first_step: int = 0
+    ) -> Iterator[list[Batch]]:
+        """The stacked batches of each of the epochs `first` to `last - 1`; see `batches`.
+
+        Args:
+          first: epoch, from 0.
+          last: epoch behind the last one.
+          steps_per_program: steps of a stack at most.
+          first_step: of the first epoch, to go on within it.
+        """
+        capacity = self.capacity()
+        for epoch in range(first, last):
+            done = first_step if epoch == first else 0
+            yield list(self.batches(epoch, steps_per_program, capacity, done))
 
 
 def alike_batches(
-    sources: Sequence[BatchSource], epoch: int, steps_per_program: int, capacity: Capacity
+    sources: Sequence[BatchSource],
+    epoch: int,
+    steps_per_program: int,
+    capacity: Capacity,
+    first_step: int = 0,
 ) -> Iterator[list[Batch]]:
     """Stacked batches of several sources, one each, that may be stacked again: of equal sizes.
 
-    The sources differ in their seeds alone.
+    The sources differ in their seeds alone. The first `first_step` steps are left out.
     """
-    inputs = splits.training_inputs(sources[0].histories, sources[0].max_len)
-    blocks = [_blocks(source.order(epoch), steps_per_program) for source in sources]
+    histories = sources[0].histories
+    inputs = splits.training_inputs(histories, sources[0].max_len)
+    blocks = [like_blocks(source.order(epoch), steps_per_program, first_step) for source in sources]
     for users in zip(*blocks, strict=True):
         drafts = [
-            _Draft.of(source, inputs, chosen) for source, chosen in zip(sources, users, strict=True)
+            Draft.of(source, histories.items, inputs, chosen)
+            for source, chosen in zip(sources, users, strict=True)
         ]
         enough = functools.reduce(Capacity.holding, (draft.needed() for draft in drafts), capacity)
         yield [draft.batch(enough) for draft in drafts]
 
 
-def _blocks(order: np.ndarray, most: int) -> list[np.ndarray]:
-    """Splits the steps into as few blocks of like length as `most` allows."""
-    return np.array_split(order, -(-len(order) // most))
+def like_blocks(order: np.ndarray, most: int, first_step: int = 0) -> list[np.ndarray]:
+    """Splits the steps into as few blocks of like length as `most` allows.
+
+    The first `first_step` steps are left out; the others keep their borders.
+    """
+    blocks, begin = [], 0
+    for block in np.array_split(order, -(-len(order) // most)):
+        begin, done = begin + len(block), max(first_step - begin, 0)
+        if done < len(block):
+            blocks.append(block[done:])
+    return blocks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Draft:
-    """Packed steps whose sizes are not fixed yet. G groups are steps × shards."""
+class Draft:
+    """Packed steps whose sizes are not fixed yet. G groups are steps × shards of this process."""
 
     source: BatchSource
+    """Settings, and the teacher's rows."""
+    items: np.ndarray
+    """[N] int32 items of the users' histories."""
     num_steps: int
     rows: PackedRows
     group_I: np.ndarray
@@ -149,15 +192,25 @@ class _Draft:
     count_I: np.ndarray
 
     @classmethod
-    def of(cls, source: BatchSource, inputs: splits.Slices, users: np.ndarray) -> "_Draft":
-        """Packs the users [steps, batch_size]; slot n of a step goes to shard n mod S."""
+    def of(
+        cls, source: BatchSource, items: np.ndarray, inputs: splits.Slices, users: np.ndarray
+    ) -> "Draft":
+        """Packs users; slot n of a step goes to shard n mod S.
+
+        Args:
+          source: settings, and the teacher's rows; its histories are not read.
+          items: [N] int32 items of the users' histories.
+          inputs: slices of `items`, by user; the target of the item at index n is that at n + 1.
+          users: [steps, batch_size]; -1 is padding.
+        """
         steps, size = users.shape
-        shards = source.num_shards
+        shards, own = source.num_shards, source.own_shards
         users = np.pad(users, ((0, 0), (0, -size % shards)), constant_values=-1)
         slot = np.broadcast_to(np.arange(users.shape[1]), users.shape)
 
         def by_shard(values: np.ndarray) -> np.ndarray:
-            return values.reshape(steps, -1, shards).swapaxes(1, 2).reshape(steps * shards, -1)
+            every = values.reshape(steps, -1, shards).swapaxes(1, 2)
+            return every[:, own.start : own.stop].reshape(steps * len(own), -1)
 
         users, slot = by_shard(users), by_shard(slot)
         slices = inputs[users]
@@ -165,11 +218,12 @@ class _Draft:
         rows = pack(splits.Slices(slices.begin, end), slot, source.max_len)
         num_items = source.histories.num_items
         group_N = rows.index // rows.segment_ids[0].size
-        key_N = group_N * num_items + source.histories.items[rows.source]
+        key_N = group_N * num_items + items[rows.source]
         key_I, count_I = np.unique(key_N, return_counts=True)
-        return cls(source, steps, rows, key_I // num_items, key_I % num_items, count_I)
+        return cls(source, items, steps, rows, key_I // num_items, key_I % num_items, count_I)
 
     def needed(self) -> Capacity:
+        """Sizes that hold the draft."""
         groups = len(self.rows.segment_ids)
         transitions = np.bincount(self.group_I, self.source.num_successors[self.item_I], groups)
         distinct = np.bincount(self.group_I, minlength=groups)
@@ -181,7 +235,6 @@ class _Draft:
 
     def batch(self, capacity: Capacity) -> Batch:
         """Lays the steps out at the given sizes, [steps, S, ...]."""
-        items = self.source.histories.items
         groups = len(self.rows.segment_ids)
 
         def rows(values: np.ndarray, fill: int) -> np.ndarray:
@@ -192,13 +245,13 @@ class _Draft:
         index_I = self.group_I, column_I
         distinct = groups, capacity.distinct
         inputs = Sequences(
-            item=rows(self.rows.scatter(items[self.rows.source]), 0),
+            item=rows(self.rows.scatter(self.items[self.rows.source]), 0),
             position=rows(self.rows.position, 0),
             segment_ids=rows(self.rows.segment_ids, -1),
         )
         return Batch(
             inputs=inputs,
-            target=rows(self.rows.scatter(items[self.rows.source + 1]), 0),
+            target=rows(self.rows.scatter(self.items[self.rows.source + 1]), 0),
             distinct_item=self._filled(distinct, index_I, self.item_I, np.int32),
             distinct_count=self._filled(distinct, index_I, self.count_I, np.float32),
             num_positions=(inputs.segment_ids >= 0).sum((1, 2, 3)).astype(np.float32),
@@ -231,4 +284,5 @@ class _Draft:
         return self._by_step(out)
 
     def _by_step(self, values: np.ndarray) -> np.ndarray:
-        return values.reshape(self.num_steps, self.source.num_shards, *values.shape[1:])
+        shards = len(self.source.own_shards)
+        return values.reshape(self.num_steps, shards, *values.shape[1:])

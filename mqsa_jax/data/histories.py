@@ -83,6 +83,10 @@ class Histories:
             cuts=None if self.cuts is None else self.cuts[kept_U],
         )
 
+    def blocks(self) -> Iterator["Histories"]:
+        """These histories themselves, as the one block; see `data.dataset.Dataset`."""
+        yield self
+
     def fingerprint(self) -> str:
         """Return the SHA-256 (64 hexadecimal digits) of the four arrays.
 

@@ -12,13 +12,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mqsa_jax.data.histories import MIN_ITEMS, Histories
 from mqsa_jax.data.ids import STRING, Ids
 from mqsa_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -71,7 +74,7 @@ def read_prepared(folder: str | os.PathLike[str]) -> Histories:
     """
     folder, manifest = Path(folder), read_manifest(folder)
     for name, expected in manifest["files"].items():
-        _check_file(folder / name, expected)
+        check_file(folder / name, expected)
     shards = [name for name in sorted(manifest["files"]) if name.startswith(f"{HISTORIES}/")]
     columns: dict[str, list[np.ndarray]] = {}
     for name in shards:
@@ -109,7 +112,8 @@ def iterate_histories(
             yield user, ids[begin:end]
 
 
-def _check_file(path: Path, sha256: str) -> None:
+def check_file(path: Path, sha256: str) -> None:
+    """Raises UserError naming the file, unless it is there and has this SHA-256 (hexadecimal)."""
     try:
         with path.open("rb") as file:
             actual = hashlib.file_digest(file, "sha256").hexdigest()
@@ -128,7 +132,11 @@ def _read_shard(path: Path) -> dict[str, np.ndarray]:
     """Columns of a shard as flat arrays."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=None).drop_columns("times").combine_chunks()
+    return shard_columns(pq.read_table(path, columns=None).drop_columns("times"))
+
+
+def shard_columns(table: "pa.Table") -> dict[str, np.ndarray]:
+    """Columns of rows of a shard as flat arrays: `items`, `lengths`, and the cuts if there are."""
     items = table.column("items").combine_chunks()
     arrays = {
         "items": items.flatten().to_numpy().astype(np.int32, copy=False),

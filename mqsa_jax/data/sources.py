@@ -4,14 +4,17 @@ The sets are Amazon Beauty, Sports and Outdoors, Toys and Games (5-core) and Yel
 S3-Rec (Zhou et al., CIKM 2020, https://arxiv.org/abs/2008.07873).
 """
 
+import dataclasses
 import difflib
 import hashlib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from mqsa_jax.config import Config
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories, read_histories
 from mqsa_jax.data.prepared import read_manifest, read_prepared
+from mqsa_jax.data.streamed import StreamedHistories, streams
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.errors import SettingError, UserError
 
@@ -28,7 +31,7 @@ SYNTHETIC = "synthetic"
 """Name of the generated data set, which has no file."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Source:
     """A benchmark file: its name below `BASE_URL` and its SHA-256 (hexadecimal)."""
 
@@ -86,6 +89,17 @@ def load_histories(dataset: str, data_dir: str | os.PathLike[str] | None = None)
     if path is None:
         return synthetic_histories()
     return read_prepared(path) if path.is_dir() else read_histories(path)
+
+
+def load_dataset(config: Config) -> Dataset:
+    """The data of a configuration: in memory, or a stream.
+
+    Raises:
+      UserError: see `load_histories`, `streams` and `StreamedHistories.open`.
+    """
+    if streams(config.run.stream, config.dataset):
+        return StreamedHistories.open(config.dataset)
+    return load_histories(config.dataset, config.run.data_dir)
 
 
 def resolve_dataset(

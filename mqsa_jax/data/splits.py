@@ -6,15 +6,20 @@ read, and what comes before the validation cut trains.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
 from mqsa_jax.config import ExcludeSeen
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.ids import Ids
 from mqsa_jax.errors import UserError
 
 Split = Literal["train", "valid", "test"]
+SAMPLE_SEED = 0
+"""Of the users who are drawn for evaluation: those of all runs and models, whatever their seed."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,16 +67,64 @@ def with_target(histories: Histories, split: Literal["valid", "test"]) -> Histor
     Raises:
       UserError: if there are none.
     """
+    kept = _with_target(histories, split)
+    if not kept.num_users:
+        raise _no_target(split)
+    return kept
+
+
+def evaluated_blocks(
+    data: Dataset, split: Literal["valid", "test"], sample: int = 0
+) -> Iterator[Histories]:
+    """`with_target` of each block of a data set, without blocks in which there are none.
+
+    Args:
+      data: in memory or streamed.
+      split: what is evaluated.
+      sample: users to draw, the same ones every time, of whom those with a target are taken; 0, or
+        the number of users or more: all.
+
+    Raises:
+      UserError: if there are none in any block.
+    """
+    found, first = False, 0
+    drawn = None
+    if 0 < sample < data.num_users:
+        rng = np.random.default_rng(SAMPLE_SEED)
+        drawn = np.sort(rng.choice(data.num_users, sample, replace=False, shuffle=False))
+    for block in data.blocks():
+        behind = first + block.num_users
+        if drawn is not None:
+            begin, end = np.searchsorted(drawn, (first, behind))
+            kept_U = np.zeros(block.num_users, bool)
+            kept_U[drawn[begin:end] - first] = True
+            block = block.of_users(kept_U)
+        first = behind
+        kept = _with_target(block, split)
+        if kept.num_users:
+            found = True
+            yield kept
+    if not found:
+        raise _no_target(split)
+
+
+def evaluated_users(data: Dataset, split: Literal["valid", "test"], sample: int = 0) -> Ids:
+    """[U] ids of the users whom a split evaluates; see `evaluated_blocks`."""
+    return np.concatenate([block.user_ids for block in evaluated_blocks(data, split, sample)])
+
+
+def _with_target(histories: Histories, split: Literal["valid", "test"]) -> Histories:
+    """The histories of the users whom a split evaluates, who may be none."""
     if histories.cuts is None:
         return histories
     next_cut_U = histories.cuts[:, 1] if split == "valid" else histories.lengths
     begin_U = histories.cuts[:, _CUT[split]]
     kept_U = (begin_U > 0) & (next_cut_U > begin_U)
-    if not kept_U.any():
-        raise UserError(f"no user has a {split} target behind the cut; choose other times")
-    if kept_U.all():
-        return histories
-    return histories.of_users(kept_U)
+    return histories if kept_U.all() else histories.of_users(kept_U)
+
+
+def _no_target(split: str) -> UserError:
+    return UserError(f"no user has a {split} target behind the cut; choose other times")
 
 
 def recent(histories: Histories, split: Split, max_len: int) -> Slices:
@@ -112,20 +165,29 @@ def seen(
     return Slices(recent(histories, "train", max_len).begin, end)
 
 
-def item_counts(histories: Histories, max_len: int) -> np.ndarray:
+def item_counts(data: Dataset, max_len: int) -> np.ndarray:
     """[V] int64 occurrences of each item among the last `max_len` training items of all users."""
-    _, source_N = recent(histories, "train", max_len).flat_index()
-    return np.bincount(histories.items[source_N], minlength=histories.num_items)
+    total_V = np.zeros(data.num_items, np.int64)
+    for block in data.blocks():
+        _, source_N = recent(block, "train", max_len).flat_index()
+        total_V += np.bincount(block.items[source_N], minlength=data.num_items)
+    return total_V
 
 
-def target_counts(histories: Histories, max_len: int) -> np.ndarray:
+def target_counts(data: Dataset, max_len: int) -> np.ndarray:
     """[V] int64 training positions whose next item each one is."""
-    _, source_N = training_inputs(histories, max_len).flat_index()
-    return np.bincount(histories.items[source_N + 1], minlength=histories.num_items)
+    total_V = np.zeros(data.num_items, np.int64)
+    for block in data.blocks():
+        _, source_N = training_inputs(block, max_len).flat_index()
+        total_V += np.bincount(block.items[source_N + 1], minlength=data.num_items)
+    return total_V
 
 
-def user_counts(histories: Histories, max_len: int) -> np.ndarray:
+def user_counts(data: Dataset, max_len: int) -> np.ndarray:
     """[V] int64 users who have each item among their last `max_len` training items."""
-    owner_N, source_N = recent(histories, "train", max_len).flat_index()
-    pair_N = np.unique(owner_N * histories.num_items + histories.items[source_N])
-    return np.bincount(pair_N % histories.num_items, minlength=histories.num_items)
+    total_V = np.zeros(data.num_items, np.int64)
+    for block in data.blocks():
+        owner_N, source_N = recent(block, "train", max_len).flat_index()
+        pair_N = np.unique(owner_N * data.num_items + block.items[source_N])
+        total_V += np.bincount(pair_N % data.num_items, minlength=data.num_items)
+    return total_V

@@ -7,6 +7,8 @@ import scipy.sparse
 from jaxtyping import Array, Float, Float32, Int, Int32
 
 from mqsa_jax.data import splits
+from mqsa_jax.data.block_transitions import count_block_transitions
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.pytree import pytree_dataclass
 
@@ -223,25 +225,26 @@ def _damped(counts: TransitionCounts, exponent: Array | float) -> TransitionCoun
     return counts.replace(count=counts.count / scale_M)
 
 
-def training_transitions(
-    histories: Histories, max_len: int, **options: float | int
-) -> TransitionCounts:
+def training_transitions(data: Dataset, max_len: int, **options: float | int) -> TransitionCounts:
     """`count_transitions` of the last `max_len` training items of each user; not under jit.
 
     Args:
-      histories: the data.
+      data: in memory or streamed.
       max_len: items of a history that count.
       options: `time_span`, `decay`, `symmetric`, `popularity` of `count_transitions`.
     """
-    segment_ids_N, source_N = splits.recent(histories, "train", max_len).flat_index()
     # No two items of a history are further apart.
     options["time_span"] = min(options.get("time_span", 1), max(max_len - 1, 1))
+    if not isinstance(data, Histories):
+        blocks = count_block_transitions(data.blocks(), data.num_items, max_len, **options)
+        return TransitionCounts.from_scipy(blocks)
+    segment_ids_N, source_N = splits.recent(data, "train", max_len).flat_index()
     # All options are static, so that those that are off cost nothing.
     count = jax.jit(count_transitions, static_argnums=2, static_argnames=tuple(options))
     return count(
-        jnp.asarray(histories.items[source_N]),
+        jnp.asarray(data.items[source_N]),
         jnp.asarray(segment_ids_N.astype(np.int32)),
-        histories.num_items,
+        data.num_items,
         **options,
     ).trimmed()
 

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from mqsa_jax.data import splits
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 
 Groups = tuple[list[str], np.ndarray]
 """[G] names, and int [U] the group of each user."""
@@ -35,19 +35,28 @@ def quantile_groups(value_U: np.ndarray, num_groups: int) -> Groups:
     return names, group_U
 
 
-def cold_targets(histories: Histories, split: Literal["valid", "test"], max_len: int) -> np.ndarray:
+def cold_targets(
+    data: Dataset, split: Literal["valid", "test"], max_len: int, sample: int = 0
+) -> np.ndarray:
     """bool [U], whether a user's target never occurs among the training items that are read.
 
-    No model can have learned such an item. Users are those of `splits.with_target`.
+    No model can have learned such an item. Users are those of `splits.evaluated_blocks`.
     """
-    count_V = splits.item_counts(histories, max_len)
-    return count_V[splits.targets(splits.with_target(histories, split), split)] == 0
+    count_V = splits.item_counts(data, max_len)
+    blocks = splits.evaluated_blocks(data, split, sample)
+    return np.concatenate([count_V[splits.targets(block, split)] == 0 for block in blocks])
 
 
-def lengths_before_target(histories: Histories, split: Literal["valid", "test"]) -> np.ndarray:
+def lengths_before_target(
+    data: Dataset, split: Literal["valid", "test"], sample: int = 0
+) -> np.ndarray:
     """int64 [U], items that each user consumed before the target, beyond `max_len` too.
 
-    Users are those of `splits.with_target`.
+    Users are those of `splits.evaluated_blocks`.
     """
-    evaluated = splits.with_target(histories, split)
-    return splits.recent(evaluated, split, int(evaluated.lengths.max())).lengths
+    return np.concatenate(
+        [
+            splits.recent(block, split, int(block.lengths.max())).lengths
+            for block in splits.evaluated_blocks(data, split, sample)
+        ]
+    )

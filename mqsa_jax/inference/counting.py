@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mqsa_jax.data import splits
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.inference.evaluation import (
     ScoreFn,
     best_items_fn,
@@ -29,32 +28,35 @@ from mqsa_jax.models.counted import CountedModel, recommendable
 
 
 def counting_ranks(
-    counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol
+    counting: CountedModel, data: Dataset, max_len: int, protocol: Protocol
 ) -> np.ndarray:
     """[U] rank of every user's target, by the last `max_len` items before it."""
-    return np.asarray(_map_users(counting, histories, max_len, protocol, shard_ranks))
+    return _map_users(counting, data, max_len, protocol, shard_ranks)
 
 
 def counting_ranks_and_lists(
-    counting: CountedModel, histories: Histories, max_len: int, protocol: Protocol, k: int
+    counting: CountedModel, data: Dataset, max_len: int, protocol: Protocol, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """[U] ranks, and [U, k] int32 items that score above 0, from one pass over the users."""
     score_fn = ranks_and_lists_fn(k, listed_scores(best_items_fn(k)))
-    rank_U, best_UK = _map_users(counting, histories, max_len, protocol, score_fn)
-    return np.asarray(rank_U), np.asarray(best_UK)
+    return _map_users(counting, data, max_len, protocol, score_fn)
 
 
 def _map_users(
     counting: CountedModel,
-    histories: Histories,
+    data: Dataset,
     max_len: int,
     protocol: Protocol,
     score_fn: ScoreFn,
 ) -> Any:
-    histories = splits.with_target(histories, protocol.split)
-    queries = UserQueries(histories, protocol, max_len)
-    data = pack_queries(queries, max_len, num_shards=1)
-    return map_counted_scores(counting, queries, data, score_fn=score_fn)
+    """`map_counted_scores` of all users whom a protocol evaluates, block by block; on the host."""
+    parts = []
+    for block in protocol.evaluated(data):
+        queries = UserQueries(block, protocol, max_len)
+        packed = pack_queries(queries, max_len, num_shards=1)
+        result = map_counted_scores(counting, queries, packed, score_fn=score_fn)
+        parts.append(jax.tree.map(np.asarray, result))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 def map_counted_scores(

@@ -12,6 +12,7 @@ from flax import struct
 from jaxtyping import Array, Int32
 
 from mqsa_jax.data import splits
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import pack
 from mqsa_jax.data.sequences import Sequences
@@ -35,6 +36,12 @@ class Protocol:
 
     split: Literal["valid", "test"] = "test"
     exclude_seen: splits.ExcludeSeen = "history"
+    sample: int = 0
+    """Users who are drawn and evaluated; 0: all (`splits.evaluated_blocks`)."""
+
+    def evaluated(self, data: Dataset) -> Iterator[Histories]:
+        """The histories of the users who are evaluated, in blocks; UserError if there are none."""
+        return splits.evaluated_blocks(data, self.split, self.sample)
 
     def result_name(self, own: splits.ExcludeSeen) -> str:
         """Names its result files: `test` for the run's own policy, else for example `test_window`.
@@ -156,9 +163,9 @@ def build_evaluation_set(
     num_models: int = 1,
     platform: str = "cpu",
 ) -> EvaluationSet:
-    """`pack_queries` of what a protocol asks of all users who have a target."""
-    histories = splits.with_target(histories, protocol.split)
-    queries = UserQueries(histories, protocol, max_len)
+    """`pack_queries` of what a protocol asks of all users whom it evaluates."""
+    (evaluated,) = protocol.evaluated(histories)
+    queries = UserQueries(evaluated, protocol, max_len)
     return pack_queries(queries, max_len, num_shards, num_models, platform)
 
 

@@ -76,7 +76,7 @@ class ListMaker(abc.ABC):
             raise ValueError(f"k must be at least 1, got {k}")
         self.num_items, self.k = num_items, min(k, num_items)
         self.allowed_V = allowed_V
-        self._max_len, self._capacity = max_len, _Capacity()
+        self._max_len, self._capacity = max_len, BlockShapes()
 
     @property
     @abc.abstractmethod
@@ -91,7 +91,7 @@ class ListMaker(abc.ABC):
         """Starts to make the lists of a block of at most `block_users`, and does not wait."""
         size = self._capacity.users(queries.num_users, self.block_users)
         known_U = queries.inputs.lengths > 0
-        return PendingLists(known_U, self._start(_filled_up(queries, size)))
+        return PendingLists(known_U, self._start(filled_up(queries, size)))
 
     def _packed(self, queries: Queries, num_shards: int, platform: str) -> EvaluationSet:
         data = pack_queries(queries, self._max_len, num_shards, platform=platform)
@@ -157,7 +157,7 @@ class CountedLists(ListMaker):
         return map_counted_scores(self._model, queries, data, self.allowed_V, score_fn)
 
 
-class _Capacity:
+class BlockShapes:
     """Sizes of the blocks so far: later ones are filled up to them."""
 
     def __init__(self):
@@ -193,7 +193,7 @@ class _Capacity:
         return PairList(user, item, at_a_time)
 
 
-def _filled_up(queries: Queries, num_users: int) -> Queries:
+def filled_up(queries: Queries, num_users: int) -> Queries:
     """The same with users of empty histories behind, up to U = `num_users`."""
     behind = (0, num_users - queries.num_users)
 

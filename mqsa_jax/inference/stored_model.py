@@ -18,9 +18,10 @@ import scipy.sparse
 
 from mqsa_jax.config import Config
 from mqsa_jax.data import splits
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.ids import from_stored, to_stored
 from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.devices import fetch
 from mqsa_jax.errors import UserError
 from mqsa_jax.layers.item_graph import ItemGraph
 from mqsa_jax.models.counted import CountedModel
@@ -49,11 +50,11 @@ _READ_ERRORS = (
 """What NumPy and zipfile raise at a damaged file, depending on which byte it is."""
 
 
-def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Histories) -> None:
+def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Dataset) -> None:
     """Writes the relations that scores depend on; nothing for a model without any."""
-    relations = cut(relations, histories.num_items)
+    relations = cut(fetch(relations), histories.num_items)
     arrays = {
-        f"{part}.{field.name}": np.asarray(getattr(value, field.name))
+        f"{part}.{field.name}": getattr(value, field.name)
         for part in _PARTS
         if (value := getattr(relations, part)) is not None
         for field in dataclasses.fields(value)
@@ -75,7 +76,7 @@ class TrainingCounts:
 
 
 def write_counts(
-    run_dir: RunDirectory, counts: TransitionCounts, histories: Histories, max_len: int
+    run_dir: RunDirectory, counts: TransitionCounts, histories: Dataset, max_len: int
 ) -> None:
     """Writes the `TrainingCounts` of a run, unless they are there.
 
@@ -158,7 +159,7 @@ def read_relations(
 
 
 def write_counted_model(
-    run_dir: RunDirectory, config: Config, model: CountedModel, histories: Histories
+    run_dir: RunDirectory, config: Config, model: CountedModel, histories: Dataset
 ) -> None:
     """Writes a counted model, its configuration and its vocabulary.
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from mqsa_jax.config import Config
 from mqsa_jax.data import splits
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.models.relations import teacher_counts, term_counts
 from mqsa_jax.models.transition_term import normalised
 
@@ -52,34 +52,34 @@ class CountedModel:
         return (recent @ self.matrix).tocsr()
 
 
-def count_model(config: Config, histories: Histories) -> CountedModel:
+def count_model(config: Config, data: Dataset) -> CountedModel:
     """The counted model that `config.model.model` names, from the training items."""
     match config.model.model:
         case "popular":
-            return _popular(config, histories)
+            return _popular(config, data)
         case "transition":
             # The teacher itself as recommender: C[last item].
-            return CountedModel(teacher_counts(histories, config).to_scipy())
+            return CountedModel(teacher_counts(data, config).to_scipy())
         case "transition-rows":
-            return _transition_rows(config, histories)
+            return _transition_rows(config, data)
         case "transition-paths":
             # The term of `mqsa-ted-plus` alone, with all entries of its matrix.
             term = config.term
-            matrix = normalised(term_counts(histories, config), term.term_popularity)[0]
+            matrix = normalised(term_counts(data, config), term.term_popularity)[0]
             return CountedModel(matrix, term.term_decay, term.term_items)
     raise ValueError(f"{config.model.model} is trained, not counted")
 
 
-def _popular(config: Config, histories: Histories) -> CountedModel:
+def _popular(config: Config, data: Dataset) -> CountedModel:
     """How often each item occurs in training."""
-    nothing = scipy.sparse.csr_array((histories.num_items, histories.num_items))
-    prior_V = splits.item_counts(histories, config.model.max_len)
+    nothing = scipy.sparse.csr_array((data.num_items, data.num_items))
+    prior_V = splits.item_counts(data, config.model.max_len)
     return CountedModel(nothing, num_recent=0, prior=prior_V)
 
 
-def _transition_rows(config: Config, histories: Histories) -> CountedModel:
+def _transition_rows(config: Config, data: Dataset) -> CountedModel:
     """Rows of the counts divided by their sums; rows without transitions stay empty."""
-    counts = teacher_counts(histories, config).to_scipy()
+    counts = teacher_counts(data, config).to_scipy()
     total_V = np.maximum(counts.sum(axis=1), np.finfo(float).tiny)
     return CountedModel(scipy.sparse.diags_array(1 / total_V, format="csr") @ counts)
 

@@ -59,7 +59,7 @@ def filled_up(tree: Any, layout: DeviceLayout, num_items: int) -> Any:
 def place(tree: Any, layout: DeviceLayout, num_items: int) -> Any:
     """A pytree of the host on the devices, item tables filled up and split, all else replicated."""
     tree = filled_up(tree, layout, num_items)
-    return jax.device_put(tree, shardings(tree, layout))
+    return layout.put(tree, shardings(tree, layout))
 
 
 def cut(tree: Any, num_items: int) -> Any:

@@ -4,7 +4,7 @@ They come from the training items alone, never from validation or test targets.
 """
 
 from mqsa_jax.config import Config
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.multi_step import multi_step
 from mqsa_jax.data.splits import target_counts
 from mqsa_jax.data.transitions import TransitionCounts, training_transitions
@@ -28,25 +28,25 @@ class ItemRelations:
     """How often each item is a target, for sampled losses that correct for it."""
 
 
-def item_relations(histories: Histories, config: Config) -> ItemRelations:
+def item_relations(data: Dataset, config: Config) -> ItemRelations:
     """The relations that the model of a configuration needs; on the host, not under jit."""
     graph, frequency = None, None
     if MODELS[config.model.model].graph != "unused":
-        graph = item_graph(teacher_counts(histories, config))
+        graph = item_graph(teacher_counts(data, config))
     sampling = Sampling.of(config)
     if sampling is not None and sampling.needs_frequency:
-        frequency = ItemFrequency.of(target_counts(histories, config.model.max_len))
-    return ItemRelations(graph, term_neighbours(histories, config), frequency)
+        frequency = ItemFrequency.of(target_counts(data, config.model.max_len))
+    return ItemRelations(graph, term_neighbours(data, config), frequency)
 
 
-def term_neighbours(histories: Histories, config: Config) -> Neighbours | None:
+def term_neighbours(data: Dataset, config: Config) -> Neighbours | None:
     """The neighbours that a configuration's transition term scores; None if it has no term."""
     term = config.term
     if not term.term_items:
         return None
     return neighbours(
-        term_counts(histories, config),
-        min(term.term_neighbours, histories.num_items),
+        term_counts(data, config),
+        min(term.term_neighbours, data.num_items),
         popularity=term.term_popularity,
         num_recent=term.term_items,
         time_span=min(term.term_span, config.model.max_len - 1),
@@ -54,11 +54,11 @@ def term_neighbours(histories: Histories, config: Config) -> Neighbours | None:
     )
 
 
-def teacher_counts(histories: Histories, config: Config) -> TransitionCounts:
+def teacher_counts(data: Dataset, config: Config) -> TransitionCounts:
     """Transitions that the teacher learns from; not under jit."""
     objective = config.objective
     counts = training_transitions(
-        histories,
+        data,
         config.model.max_len,
         time_span=objective.time_span,
         decay=objective.span_decay,
@@ -68,11 +68,11 @@ def teacher_counts(histories: Histories, config: Config) -> TransitionCounts:
     return multi_step(counts, objective.multi_step, objective.span_decay)
 
 
-def term_counts(histories: Histories, config: Config) -> TransitionCounts:
+def term_counts(data: Dataset, config: Config) -> TransitionCounts:
     """Transitions that the transition term of the scores uses; not under jit."""
     term = config.term
     return training_transitions(
-        histories,
+        data,
         config.model.max_len,
         time_span=term.term_span,
         decay=term.term_span_decay,

@@ -15,6 +15,7 @@ from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.inference.evaluation import ranking_program, shard_ranks
 from mqsa_jax.inference.evaluation_set import Chunk, EvaluationSet
 from mqsa_jax.inference.seen_pairs import MAX_PAIRS, PairList, PairRange, SeenPairs, fewest_bits
+from mqsa_jax.losses.negatives import ItemFrequency
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.placement import shardings
 from mqsa_jax.models.recommender import Recommender
@@ -22,6 +23,7 @@ from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.models.transition_term import Neighbours
 from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.preflight.sizes import Sizes
+from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.epoch import epoch_program
 from mqsa_jax.training.state import TrainState, init_state, run_key
 
@@ -31,7 +33,7 @@ def abstract_epoch(config: Config, layout: DeviceLayout, sizes: Sizes) -> jax.st
     recommender = Recommender.of(config, sizes.items)
     state = _state(config, layout, recommender)
     key = _placed(jax.eval_shape(lambda: run_key(0)), layout.replicated)
-    program = epoch_program(recommender, layout)
+    program = epoch_program(recommender, layout, sampling=Sampling.of(config))
     return program.lower(
         state, _batches(config, layout, sizes), key, _relations(config, layout, sizes)
     )
@@ -103,10 +105,13 @@ def _batches(config: Config, layout: DeviceLayout, sizes: Sizes) -> Batch:
 
 
 def _relations(config: Config, layout: DeviceLayout, sizes: Sizes) -> ItemRelations:
-    """What lies on the devices: the neighbours of the transition term, where there is one."""
-    term = config.term
+    """What lies on the devices: what the transition term and sampled losses read of the items."""
+    term, sampling, frequency = config.term, Sampling.of(config), None
+    if sampling is not None and sampling.needs_frequency:
+        start = jax.ShapeDtypeStruct((sizes.items + 1,), jnp.int32, sharding=layout.replicated)
+        frequency = ItemFrequency(start)
     if not term.term_items:
-        return ItemRelations()
+        return ItemRelations(frequency=frequency)
     rows, width = layout.item_rows(sizes.items), min(term.term_neighbours, sizes.items)
     span = min(term.term_span, config.model.max_len - 1)
     arrays = Neighbours(
@@ -116,7 +121,7 @@ def _relations(config: Config, layout: DeviceLayout, sizes: Sizes) -> ItemRelati
         scale_to=np.broadcast_to(np.float32(0), rows),
         step_weight=np.broadcast_to(np.float32(0), (term.term_items, span)),
     )
-    relations = ItemRelations(neighbours=arrays)
+    relations = ItemRelations(neighbours=arrays, frequency=frequency)
     return _placed(relations, shardings(relations, layout))
 
 

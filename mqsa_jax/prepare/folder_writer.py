@@ -14,6 +14,8 @@ from mqsa_jax.data.prepared import FORMAT_VERSION, HISTORIES, ITEMS, MANIFEST, U
 
 SHARD_EVENTS = 1 << 22
 """Events of a shard, about: whole users only."""
+GROUP_EVENTS = 1 << 16
+"""Events of a row group, about: what streaming reads at random, and shuffles."""
 
 
 class HistoryWriter:
@@ -92,7 +94,14 @@ class HistoryWriter:
             self.targets["test"] += int((np.diff(offsets) > known[1]).sum())
         self._count(events, offsets)
         path = self._folder / f"{self._shards:05}.parquet"
-        pq.write_table(pa.table(columns), path, compression="zstd")
+        pq.write_table(
+            pa.table(columns),
+            path,
+            row_group_size=max(len(user_U) * GROUP_EVENTS // len(events["user"]), 1),
+            compression="zstd",
+            # A damaged page is then noticed whenever it is read, not only when all is verified.
+            write_page_checksum=True,
+        )
         self._shards += 1
 
     def _count(self, events: dict[str, np.ndarray], offsets: np.ndarray) -> None:

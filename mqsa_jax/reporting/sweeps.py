@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mqsa_jax.config import WITHOUT_FLAG, Config, ModelConfig
+from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.errors import UserError
 from mqsa_jax.grid import VARYING
+from mqsa_jax.older_runs import WITHOUT_FLAG
 from mqsa_jax.reporting.configurations import Group
 from mqsa_jax.reporting.results import (
     ABLATION,

@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import warnings
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def best_checkpoint(run_dir: RunDirectory) -> BestCheckpoint:
         if latest is None:
             raise UserError(f"{run_dir.checkpoints}: no whole checkpoint; train first")
         snapshot = checkpoints.snapshot(latest)
-        check_config(run_dir, config, snapshot, latest)
+        check_config(run_dir, config, snapshot, run_dir.checkpoints / str(latest))
         _check_history(run_dir, snapshot.history)
         record = run_dir.best_record()
         # The record may know of an epoch whose checkpoint is damaged now; after a crash, the
@@ -101,37 +102,76 @@ def _term_factor(config: Config, record: dict[str, Any], best: int) -> float:
     return 1.0
 
 
-def resume_point(run_dir: RunDirectory, checkpoints: Checkpoints) -> tuple[int, Snapshot | None]:
-    """The epoch to train on from, and its snapshot; 0 and None to start afresh.
+@dataclasses.dataclass(frozen=True, eq=False)
+class ResumePoint:
+    """A whole checkpoint to train on from: at the end of an epoch, or within one."""
+
+    checkpoints: Checkpoints
+    """Those of epochs, or those within an epoch."""
+    number: int
+    """Of the checkpoint: the epoch, or the step."""
+    snapshot: Snapshot
+    """Of the checkpoint."""
+
+    @property
+    def path(self) -> Path:
+        """Folder of the checkpoint."""
+        return self.checkpoints.path(self.number)
+
+    def __str__(self) -> str:
+        kind = "step" if self.snapshot.epoch_steps else "epoch"
+        return f"{kind} {self.number}"
+
+
+def resume_point(
+    run_dir: RunDirectory, epochs: Checkpoints, steps: Checkpoints
+) -> ResumePoint | None:
+    """Where to train on from; None to start afresh.
 
     It is the latest whole one whose best epoch is whole too. A warning names what is passed over.
+
+    Args:
+      run_dir: the run.
+      epochs: its checkpoints.
+      steps: those within the epoch that was under way.
 
     Raises:
       UserError: if checkpoints are damaged and there is none to go back to.
     """
     problems = []
-    for epoch in reversed(checkpoints.epochs()):
-        problem = checkpoints.problem(epoch)
+    candidates = [(epoch, 0, epochs, epoch) for epoch in epochs.numbers()]
+    for number in steps.numbers():
+        problem = steps.problem(number)
+        if problem:
+            problems.append(problem)
+        else:
+            snapshot = steps.snapshot(number)
+            candidates.append((len(snapshot.history), snapshot.epoch_steps, steps, number))
+    for *_, checkpoints, number in sorted(candidates, key=itemgetter(0, 1), reverse=True):
+        problem = checkpoints.problem(number)
         if not problem:
-            snapshot = checkpoints.snapshot(epoch)
-            problem = checkpoints.problem(best_epoch(snapshot.history))
+            point = ResumePoint(checkpoints, number, checkpoints.snapshot(number))
+            best = best_epoch(point.snapshot.history)
+            problem = epochs.problem(best) if best else ""
         if not problem:
             if problems:
-                _warn(problems, f"training goes on from epoch {epoch}")
-            return epoch, snapshot
+                _warn(problems, f"training goes on from {point}")
+            return point
         problems.append(problem)
-    if any(checkpoints.was_saved(epoch) for epoch in checkpoints.epochs()):
+    if any(kind.was_saved(number) for kind in (epochs, steps) for number in kind.numbers()):
         raise UserError(
             f"{'; '.join(dict.fromkeys(problems))}; there is no earlier epoch to go on from: "
             "restore it, or delete the run and start afresh"
         )
     if problems:
         _warn(problems, "training starts afresh")
-    return 0, None
+    return None
 
 
-def check_config(run_dir: RunDirectory, config: Config, snapshot: Snapshot, epoch: int) -> None:
-    """Raises UserError if the run's configuration is not the one that the checkpoint was made with.
+def check_config(
+    run_dir: RunDirectory, config: Config, snapshot: Snapshot, checkpoint: Path
+) -> None:
+    """Raises UserError if the run's configuration is not the one that a checkpoint was made with.
 
     Shapes alone do not show it: heads, window or alpha change the computation and no array.
     """
@@ -142,7 +182,7 @@ def check_config(run_dir: RunDirectory, config: Config, snapshot: Snapshot, epoc
             f"{name} {here}, trained with {there}" for name, here, there in differing
         )
         raise UserError(
-            f"{run_dir.config_file}: not the configuration of {run_dir.checkpoints / str(epoch)} "
+            f"{run_dir.config_file}: not the configuration of {checkpoint} "
             f"({changes}); put the trained values back"
         )
 

@@ -1,6 +1,7 @@
 """Files of runs: written whole or not at all, read with an error that names the file, locked."""
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Set
@@ -9,6 +10,7 @@ from typing import Any
 
 import filelock
 
+from mqsa_jax import hosts
 from mqsa_jax.config import MAY_CHANGE, Config
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import FolderError, UserError
@@ -23,13 +25,16 @@ LOCK = ".lock"
 def locked(folder: Path) -> Iterator[None]:
     """Keeps other processes out of a folder of results; makes the folder if there is none.
 
-    The system drops the lock of a process that dies. A folder that was made here and stays empty
-    is removed again.
+    Of the processes of one run, the first holds the lock for all. The system drops the lock of a
+    process that dies. A folder that was made here and stays empty is removed again.
 
     Raises:
       FolderError: if another process holds the folder, or a file is in its place.
       OSError: if it cannot be written to.
     """
+    if not hosts.is_first():
+        yield
+        return
     if any("\ud800" <= letter <= "\udfff" for letter in str(folder)):
         shown = str(folder).encode(errors="backslashreplace").decode()
         raise FolderError(f"{shown}: the name is not Unicode text; checkpoints need one")
@@ -53,6 +58,10 @@ def locked(folder: Path) -> Iterator[None]:
         raise FolderError(f"{folder} is in use by another process; wait for its end")
     try:
         yield
+    except OSError as error:
+        # Of a file that is open already, the system tells no name.
+        error.filename = error.filename or str(folder)
+        raise
     finally:
         file.unlink(missing_ok=True)
         lock.release()
@@ -67,13 +76,29 @@ def is_empty(folder: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file. A reader, or a crash, sees the old content or the new, never a part."""
+    """Replaces a file. A reader, or a crash, sees the old content or the new, never a part.
+
+    Of the processes of one run, only the first writes; so do all functions that use this one.
+    """
+    if not hosts.is_first():
+        return
     draft = path.with_name(path.name + ".tmp")
-    with open(draft, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def reason_of(error: Exception) -> str:
+    """The system's words in what a library makes of an error of the disk; else all, in one line."""
+    text = " ".join(str(error).split())
+    known = [os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)]
+    return next((words for words in known if words in text), text or repr(error))
 
 
 def write_json(path: Path, value: Any) -> None:

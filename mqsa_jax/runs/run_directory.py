@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mqsa_jax import hosts
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.ids import to_plain
 from mqsa_jax.errors import DataError, FolderError, UserError
@@ -48,6 +49,16 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def step_checkpoints(self) -> Path:
+        """Folder of the checkpoints within the epoch under way."""
+        return self.path / "step_checkpoints"
+
+    @property
+    def profile(self) -> Path:
+        """Folder of the traces that `--profile` asks for."""
+        return self.path / "profile"
 
     @property
     def events(self) -> Path:
@@ -98,16 +109,19 @@ class RunDirectory:
 
     def start(self, config: Config, fingerprint: str) -> None:
         """Makes the folder and writes the configuration, with the fingerprint of the data."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        if hosts.is_first():
+            self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.config_file, {**config.stored(), "data_fingerprint": fingerprint})
 
     def delete_run(self) -> None:
         """Deletes a run's files, and nothing that train.py did not write."""
+        if not hosts.is_first():
+            return
         if not self.config_file.exists():
             if not is_empty(self.path):
                 raise FolderError(f"{self.path} is not empty and holds no run to delete")
             return
-        for folder in (self.checkpoints, self.events):
+        for folder in (self.checkpoints, self.step_checkpoints, self.events, self.profile):
             shutil.rmtree(folder, ignore_errors=True)
         self.delete_results()
         for pattern in ("metrics.jsonl", "best.json", "*.tmp", "config.json"):
@@ -116,6 +130,8 @@ class RunDirectory:
 
     def delete_results(self) -> None:
         """Deletes what evaluations wrote: more training makes it that of an old epoch."""
+        if not hosts.is_first():
+            return
         for pattern in ("*_metrics.json", "*.npz", RECIPE_ABLATION):
             for file in self.path.glob(pattern):
                 file.unlink()

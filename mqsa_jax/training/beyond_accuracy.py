@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mqsa_jax.data import splits
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.user_groups import cold_targets, lengths_before_target, quantile_groups
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.losses import list_metrics
@@ -35,7 +35,7 @@ class Figures:
 
 
 def beyond_accuracy(
-    histories: Histories,
+    data: Dataset,
     protocol: Protocol,
     max_len: int,
     rank_U: Float[np.ndarray, " U"],
@@ -46,7 +46,7 @@ def beyond_accuracy(
     """Metrics of the lists at each cutoff, and accuracy by cold targets and length of history.
 
     Args:
-      histories: the data.
+      data: in memory or streamed.
       protocol: of the ranking.
       max_len: training items of a user that count, the most recent ones.
       rank_U: [U] rank of each user's target.
@@ -60,24 +60,22 @@ def beyond_accuracy(
       number of `users` and their HR, NDCG and MRR if there are any; and `history_lengths`, the same
       for each group. The formulas are those of `mqsa_jax.losses.list_metrics`.
     """
-    users_V = splits.user_counts(histories, max_len)
+    users_V = splits.user_counts(data, max_len)
     result: dict[str, Any] = {"users_with_a_list": int((list_UK[:, 0] >= 0).sum())}
     for k in cutoffs:
-        shown_V = list_metrics.list_counts(list_UK, k, histories.num_items)
-        result[f"coverage@{k}"] = list_metrics.coverage(list_UK, k, histories.num_items)
-        result[f"novelty@{k}"] = float(
-            list_metrics.novelty(list_UK, k, users_V, histories.num_users)
-        )
+        shown_V = list_metrics.list_counts(list_UK, k, data.num_items)
+        result[f"coverage@{k}"] = list_metrics.coverage(list_UK, k, data.num_items)
+        result[f"novelty@{k}"] = float(list_metrics.novelty(list_UK, k, users_V, data.num_users))
         result[f"popularity@{k}"] = float(list_metrics.popularity(list_UK, k, users_V))
         result[f"gini@{k}"] = list_metrics.gini(shown_V)
         if item_VD is not None and k > 1:
             result[f"diversity@{k}"] = float(list_metrics.diversity(list_UK, k, item_VD))
     if item_VD is None:
         result["diversity_left_out"] = NO_VECTORS
-    cold_U = cold_targets(histories, protocol.split, max_len)
+    cold_U = cold_targets(data, protocol.split, max_len, protocol.sample)
     result["cold_targets"] = _metrics_of(rank_U, cold_U, cutoffs)
     result["warm_targets"] = _metrics_of(rank_U, ~cold_U, cutoffs)
-    length_U = lengths_before_target(histories, protocol.split)
+    length_U = lengths_before_target(data, protocol.split, protocol.sample)
     names, group_U = quantile_groups(length_U, LENGTH_GROUPS)
     result["history_lengths"] = {
         name: _metrics_of(rank_U, group_U == group, cutoffs) for group, name in enumerate(names)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.inference.counting import (
     counting_ranks,
     counting_ranks_and_lists,
@@ -48,6 +48,6 @@ def counted_ranks(experiment: Experiment, protocol: Protocol) -> np.ndarray:
     return counting_ranks(*_counted(experiment), protocol)
 
 
-def _counted(experiment: Experiment) -> tuple[CountedModel, Histories, int]:
+def _counted(experiment: Experiment) -> tuple[CountedModel, Dataset, int]:
     counting = count_model(experiment.config, experiment.histories)
     return counting, experiment.histories, experiment.config.model.max_len

@@ -8,17 +8,21 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import optax
+import scipy.sparse
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.batches import BatchSource
 from mqsa_jax.data.coverage import check_trainable, warn_of_consumed_targets
-from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.sources import load_histories
+from mqsa_jax.data.dataset import Dataset
+from mqsa_jax.data.sources import load_dataset
+from mqsa_jax.data.stream_batches import StreamBatches
+from mqsa_jax.data.streamed import StreamedHistories
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.errors import SettingError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.inference.stream_evaluation import AnyEvaluator, StreamEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.placement import place, shardings
 from mqsa_jax.models.recommender import Recommender
@@ -26,6 +30,7 @@ from mqsa_jax.models.registry import MODELS, ModelSpec
 from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
 from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.optimizer import TF_ADAM
+from mqsa_jax.training.process_shares import largest_of_processes, own_shards
 from mqsa_jax.training.state import TrainState, init_state
 from mqsa_jax.training.warm_start import ItemOrigins, Source, warm_params
 
@@ -35,7 +40,8 @@ class Experiment:
     """A configuration on its data and devices."""
 
     config: Config
-    histories: Histories
+    histories: Dataset
+    """In memory or streamed."""
     layout: DeviceLayout
     optimizer: optax.GradientTransformation = TF_ADAM
     """`lr` reaches `tf_adam` only; any other has a learning rate of its own."""
@@ -44,13 +50,15 @@ class Experiment:
     def load(
         cls,
         config: Config,
-        histories: Histories | None = None,
+        histories: Dataset | None = None,
         optimizer: optax.GradientTransformation = TF_ADAM,
     ) -> "Experiment":
         """Finds the devices and turns the compilation cache on; reads or generates missing data."""
-        histories = histories or load_histories(config.dataset, config.run.data_dir)
+        histories = histories or load_dataset(config)
         enable_compilation_cache()
         run = config.run
+        if run.debug_nans:
+            jax.config.update("jax_debug_nans", True)
         layout = DeviceLayout.of(run.devices, run.mesh, run.shard_items)
         if layout.item_axes and MODELS[config.model.model].graph != "unused":
             raise SettingError(
@@ -94,6 +102,11 @@ class Experiment:
         return place(tree, self.layout, self.histories.num_items)
 
     @property
+    def is_stream(self) -> bool:
+        """Whether the data are read block by block."""
+        return isinstance(self.histories, StreamedHistories)
+
+    @property
     def with_ema(self) -> bool:
         """Whether a moving average of the parameters is what is evaluated."""
         return self.config.training.ema_decay > 0
@@ -103,11 +116,13 @@ class Experiment:
         if self.config.model.model != "popular":
             check_trainable(self.histories)
         policy, max_len = self.config.evaluation.exclude_seen, self.config.model.max_len
-        warn_of_consumed_targets(self.histories, policy, max_len)
+        sample = self.config.evaluation.eval_users
+        warn_of_consumed_targets(self.histories, policy, max_len, sample)
 
     def protocol(self, split: Literal["valid", "test"]) -> Protocol:
         """How the run itself ranks a split."""
-        return Protocol(split, self.config.evaluation.exclude_seen)
+        settings = self.config.evaluation
+        return Protocol(split, settings.exclude_seen, settings.eval_users)
 
     @property
     def spec(self) -> ModelSpec:
@@ -123,24 +138,32 @@ class Experiment:
         """Everything of item transitions that the model needs, on all devices."""
         return self.placed(item_relations(self.histories, self.config))
 
-    def batch_source(self) -> BatchSource:
+    def batch_source(self) -> BatchSource | StreamBatches:
         """Training batches."""
-        return BatchSource(
-            self.histories,
-            self.transition_counts,
-            min(self.config.training.batch_size, self.histories.num_users),
+        data, settings = self.histories, self.config.training
+        counts = self.transition_counts
+        if self.is_stream and not self.config.objective.lambda_kd:
+            # Without the teacher its rows are most of a batch, and for nothing.
+            counts = TransitionCounts.from_scipy(scipy.sparse.csr_array(2 * (data.num_items,)))
+        rest = (
+            counts,
+            min(settings.batch_size, data.num_users),
             self.config.model.max_len,
-            self.config.training.seed,
+            settings.seed,
             self.layout.num_shards,
         )
+        if self.is_stream:
+            workers = self.config.run.stream_workers
+            shares = {"agree": largest_of_processes, "shards": own_shards(self.layout)}
+            return StreamBatches.of(data, settings.stream_window, workers, *rest, **shares)
+        return BatchSource(data, *rest)
 
-    def evaluator(self, protocol: Protocol, relations: ItemRelations | None = None) -> Evaluator:
+    def evaluator(self, protocol: Protocol, relations: ItemRelations | None = None) -> AnyEvaluator:
         """Evaluation of all users; `relations` are made if not at hand."""
         # Evaluate in float32 even if training is bfloat16.
         model = self.recommender.in_float32()
-        return Evaluator(
-            self.histories, protocol, model, self.layout, relations or self.relations()
-        )
+        kind = StreamEvaluator if self.is_stream else Evaluator
+        return kind(self.histories, protocol, model, self.layout, relations or self.relations())
 
 
 @functools.lru_cache(maxsize=8)

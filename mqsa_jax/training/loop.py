@@ -7,22 +7,26 @@ of the objective and the update), `models/recommender.py` (user vectors) and `lo
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mqsa_jax import hosts
 from mqsa_jax.data.batches import Batch, BatchSource
+from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
-from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.stored_model import write_counts, write_relations
+from mqsa_jax.inference.stream_evaluation import AnyEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.best_checkpoint import best_checkpoint, check_config, resume_point
-from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.runs.history import best_epoch, is_finished, with_no_better
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training.epoch import compile_epoch
 from mqsa_jax.training.experiment import Experiment
+from mqsa_jax.training.objective import Losses
+from mqsa_jax.training.process_shares import whole_batch
+from mqsa_jax.training.profiling import Profiler
 from mqsa_jax.training.progress import Progress
 from mqsa_jax.training.results import evaluate
 from mqsa_jax.training.running_epoch import (
@@ -30,13 +34,18 @@ from mqsa_jax.training.running_epoch import (
     epoch_starter,
     losses_line,
     metrics_line,
+    speed_line,
 )
+from mqsa_jax.training.saver import RunSaver, losses_done
 from mqsa_jax.training.state import TrainState, run_key
+from mqsa_jax.training.stop_requests import StopRequests
 from mqsa_jax.training.term_choice import choose_term_factor, chooses_term
 from mqsa_jax.training.warm_start import Source, check_source, describe, read_source
 
 STEPS_PER_PROGRAM = 512
 """Steps compiled into one program at most; an epoch of more takes several calls."""
+STREAM_STACKS = 1
+"""Stacks of a stream's batches that wait on the devices while they work on another one."""
 _DIVERGED = "training stopped and the last checkpoint is kept"
 
 
@@ -44,6 +53,8 @@ _DIVERGED = "training stopped and the last checkpoint is kept"
 class _Resumed:
     state: TrainState | None
     history: list[dict[str, Any]]
+    losses: list[Losses]
+    """Of the steps done in the epoch after the history."""
 
 
 def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[str, Any]:
@@ -65,27 +76,25 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
         checkpoint does not fit.
     """
     experiment.check_data()
-    checkpoints = Checkpoints(run_dir.checkpoints)
-    try:
-        start = _start(experiment, run_dir, checkpoints, resume)
+    with RunSaver(experiment, run_dir) as saver:
+        start = _start(experiment, run_dir, saver, resume)
         run_dir.start(experiment.config, experiment.histories.fingerprint())
-        state, history = _run_epochs(experiment, run_dir, checkpoints, start)
+        state, history = _run_epochs(experiment, run_dir, saver, start)
         best = best_epoch(history)
         if best != len(history):
-            problem = checkpoints.problem(best)
+            problem = saver.epochs.problem(best)
             if problem:
                 raise UserError(
                     f"{problem}, and epoch {best} is the best; restore it or train again"
                 )
-            state = checkpoints.restore(best, state, experiment.histories)
+            state = saver.epochs.restore(best, state, experiment.histories)
         relations = experiment.relations()
         if chooses_term(experiment):
             factor = choose_term_factor(experiment, state, relations)
-            run_dir.record_best(best, checkpoints.manifest_digest(best), term_factor=factor)
+            digest = saver.epochs.manifest_digest(best)
+            run_dir.record_best(best, digest, term_factor=factor)
             state = state.with_term_factor(factor)
         return evaluate(experiment, state, best, experiment.protocol("test"), run_dir, relations)
-    finally:
-        checkpoints.close()
 
 
 def restore_best(experiment: Experiment, run_dir: RunDirectory) -> tuple[TrainState, int]:
@@ -129,24 +138,22 @@ def _check_data(experiment: Experiment, data_fingerprint: str) -> None:
 
 
 def _start(
-    experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, resume: bool
+    experiment: Experiment, run_dir: RunDirectory, saver: RunSaver, resume: bool
 ) -> _Resumed:
     """The state to go on from, and what led to it; nothing is written if it does not fit."""
     state = experiment.initial_state()
-    epoch, snapshot = resume_point(run_dir, checkpoints) if resume else (0, None)
-    if snapshot is None:
+    point = resume_point(run_dir, saver.epochs, saver.steps) if resume else None
+    if point is None:
         if experiment.config.training.init_from is not None:
             source = check_warm_start(experiment, run_dir)
             state, origins = experiment.warm_state(source)
             print(describe(source, origins), flush=True)
-        checkpoints.discard_after(0)
-        return _Resumed(state, [])
+        return _Resumed(saver.resume(None, state), [], [])
+    snapshot = point.snapshot
     _check_data(experiment, snapshot.data_fingerprint)
-    check_config(run_dir, experiment.config, snapshot, epoch)
+    check_config(run_dir, experiment.config, snapshot, point.path)
     _check_length(experiment, run_dir, snapshot.history)
-    state = checkpoints.restore(epoch, state, experiment.histories)
-    checkpoints.discard_after(epoch)
-    return _Resumed(state, snapshot.history)
+    return _Resumed(saver.resume(point, state), snapshot.history, losses_done(snapshot))
 
 
 def _check_length(
@@ -163,66 +170,110 @@ def _check_length(
 
 
 def _run_epochs(
-    experiment: Experiment, run_dir: RunDirectory, checkpoints: Checkpoints, start: _Resumed
+    experiment: Experiment, run_dir: RunDirectory, saver: RunSaver, start: _Resumed
 ) -> tuple[TrainState, list[dict[str, Any]]]:
     settings = experiment.config.training
     # Frees the first state: the devices already hold those of the current and of the next epoch.
     state, start.state = start.state, None
     history = list(start.history)
-    _write_history(run_dir, checkpoints, history)
+    saver.write_history(history)
     if is_finished(history, settings.epochs, settings.patience):
         return state, history
     run_dir.delete_results()
     relations = experiment.relations()
     validation = experiment.evaluator(experiment.protocol("valid"), relations)
-    start_epoch = _epoch_starter(experiment, relations, validation, len(history))
+    source = experiment.batch_source()
     write_relations(run_dir, relations, experiment.histories)
     max_len = experiment.config.model.max_len
     write_counts(run_dir, experiment.transition_counts, experiment.histories, max_len)
-    running, ended = start_epoch(state), 0.0
-    with Progress(run_dir.events, len(history), settings.epochs) as progress:
+    ended = 0.0
+    with (
+        StopRequests() as stops,
+        Progress(run_dir.events, len(history), settings.epochs) as progress,
+        Profiler(run_dir.profile, experiment.config.run.profile) as profiler,
+    ):
+        between = saver.between_programs(stops, history)
+        start_epoch = _epoch_starter(
+            experiment, relations, source, validation, between, len(history), start.losses, profiler
+        )
+        running = start_epoch(state)
         while running is not None:
             state, upcoming = running.state, None
-            # The devices never wait: an epoch that is sure to come starts before this one is read.
-            if not is_finished(with_no_better(history), settings.epochs, settings.patience):
+            # The devices never wait: an epoch that is sure to come starts before this one is read,
+            # unless its start would wait for its programs, or for the stacks of a stream.
+            goes_on = not is_finished(with_no_better(history), settings.epochs, settings.patience)
+            at_once = source.num_steps <= _steps_per_program(experiment)
+            if goes_on and at_once and not experiment.is_stream:
                 upcoming = start_epoch(state)
             line = {"epoch": len(history) + 1, **_epoch_line(running, experiment)}
             # From the end of the epoch before, or the start of this one if later, to its end. The
             # devices validate the epoch before meanwhile.
             began, ended = max(running.began, ended), time.perf_counter()
-            line["seconds"] = round(ended - began, 3)
+            line |= speed_line(running.work, ended - began, experiment.layout.local_devices)
             history.append(line | _validation_line(validation, running))
-            _save(experiment, run_dir, checkpoints, state, history)
+            saver.save_epoch(state, history)
             progress.show(history[-1], best_epoch(history))
+            if stops.reached():
+                saver.stop(line["step"])
             if upcoming is None and not is_finished(history, settings.epochs, settings.patience):
                 upcoming = start_epoch(state)
             running = upcoming
+    saver.wait()
+    hosts.wait_for_others("trained")
     return state, history
 
 
+def _steps_per_program(experiment: Experiment) -> int:
+    """Training may be saved between programs only, and whole programs are traced."""
+    run = experiment.config.run
+    return min(STEPS_PER_PROGRAM, run.save_every, run.profile or STEPS_PER_PROGRAM)
+
+
 def _epoch_starter(
-    experiment: Experiment, relations: ItemRelations, validation: Evaluator, epochs_done: int
+    experiment: Experiment,
+    relations: ItemRelations,
+    source: BatchSource | StreamBatches,
+    validation: AnyEvaluator,
+    between: Callable[[TrainState, list[Losses]], None],
+    epochs_done: int,
+    losses: list[Losses],
+    profiler: Profiler,
 ) -> Callable[[TrainState], RunningEpoch]:
-    """A function that starts the next epoch and its validation from a state, and does not wait."""
+    """A function that starts the next epoch and its validation from a state.
+
+    Args:
+      experiment: of the run.
+      relations: of the run.
+      source: of the batches.
+      validation: of the run.
+      between: see `epoch_starter`.
+      epochs_done: how many.
+      losses: of the steps done in the epoch after these.
+      profiler: traces steps.
+    """
     settings, layout = experiment.config.training, experiment.layout
-    stacks = _stacks(experiment.batch_source(), epochs_done, settings.epochs)
+    first_step = sum(part.loss.size for part in losses)
+    steps = _steps_per_program(experiment)
+    stacks = source.epochs(epochs_done, settings.epochs, steps, first_step)
     parallel = experiment.config.run.parallel
     program = compile_epoch(
         experiment.recommender, layout, parallel, experiment.optimizer, experiment.sampling
     )
     key = layout.replicate(run_key(settings.seed))
+
+    def train_stack(state: TrainState, batches: Batch) -> tuple[TrainState, Losses]:
+        if experiment.is_stream:
+            batches = whole_batch(batches, layout)
+        return program(state, batches, key, relations)
+
     return epoch_starter(
         stacks,
-        train=lambda state, batches: program(state, batches, key, relations),
+        train=profiler.over(train_stack),
         validate=lambda state: validation.start(state.eval_params, state.hparams),
+        between=between,
+        done=losses,
+        stacks_ahead=STREAM_STACKS if experiment.is_stream else None,
     )
-
-
-def _stacks(source: BatchSource, epochs_done: int, epochs: int) -> Iterator[list[Batch]]:
-    """Each epoch's stacked batches."""
-    capacity = source.capacity()
-    for epoch in range(epochs_done, epochs):
-        yield list(source.batches(epoch, STEPS_PER_PROGRAM, capacity))
 
 
 def _epoch_line(epoch: RunningEpoch, experiment: Experiment) -> dict[str, Any]:
@@ -238,41 +289,10 @@ def _epoch_line(epoch: RunningEpoch, experiment: Experiment) -> dict[str, Any]:
         raise DivergenceError(f"{error}: {_DIVERGED}") from None
 
 
-def _validation_line(validation: Evaluator, epoch: RunningEpoch) -> dict[str, float]:
+def _validation_line(validation: AnyEvaluator, epoch: RunningEpoch) -> dict[str, float]:
     """Validation metrics; raises UserError naming the step, if a score is not a number."""
     try:
         ranks_U = validation.finish(epoch.ranks)
     except FloatingPointError as error:
         raise DivergenceError(f"after step {int(epoch.state.step)} {error}: {_DIVERGED}") from None
     return metrics_line("valid", ranks_U)
-
-
-def _save(
-    experiment: Experiment,
-    run_dir: RunDirectory,
-    checkpoints: Checkpoints,
-    state: TrainState,
-    history: list[dict[str, Any]],
-) -> None:
-    """Saves an epoch, then tells of it in the run's files, then deletes what is not needed."""
-    epoch = len(history)
-    snapshot = Snapshot(
-        history=history,
-        config=experiment.config.stored(),
-        seed=experiment.config.training.seed,
-        data_fingerprint=experiment.histories.fingerprint(),
-    )
-    checkpoints.save(epoch, state, experiment.histories, snapshot)
-    _write_history(run_dir, checkpoints, history)
-    # The best epoch before this one too: if this checkpoint is damaged, training goes on there.
-    checkpoints.keep_only({epoch, epoch - 1, best_epoch(history), best_epoch(history[:-1])})
-
-
-def _write_history(
-    run_dir: RunDirectory, checkpoints: Checkpoints, history: list[dict[str, Any]]
-) -> None:
-    """Writes the history, and which epoch of it is best."""
-    best = best_epoch(history)
-    if best:
-        run_dir.record_best(best, checkpoints.manifest_digest(best))
-    run_dir.write_history(history)

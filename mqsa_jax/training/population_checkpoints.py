@@ -1,6 +1,6 @@
 """Checkpoints of a population: as of a run, with many trials instead of one history."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -21,8 +21,9 @@ def save_population(
     trials: Sequence[Trial],
     slots: Sequence[int],
     experiment: Experiment,
+    then: Callable[[], None],
 ) -> None:
-    """Saves an epoch.
+    """Starts to save an epoch; see `Checkpoints.save`.
 
     Args:
       checkpoints: where to.
@@ -31,6 +32,7 @@ def save_population(
       trials: all, including those that have left the program.
       slots: [P] index of the trial in each slot of the program.
       experiment: the data.
+      then: called once the checkpoint is whole.
     """
     config = trials[0].config
     snapshot = Snapshot(
@@ -41,7 +43,7 @@ def save_population(
         trials=[trial.plain() for trial in trials],
         slots=list(slots),
     )
-    checkpoints.save(epoch, population, experiment.histories, snapshot)
+    checkpoints.save(epoch, population, experiment.histories, snapshot, then)
 
 
 def restore_population(

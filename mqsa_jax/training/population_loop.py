@@ -7,6 +7,7 @@ then the other trials move to a smaller program. A trial's best epoch is tested 
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -243,9 +244,9 @@ class _Group:
             self.trials,
             self._slots,
             self._experiment,
+            # Keep the one before too, to go on from if this one is damaged.
+            partial(self._checkpoints.keep_only, {self._saved_epoch, self._epoch}),
         )
-        # Keep the one before too, to go on from if this one is damaged.
-        self._checkpoints.keep_only({self._saved_epoch, self._epoch})
         self._saved, self._saved_epoch = time.monotonic(), self._epoch
 
     def _restore(self) -> None:

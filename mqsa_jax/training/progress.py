@@ -8,6 +8,8 @@ from typing import Any
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from mqsa_jax import hosts
+
 SHOWN = ("loss", "loss_rec", "loss_kd", "valid_HR@20", "valid_NDCG@20")
 
 
@@ -26,7 +28,9 @@ class Progress:
             dynamic_ncols=True,
         )
         # A resumed run hides events beyond the epoch that it continues from.
-        self._events = SummaryWriter(str(events), purge_step=epochs_done + 1)
+        self._events = SummaryWriter(
+            str(events), purge_step=epochs_done + 1, write_to_disk=hosts.is_first()
+        )
 
     def __enter__(self) -> "Progress":
         return self

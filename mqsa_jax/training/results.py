@@ -3,10 +3,12 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mqsa_jax.data.coverage import consumed_targets, untrained_targets
-from mqsa_jax.data.splits import with_target
+from mqsa_jax.data.splits import evaluated_users
+from mqsa_jax.devices import fetch
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import CUTOFFS, summarise
@@ -56,7 +58,7 @@ def evaluate(
         return record(experiment, ranks_U, epoch, protocol, run_dir, figures)
     ranks_U, list_UK = evaluator.ranks_and_lists(state.eval_params, state.hparams, figures.longest)
     model = experiment.recommender.in_float32()
-    params = cut(jax.device_get(state.eval_params), model.num_items)
+    params = jax.tree.map(jnp.asarray, cut(fetch(state.eval_params), model.num_items))
     item_VD = np.asarray(item_vectors(model, params, relations))
     return record(experiment, ranks_U, epoch, protocol, run_dir, figures, list_UK, item_VD)
 
@@ -77,25 +79,28 @@ def record(
     """
     histories, config = experiment.histories, experiment.config
     policy, max_len = protocol.exclude_seen, config.model.max_len
-    evaluated = with_target(histories, protocol.split)
+    split, sample = protocol.split, protocol.sample
+    user_ids = evaluated_users(histories, split, sample)
     result = {
         **summarise(ranks_U, sorted({*CUTOFFS, *figures.cutoffs})),
-        "split": protocol.split,
+        "split": split,
         "exclude_seen": policy,
         "ranking": "full",
-        "users": evaluated.num_users,
+        "users": len(user_ids),
         "items": histories.num_items,
-        "consumed_targets": consumed_targets(histories, protocol.split, policy, max_len),
-        "untrained_targets": untrained_targets(histories, protocol.split, max_len),
+        "consumed_targets": consumed_targets(histories, split, policy, max_len, sample),
+        "untrained_targets": untrained_targets(histories, split, max_len, sample),
         "epoch": epoch,
         "data_fingerprint": histories.fingerprint(),
         "versions": versions(),
         "provenance": provenance(experiment.layout.devices),
     }
+    if sample:
+        result["drawn_users"] = sample
     if list_UK is not None:
         result["beyond_accuracy"] = beyond_accuracy(
             histories, protocol, max_len, ranks_U, list_UK, item_VD, figures.cutoffs
         )
     name = protocol.result_name(config.evaluation.exclude_seen)
-    run_dir.write_result(name, result, evaluated.user_ids, ranks_U)
+    run_dir.write_result(name, result, user_ids, ranks_U)
     return result

@@ -20,10 +20,12 @@ import scipy.sparse
 from jaxtyping import Float
 
 from mqsa_jax.config import Config
-from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.ids import Ids, Lookup, is_text
 from mqsa_jax.data.transitions import training_transitions
+from mqsa_jax.devices import fetch
 from mqsa_jax.errors import UserError
+from mqsa_jax.models.placement import cut
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
@@ -166,7 +168,7 @@ def item_embedding(
 
 
 def warm_params(
-    source: Source, initial: Params, config: Config, histories: Histories
+    source: Source, initial: Params, config: Config, histories: Dataset
 ) -> tuple[dict[str, Any], ItemOrigins]:
     """Parameters of a new run, on the host, and where its items' vectors are from.
 
@@ -184,7 +186,7 @@ def warm_params(
     """
     check_source(source, config, histories.item_ids)
     transitions = training_transitions(histories, config.model.max_len).to_scipy()
-    initial = jax.tree.map(np.asarray, dict(initial))
+    initial = cut(fetch(dict(initial)), histories.num_items)
     params = dict(source.params)
     params["item_embedding"], origins = item_embedding(
         params["item_embedding"],

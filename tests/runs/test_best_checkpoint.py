@@ -46,6 +46,7 @@ def make_run(folder: Path, *values: float, config: Config = CONFIG) -> RunDirect
         lines = history(*values[:epoch])
         snapshot = Snapshot(lines, config.stored(), 1, HISTORIES.fingerprint())
         checkpoints.save(epoch, blank(epoch), HISTORIES, snapshot)
+        checkpoints.wait()
         best = int(np.argmax(values[:epoch])) + 1
         run.record_best(best, checkpoints.manifest_digest(best))
     run.write_history(lines)
@@ -74,8 +75,11 @@ def copy(tmp_path):
 
 
 def flip_a_byte(run: RunDirectory, epoch: int):
-    files = (run.checkpoints / str(epoch) / "state").rglob("d/*")
-    file = max(files, key=lambda path: path.stat().st_size)
+    flip_a_byte_of(run.checkpoints / str(epoch))
+
+
+def flip_a_byte_of(checkpoint: Path):
+    file = max((checkpoint / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -224,15 +228,56 @@ def test_a_broken_file_is_refused_by_name(copy, rising, name, content):
 
 
 def resumed(run: RunDirectory) -> int:
-    checkpoints = Checkpoints(run.checkpoints)
+    """The epoch; of a checkpoint within one, its step as a negative number; 0 to start afresh."""
+    epochs, steps = Checkpoints(run.checkpoints), Checkpoints(run.step_checkpoints)
     try:
-        return resume_point(run, checkpoints)[0]
+        point = resume_point(run, epochs, steps)
+        if point is None:
+            return 0
+        return -point.number if point.snapshot.epoch_steps else point.number
     finally:
-        checkpoints.close()
+        epochs.close()
+        steps.close()
 
 
 def test_training_goes_on_from_the_latest_epoch(rising, falling):
     assert resumed(RunDirectory(rising)) == resumed(RunDirectory(falling)) == 3
+
+
+def save_within(run: RunDirectory, step: int, lines: list[dict]):
+    """A checkpoint within the epoch after those lines, one step from its beginning."""
+    losses = {name: [0.1] for name in ("loss", "loss_rec", "loss_kd")}
+    snapshot = Snapshot(lines, CONFIG.stored(), 1, HISTORIES.fingerprint(), epoch_losses=losses)
+    checkpoints = Checkpoints(run.step_checkpoints)
+    checkpoints.save(step, blank(step), HISTORIES, snapshot)
+    checkpoints.close()
+
+
+def test_training_goes_on_within_an_epoch(copy, rising):
+    run = copy(rising)
+    save_within(run, 31, history(0.1, 0.2, 0.3))
+    assert resumed(run) == -31
+
+
+@pytest.mark.filterwarnings("default:.*goes on from epoch 3:UserWarning")
+def test_a_damaged_checkpoint_within_an_epoch_is_passed_over(copy, rising):
+    run = copy(rising)
+    save_within(run, 31, history(0.1, 0.2, 0.3))
+    flip_a_byte_of(run.step_checkpoints / "31")
+    with pytest.warns(UserWarning, match="step_checkpoints/31/.* is damaged"):
+        assert resumed(run) == 3
+
+
+def test_a_checkpoint_within_an_epoch_that_has_ended_is_not_gone_back_to(copy, rising):
+    run = copy(rising)
+    save_within(run, 21, history(0.1, 0.2))
+    assert resumed(run) == 3
+
+
+def test_training_goes_on_within_the_first_epoch(tmp_path):
+    run = RunDirectory(tmp_path)
+    save_within(run, 1, [])
+    assert resumed(run) == -1
 
 
 @pytest.mark.parametrize("harm", HARM[:3])

@@ -3,6 +3,7 @@ fit."""
 
 import dataclasses
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -114,8 +115,10 @@ def test_only_the_epochs_asked_for_are_kept(tmp_path, states):
     folder = tmp_path / "checkpoints"
     checkpoints = Checkpoints(folder)
     for epoch in range(1, 6):
-        checkpoints.save(epoch, states[epoch], HISTORIES, SNAPSHOT)
-        checkpoints.keep_only({epoch, epoch - 1, 2})
+        kept = {epoch, epoch - 1, 2}
+        delete = partial(checkpoints.keep_only, kept)
+        checkpoints.save(epoch, states[epoch], HISTORIES, SNAPSHOT, then=delete)
+    checkpoints.wait()
     assert sorted(path.name for path in folder.iterdir()) == ["2", "4", "5"]
     assert [checkpoints.is_whole(epoch) for epoch in (1, 2, 3, 4, 5)] == [0, 1, 0, 1, 1]
     checkpoints.close()

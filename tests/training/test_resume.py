@@ -15,6 +15,7 @@ import pytest
 
 from mqsa_jax.commands.train import train_main
 from mqsa_jax.training import loop
+from mqsa_jax.training.running_epoch import SPEED
 from tests.training.run_cases import BEST, EPOCHS, STEPS, arguments, train, write_histories
 
 TRAIN = str(Path(__file__).parents[2] / "train.py")
@@ -64,9 +65,9 @@ def run(uninterrupted, tmp_path) -> Path:
 
 
 def lines(run: Path) -> list[dict]:
-    """`metrics.jsonl`, without the time that epochs took."""
+    """`metrics.jsonl`, without how fast epochs were."""
     parsed = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [{name: value for name, value in line.items() if name != "seconds"} for line in parsed]
+    return [{name: value for name, value in line.items() if name not in SPEED} for line in parsed]
 
 
 def result(run: Path) -> dict:

@@ -250,7 +250,7 @@ def test_a_run_that_never_saved_starts_from_the_source_again(small_run, tmp_path
     expected, stopped = RunDirectory(tmp_path / "expected"), RunDirectory(tmp_path / "stopped")
     result = train(experiment_of(config, NEW), expected, resume=False)
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_save", interrupt)
+        patch.setattr(loop.RunSaver, "save_epoch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(experiment_of(config, NEW), stopped, resume=False)
     again = train(experiment_of(config, NEW), stopped, resume=True)
