@@ -13,8 +13,8 @@ from mqsa_jax.commands.command_line import join_hosts, parse, peek, run_command
 from mqsa_jax.commands.preflight import show
 from mqsa_jax.commands.sized_settings import settings_for
 from mqsa_jax.config import Config
-from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.dataset import Dataset
+from mqsa_jax.data.histories import Histories
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, SettingError, UserError
 from mqsa_jax.models.registry import check_model_settings
 from mqsa_jax.preflight.targets import Target
@@ -28,12 +28,11 @@ HINTS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """The flags of the command, beside those of a configuration."""
+class TrainConfig(Config):
+    """The flags of the command: a configuration's, and one that is no part of a run."""
 
     preflight: str | None = None
     """Train nothing: compile the run for v5e:16x16, h100, ... and say what it needs there."""
-    base: Config = Config()
 
 
 def train_main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
@@ -45,8 +44,10 @@ def _train(program: str, arguments: Sequence[str]) -> None:
     """Trains a sequential recommender, MQSA-TED (WSDM 2024), and tests it."""
 
     def parse_over(defaults: Config) -> Config:
-        options = parse(program, TrainConfig, arguments, _train.__doc__, TrainConfig(base=defaults))
-        config = options.base
+        options = parse(
+            program, TrainConfig, arguments, _train.__doc__, TrainConfig(**_fields(defaults))
+        )
+        config = Config(**_fields(options))
         config.validate()
         check_model_settings(config)
         Sampling.of(config)
@@ -92,6 +93,11 @@ def _train(program: str, arguments: Sequence[str]) -> None:
                 print(decided, flush=True)
             result = train(experiment, run_dir, resume)
     print_result(config.dataset, result, run_dir.path)
+
+
+def _fields(config: Config) -> dict[str, Any]:
+    """The sections of a configuration, and nothing that a subclass adds."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(Config)}
 
 
 def _preflight(config: Config, data: Dataset | None, topology: str) -> None:
