@@ -195,6 +195,8 @@ class RunConfig:
     """Processes that train together (default: as the launcher says, or 1)."""
     process_id: Annotated[int, Range("0 or above", lambda v: v >= 0)] | None = None
     """Number of this process, from 0 (default: as the launcher says)."""
+    preflight: str | None = None
+    """Train nothing: compile the run for v5e:16x16, h100, ... and say what it needs there."""
     profile: Count | None = None
     """Steps to trace into RUN_DIR/profile for TensorBoard, XProf and Perfetto (default: none)."""
     debug_nans: bool = False

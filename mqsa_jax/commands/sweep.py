@@ -103,18 +103,7 @@ def _without_lists(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]
 
 def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[Config]:
     """All trials. Raises UserError if a value is out of range, or fits `train` alone."""
-    if base.run.run_dir is not None:
-        raise UserError("--run-dir is a flag of train; a sweep has --sweep-dir")
-    if base.training.init_from is not None:
-        raise UserError("--init-from is a flag of train; the trials of a sweep start from nothing")
-    if base.run.coordinator_address or base.run.num_processes or base.run.process_id is not None:
-        raise UserError("--coordinator-address is a flag of train; a sweep works in one process")
-    if base.run.parallel != "jit":
-        raise UserError("--parallel is a flag of train; a sweep gives each device whole trials")
-    if axis_sizes(base.run.mesh) != axis_sizes(RunConfig.mesh) or base.run.shard_items == "all":
-        raise UserError(
-            "--mesh and --shard-items are flags of train; a sweep gives each device whole trials"
-        )
+    _check_flags(base)
     if MODELS[base.model.model].counted:
         raise UserError(f"--model {base.model.model} is not trained: there is nothing to sweep")
     if options.population is not None and options.population < 1:
@@ -132,6 +121,31 @@ def _trials(base: Config, options: SweepConfig, texts: dict[str, str]) -> list[C
         Sampling.of(config)
         configs.append(config)
     return configs
+
+
+def _check_flags(base: Config) -> None:
+    """Raises UserError naming a flag of `train` that a sweep has no use for."""
+    run = base.run
+    whole_trials = "a sweep gives each device whole trials"
+    refused = [
+        (run.run_dir is not None, "--run-dir", "a sweep has --sweep-dir"),
+        (
+            base.training.init_from is not None,
+            "--init-from",
+            "its trials start from nothing",
+        ),
+        (run.coordinator_address is not None, "--coordinator-address", "a sweep is one process"),
+        (run.num_processes is not None, "--num-processes", "a sweep is one process"),
+        (run.process_id is not None, "--process-id", "a sweep is one process"),
+        (run.preflight is not None, "--preflight", "it compiles one run"),
+        (run.profile is not None, "--profile", "it traces one run"),
+        (run.parallel != "jit", "--parallel", whole_trials),
+        (axis_sizes(run.mesh) != axis_sizes(RunConfig.mesh), "--mesh", whole_trials),
+        (run.shard_items != "model", "--shard-items", whole_trials),
+    ]
+    for given, flag, why in refused:
+        if given:
+            raise UserError(f"{flag} is a flag of train; {why}")
 
 
 def _seeds(text: str) -> list[float | int]:

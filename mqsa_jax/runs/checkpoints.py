@@ -277,19 +277,16 @@ def _check_shapes(path: Path, stored: Any, expected: Any) -> None:
     with contextlib.suppress(AttributeError):
         stored = stored.tree
     there, here = (
-        {_plain(keys): _shape(keys, leaf) for keys, leaf in tree_leaves_with_path(tree)}
-        for tree in (stored, expected)
+        {_plain(keys): (leaf.shape, is_item_table(keys)) for keys, leaf in leaves}
+        for leaves in map(tree_leaves_with_path, (stored, expected))
     )
     for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
+        (one, is_table), (other, _) = (each.get(name, (None, False)) for each in (there, here))
+        if one != other and not (is_table and other and one[1:] == other[1:]):
             raise UserError(
-                f"{path}: {name} has shape {there.get(name)}, expected {here.get(name)}; "
+                f"{path}: {name} has shape {one}, expected {other}; "
                 "it is of another run, or of another optimiser: resume with the one it began with"
             )
-
-
-def _shape(keys: tuple, leaf: Any) -> tuple[int | str, ...]:
-    return ("V", *leaf.shape[1:]) if is_item_table(keys) and leaf.shape else leaf.shape
 
 
 def _plain(keys: tuple) -> str:

@@ -4,15 +4,18 @@ import dataclasses
 import hashlib
 import json
 import os
+import typing
 from pathlib import Path
 
 import pytest
 
 from mqsa_jax import presets
+from mqsa_jax.commands.command_line import parse
 from mqsa_jax.commands.evaluate import eval_main
 from mqsa_jax.commands.train import train_main
 from mqsa_jax.config import Config
 from mqsa_jax.data import sources
+from mqsa_jax.fields import leaves
 from mqsa_jax.training.experiment import Experiment
 from tests.commands.histories import write_histories
 
@@ -147,14 +150,26 @@ def parsed(monkeypatch, *arguments: str) -> Config:
     return seen[0]
 
 
-def test_hyphens_and_underscores_are_the_same(monkeypatch, own_file):
-    for name, default in Config().flat().items():
-        if "_" in name and not name.endswith(("_dir", "_from")):
-            values = {int: [4], bool: [], str: ["none"]}.get(type(default), [0.75])
+def an_other_value(hint, value) -> list:
+    """Text of a value that a flag may have, none for a switch, and the value."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [typing.get_args(hint)[-1]] * 2
+    if isinstance(value, bool):
+        return [None, True]
+    kind = type(value) if value is not None else str
+    if "int" in str(hint):
+        return ["4", 4]
+    return ["0.75", 0.75] if kind is float else ["none", "none"]
+
+
+def test_hyphens_and_underscores_are_the_same():
+    for name, hint, value in leaves(Config()):
+        if "_" in name:
+            text, expected = an_other_value(hint, value)
             for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
-                given = [flag, *map(str, values)]
-                config = parsed(monkeypatch, "--dataset", own_file, *given)
-                assert config.flat()[name] == (values or [True])[0], flag
+                given = [flag] if text is None else [flag, text]
+                config = parse("train.py", Config, given, None, Config())
+                assert config.flat()[name] == expected, flag
 
 
 @pytest.mark.parametrize("name", sources.dataset_names())
