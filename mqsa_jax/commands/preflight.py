@@ -15,6 +15,7 @@ from mqsa_jax.preflight.sizes import Sizes
 from mqsa_jax.preflight.targets import Target
 from mqsa_jax.presets import default_config
 from mqsa_jax.runs.files import write_json
+from mqsa_jax.sampling import Sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ def _preflight(program: str, arguments: Sequence[str]) -> None:
     config = options.base
     config.validate()
     check_model_settings(config)
+    Sampling.of(config)
     if options.positions > config.model.max_len:
         raise SettingError(
             f"{{positions}} {options.positions:g} is more than {{max_len}} {config.model.max_len}"

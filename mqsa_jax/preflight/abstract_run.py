@@ -105,8 +105,7 @@ def _batches(config: Config, layout: DeviceLayout, sizes: Sizes) -> Batch:
 
 
 def _relations(config: Config, layout: DeviceLayout, sizes: Sizes) -> ItemRelations:
-    """What lies on the devices: the neighbours of the transition term and the items' frequencies,
-    where a run has them."""
+    """What lies on the devices: what the transition term and sampled losses read of the items."""
     term, sampling, frequency = config.term, Sampling.of(config), None
     if sampling is not None and sampling.needs_frequency:
         start = jax.ShapeDtypeStruct((sizes.items + 1,), jnp.int32, sharding=layout.replicated)
@@ -122,8 +121,8 @@ def _relations(config: Config, layout: DeviceLayout, sizes: Sizes) -> ItemRelati
         scale_to=np.broadcast_to(np.float32(0), rows),
         step_weight=np.broadcast_to(np.float32(0), (term.term_items, span)),
     )
-    relations = ItemRelations(neighbours=arrays)
-    return _placed(relations, shardings(relations, layout)).replace(frequency=frequency)
+    relations = ItemRelations(neighbours=arrays, frequency=frequency)
+    return _placed(relations, shardings(relations, layout))
 
 
 def _evaluation_set(config: Config, layout: DeviceLayout, sizes: Sizes) -> EvaluationSet:

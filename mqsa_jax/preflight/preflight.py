@@ -22,6 +22,7 @@ from mqsa_jax.preflight import roofline
 from mqsa_jax.preflight.hlo import Collective
 from mqsa_jax.preflight.sizes import Sizes
 from mqsa_jax.preflight.targets import Target
+from mqsa_jax.sampling import Sampling
 
 _PACKAGES = {
     "tpu": ("TPUs", "libtpu", ["libtpu"]),
@@ -50,6 +51,11 @@ def preflight(config: Config, topology: str, sizes: Sizes) -> dict[str, Any]:
     mesh_shape(config.run.mesh, target.num_chips)
     if MODELS[config.model.model].counted:
         raise UserError(f"{config.model.model} is counted, not trained: there is no program")
+    if MODELS[config.model.model].graph != "unused":
+        raise UserError(
+            f"{config.model.model} works on a graph of all items, whose size only data tell: no "
+            "preflight of it"
+        )
     _check_installed(target)
     return _judged(config, target, sizes, _compiled(config, target, sizes))
 
@@ -160,8 +166,10 @@ def _step(
 ) -> dict[str, Any]:
     """Flops of a step, and its time by roofline."""
     model, rows, items = config.model, result["logit_rows_per_chip"], result["items_per_chip"]
-    if config.objective.ranking_loss != "full":
-        items = config.objective.num_negatives
+    sampling = Sampling.of(config)
+    if sampling is not None:
+        # As columns of logits: the items drawn and, where they serve, the targets of a shard.
+        items = sampling.num_negatives + sampling.in_batch * sizes.rows * model.max_len
     flops = roofline.logit_flops(rows, model.dim, items)
     flops += roofline.encoder_flops(sizes.rows * model.max_len, model.dim, model.max_len,
                                     model.num_blocks)  # fmt: skip

@@ -69,8 +69,8 @@ def _step(result: dict[str, Any]) -> list[str]:
     )
     seconds = {name: value * 1e3 for name, value in result["seconds_by_kind"].items()}
     return [
-        f"A step: {result['kernels_per_step']} kernels, {result['inner_loops']} inner loops, "
-        f"{result['host_loops']} of which wait for the host; "
+        f"A step: {result['kernels_per_step']} kernels, {result['inner_loops']} inner loops; "
+        f"the host waits for {result['host_loops']} loops and branches; "
         f"{result['flops_per_step_per_chip'] / 1e9:.4g} GFLOP a chip",
         f"Exchanges of a step, a chip: {exchanges or 'none'}",
         f"By roofline {result['seconds_per_step'] * 1e3:.3g} ms a step at least: arithmetic "

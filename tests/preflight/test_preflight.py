@@ -1,5 +1,6 @@
 """`mqsa-jax preflight`: what is compiled, what is told, and that it is the program of training."""
 
+import dataclasses
 import importlib.util
 import json
 
@@ -8,7 +9,7 @@ import pytest
 
 from mqsa_jax.__main__ import main
 from mqsa_jax.commands.train import train_main
-from mqsa_jax.config import Config, ModelConfig, TrainingConfig
+from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
 from mqsa_jax.data import batches
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.devices import DeviceLayout
@@ -142,9 +143,24 @@ def test_a_missing_compiler_is_told_in_one_line(monkeypatch, capsys):
         assert error.count("\n") == 1 and f"mqsa-jax[{extra}]" in error
 
 
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_sampled_losses_are_lowered_too(in_batch):
+    """What they read of the items goes along: how often each is a target."""
+    objective = ObjectiveConfig(
+        ranking_loss="sampled", num_negatives=5, in_batch_negatives=in_batch
+    )
+    config = dataclasses.replace(CONFIG, objective=objective)
+    sizes = Sizes.estimated(config, 1, items=30, users=100, positions=4.0, successors=2.0)
+    lowered = abstract_epoch(config, DeviceLayout.of(1), sizes)
+    _, losses = lowered.out_info
+    assert losses.loss.shape == (sizes.steps,)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (["--topology", "h100", "--model", "graphsage"], "graph of all items"),
+        (["--topology", "h100", "--model", "popular"], "counted, not trained"),
         (["--topology", "v9:2x2"], "--topology must be like"),
         (["--topology", "v5e:2x2", "--mesh", "data=3"], "--mesh data=3 does not fit 4"),
         (["--topology", "v5e:2x2", "--positions", "99"], "--positions 99 is more than"),
