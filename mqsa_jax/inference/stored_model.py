@@ -8,8 +8,6 @@ checksums tell a damaged one.
 import contextlib
 import dataclasses
 import json
-import zipfile
-import zlib
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,7 +27,7 @@ from mqsa_jax.models.placement import cut
 from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.models.transition_term import Neighbours
-from mqsa_jax.runs.files import differing_flags, read_json
+from mqsa_jax.runs.files import ARRAY_ERRORS, differing_flags, read_json
 from mqsa_jax.runs.run_directory import RunDirectory
 
 RELATIONS = "relations.npz"
@@ -37,17 +35,6 @@ COUNTED = "counted_model.npz"
 COUNTS = "training_counts.npz"
 _PARTS = {"graph": ItemGraph, "neighbours": Neighbours}
 """Relations that scores depend on; the teacher's counts matter in training alone."""
-_READ_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    LookupError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""What NumPy and zipfile raise at a damaged file, depending on which byte it is."""
 
 
 def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Dataset) -> None:
@@ -230,7 +217,7 @@ def _read(run_dir: RunDirectory, file: str, names: list[str]) -> dict[str, Any]:
             f"{path}: no such file, and it is needed; evaluate the run once on its data, which "
             "writes it"
         ) from None
-    except _READ_ERRORS as error:
+    except ARRAY_ERRORS as error:
         raise UserError(
             f"{path}: damaged ({error}); delete it and evaluate the run, which writes it anew"
         ) from None

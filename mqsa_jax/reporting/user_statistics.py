@@ -3,8 +3,6 @@
 Shape legend: U users, V items, G groups, K items of a list.
 """
 
-import zipfile
-
 import numpy as np
 
 from mqsa_jax.data import splits
@@ -15,6 +13,7 @@ from mqsa_jax.errors import UserError
 from mqsa_jax.losses.list_metrics import gini
 from mqsa_jax.losses.metrics import ndcg
 from mqsa_jax.reporting.results import Run
+from mqsa_jax.runs.files import ARRAY_ERRORS
 
 TOLERANCE = 1e-5
 """Allowed difference of NDCG@20 from the ranks and in the result file, a float32 mean."""
@@ -51,7 +50,7 @@ def has_array(run: Run, file: str, name: str) -> bool:
     try:
         with np.load(run.folder / file, allow_pickle=False) as stored:
             return name in stored.files
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except ARRAY_ERRORS:
         return True
 
 
@@ -61,7 +60,7 @@ def load_array(run: Run, file: str, name: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return stored[name]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except ARRAY_ERRORS as error:
         raise UserError(f"{path}: array {name} is not readable ({error}); restore it") from None
 
 

@@ -4,6 +4,9 @@ import contextlib
 import errno
 import json
 import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,19 @@ from mqsa_jax.sampling import Sampling
 
 LOCK = ".lock"
 """File that a process locks while it uses a folder of results; deleted at the end, or left over."""
+ARRAY_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise at a damaged file of arrays, depending on which byte it is."""
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.ids import to_plain
 from mqsa_jax.errors import DataError, FolderError, UserError
 from mqsa_jax.runs.files import (
+    ARRAY_ERRORS,
     differing_flags,
     is_empty,
     read_json,
@@ -193,9 +194,15 @@ class RunDirectory:
         write_atomically(self.path / file, content.getvalue())
 
     def _add_arrays(self, file: str, arrays: dict[str, np.ndarray]) -> None:
-        """Adds arrays to those of a file, or replaces them."""
+        """Adds arrays to those of a file, or replaces them; UserError if the file is damaged."""
         path, stored = self.path / file, {}
         if path.exists():
-            with np.load(path, allow_pickle=False) as before:
-                stored = dict(before)
+            try:
+                # Opened here, since NumPy leaves open a file that it cannot read.
+                with open(path, "rb") as content, np.load(content, allow_pickle=False) as before:
+                    stored = dict(before)
+            except ARRAY_ERRORS as error:
+                raise UserError(
+                    f"{path}: damaged ({error}); delete it, and run this again"
+                ) from None
         self.write_arrays(file, stored | arrays)

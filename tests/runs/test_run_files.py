@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from mqsa_jax.config import Config
-from mqsa_jax.errors import FolderError
+from mqsa_jax.errors import FolderError, UserError
 from mqsa_jax.runs.run_directory import RunDirectory
 
 WRITTEN = ("metrics.jsonl", "best.json", "test_metrics.json", "valid_metrics.json", "ranks.npz")
@@ -51,3 +52,14 @@ def test_a_folder_without_a_run_is_not_deleted(run_dir):
     with pytest.raises(FolderError, match="is not empty and holds no run to delete"):
         run_dir.delete_run()
     assert names(run_dir) == before
+
+
+def test_arrays_are_not_added_to_a_damaged_file(tmp_path):
+    run_dir = RunDirectory(tmp_path)
+    run_dir.write_result("test", {}, np.arange(3), np.arange(3.0))
+    content = (tmp_path / "ranks.npz").read_bytes()
+    for damaged in (content[: len(content) // 2], b"", b"PK" + content[2:60]):
+        (tmp_path / "ranks.npz").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"ranks.npz: damaged"):
+            run_dir.write_result("valid", {}, np.arange(3), np.arange(3.0))
+        assert (tmp_path / "ranks.npz").read_bytes() == damaged

@@ -15,6 +15,8 @@ from mqsa_jax.data import streamed
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
 from mqsa_jax.runs.run_directory import RunDirectory
 from mqsa_jax.training import loop
+from mqsa_jax.training.running_epoch import SPEED
+from mqsa_jax.training.saver import RunSaver
 from tests.data.stream_cases import random_histories, write_folder
 
 EPOCHS = 3
@@ -53,7 +55,7 @@ def params(run):
 
 def history(run):
     lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in SPEED} for line in lines]
 
 
 def ranks(run):
@@ -141,14 +143,14 @@ def test_a_shard_that_changes_while_it_streams(whole, home, capsys, monkeypatch)
     """The last epoch that was saved stays; training goes on there once the file is back."""
     path = home / "log" / "histories" / "00002.parquet"
     content, status = path.read_bytes(), path.stat()
-    save = loop._save
+    save = RunSaver.save_epoch
 
-    def save_and_damage(*arguments):
-        save(*arguments)
+    def save_and_damage(saver, *arguments):
+        save(saver, *arguments)
         path.write_bytes(content[: len(content) // 2])
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_save", save_and_damage)
+        patch.setattr(RunSaver, "save_epoch", save_and_damage)
         message = refused(capsys, "--run-dir=damaged", "--stream=always", f"--epochs={EPOCHS}")
     assert f"{path}: has changed while it is in use; prepare the data set again" in message
     assert len(history(home / "damaged")) == 1
