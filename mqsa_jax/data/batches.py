@@ -262,24 +262,34 @@ class Draft:
         """The transitions from the distinct items, group by group."""
         counts = self.source.transitions
         length_I = self.source.num_successors[self.item_I]
-        group_M, column_M = self.group_I.repeat(length_I), column_I.repeat(length_I)
+        end_I = np.cumsum(length_I)
         # Entries of an item lie one after the other.
-        shift_I = counts.row_start[self.item_I] - (np.cumsum(length_I) - length_I)
-        entry_M = np.arange(group_M.size) + shift_I.repeat(length_I)
-        groups = len(self.rows.segment_ids)
-        shape, index_M = (groups, capacity.transitions), (group_M, ragged(group_M, groups)[0])
+        shift_I = counts.row_start[self.item_I] - (end_I - length_I)
+        entry_M = np.arange(length_I.sum()) + shift_I.repeat(length_I)
+        # Those of a group too, so that they are copied a group at a time.
+        size_G = np.bincount(self.group_I, length_I, len(self.rows.segment_ids)).astype(int)
+        end_G = np.cumsum(size_G)
+
+        def laid_out(values_M: np.ndarray, fill: int = 0) -> np.ndarray:
+            out = np.full((len(size_G), capacity.transitions), fill, values_M.dtype)
+            for out_M, end, size in zip(out, end_G, size_G, strict=True):
+                out_M[:size] = values_M[end - size : end]
+            return self._by_step(out)
+
         return dict(
             # Rows ascend behind the last transition too.
-            successor_row=self._filled(shape, index_M, column_M, np.int32, capacity.distinct - 1),
-            successor=self._filled(shape, index_M, counts.successor[entry_M], np.int32),
-            successor_count=self._filled(shape, index_M, counts.count[entry_M], np.float32),
+            successor_row=laid_out(
+                column_I.astype(np.int32).repeat(length_I), capacity.distinct - 1
+            ),
+            successor=laid_out(counts.successor[entry_M].astype(np.int32, copy=False)),
+            successor_count=laid_out(counts.count[entry_M].astype(np.float32, copy=False)),
         )
 
     def _filled(
-        self, shape: tuple[int, int], index: tuple, values: np.ndarray, dtype: type, fill: int = 0
+        self, shape: tuple[int, int], index: tuple, values: np.ndarray, dtype: type
     ) -> np.ndarray:
-        """[steps, S, *] the values at an index of [G, *], and `fill` elsewhere."""
-        out = np.full(shape, fill, dtype)
+        """[steps, S, *] the values at an index of [G, *], and 0 elsewhere."""
+        out = np.zeros(shape, dtype)
         out[index] = values
         return self._by_step(out)
 
