@@ -60,6 +60,7 @@ def l_query_attention(
     num_heads: int = 1,
     segment_ids_T: Int[Array, "*B T"] | None = None,
     drop: Callable[[Array], Array] = lambda attention_HTT: attention_HTT,
+    mean_TD: Float[Array, "*B T D"] | None = None,
     precision: Precision = "float32",
 ) -> Float[Array, "*B T D"]:
     r"""Causal self-attention whose query is the mean of the last L positions.
@@ -76,6 +77,7 @@ def l_query_attention(
       num_heads: H, a divisor of D; heads split the last axis in order.
       segment_ids_T: [..., T] history of each position, negative at padding; None: one a row.
       drop: applied to the attention weights [..., H, T, T]; a dropout, say.
+      mean_TD: [..., T, D] `windowed_mean(x, L)`, where it is at hand; None: made here.
       precision: of the matrix products.
 
     Returns:
@@ -93,7 +95,9 @@ def l_query_attention(
     if segment_ids_T is None:
         segment_ids_T = jnp.zeros(x_TD.shape[:-1], jnp.int32)
     split = (*x_TD.shape[:-1], num_heads, dim // num_heads)
-    q_TD = layer_norm(params["query_norm"], windowed_mean(x_TD, window, segment_ids_T))
+    if mean_TD is None:
+        mean_TD = windowed_mean(x_TD, window, segment_ids_T)
+    q_TD = layer_norm(params["query_norm"], mean_TD)
     query_THd = dense(params["query"], q_TD, precision).reshape(split)
     key_THd = dense(params["key"], x_TD, precision).reshape(split)
     value_THd = dense(params["value"], x_TD, precision).reshape(split)

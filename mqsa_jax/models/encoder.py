@@ -17,6 +17,7 @@ from mqsa_jax.layers.attention import dense, dense_init, l_query_attention, laye
 from mqsa_jax.layers.dropout import Copies
 from mqsa_jax.layers.fmlp import FMLP
 from mqsa_jax.layers.gru import GRU
+from mqsa_jax.layers.windowed_mean import windowed_mean
 from mqsa_jax.models.registry import Backbone
 from mqsa_jax.ops.products import Precision
 from mqsa_jax.ops.sharded_table import Table, rows_at
@@ -59,10 +60,12 @@ class Block(nn.Module):
         window: Int[Array, ""] | int,
         segment_ids_T: Int[Array, "*B T"],
         masks: Mapping[str, Array] | None = None,
+        mean_TD: Float[Array, "*B T D"] | None = None,
     ) -> Float[Array, "*B T D"]:
         """[..., T, D] to [..., T, D]; 0 at padding.
 
         Dropout `masks` by name: `attention` [..., T, H T], `hidden` and `output` [..., T, D].
+        `mean_TD` as of `l_query_attention`.
         """
         dim = x_TD.shape[-1]
 
@@ -85,6 +88,7 @@ class Block(nn.Module):
             num_heads=self.num_heads,
             segment_ids_T=segment_ids_T,
             drop=drop_attention,
+            mean_TD=mean_TD,
             precision=self.precision,
         )
         out_TD = layer_norm(self.param("attention_norm", norm_init, dim), mixed_TD)
@@ -113,12 +117,15 @@ class Branch(nn.Module):
         window: Int[Array, ""] | int,
         segment_ids_T: Int[Array, "*B T"],
         masks: Masks | None = None,
+        mean_TD: Float[Array, "*B T D"] | None = None,
     ) -> Float[Array, "*B T D"]:
-        """[..., T, D] to [..., T, D]; `masks` by block, as `Block` takes them."""
+        """[..., T, D] to [..., T, D]; `masks` by block, as `Block` takes them, and `mean_TD` for
+        the first one."""
         for block in range(self.num_blocks):
             name = f"block_{block}"
             module = Block(self.num_heads, self.precision, name=name)
-            x_TD = module(x_TD, window, segment_ids_T, masks and masks[name])
+            x_TD = module(x_TD, window, segment_ids_T, masks and masks[name], mean_TD)
+            mean_TD = None
         return layer_norm(self.param("output_norm", norm_init, x_TD.shape[-1]), x_TD)
 
 
@@ -200,13 +207,16 @@ class Encoder(nn.Module):
         """[2, ..., T, D] of `BRANCHES`: alike but for the window, so that one program runs both."""
         branch, params = self._branch(parent=None), self.variables["params"]
 
-        def run(params, x_TD, window, masks):
-            inputs = (x_TD, window, segment_ids_T, masks)
+        def run(params, x_TD, window, masks, mean_TD):
+            inputs = (x_TD, window, segment_ids_T, masks, mean_TD)
             return branch.apply({"params": params}, *inputs, mutable=["attention"])
 
         x_2TD = jnp.broadcast_to(x_TD, (2, *x_TD.shape))
+        # In the first block a window of 1 has x, 0 at padding, for its mean: no product for it.
+        mean_2TD = jnp.stack([windowed_mean(x_TD, window, segment_ids_T), x_TD])
         params_2 = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(params.get, BRANCHES))
-        out_2TD, kept_2 = jax.vmap(run)(params_2, x_2TD, jnp.stack([window, 1]), masks)
+        windows_2 = jnp.stack([window, 1])
+        out_2TD, kept_2 = jax.vmap(run)(params_2, x_2TD, windows_2, masks, mean_2TD)
         self.sow("attention", "branches", kept_2["attention"])
         return out_2TD
 
