@@ -212,8 +212,11 @@ class Encoder(nn.Module):
             return branch.apply({"params": params}, *inputs, mutable=["attention"])
 
         x_2TD = jnp.broadcast_to(x_TD, (2, *x_TD.shape))
-        # In the first block a window of 1 has x, 0 at padding, for its mean: no product for it.
-        mean_2TD = jnp.stack([windowed_mean(x_TD, window, segment_ids_T), x_TD])
+        mean_2TD = None
+        if masks is None:
+            # In the first block a window of 1 has x, 0 at padding, for its mean: no product for it.
+            # In training, the gradient of the stack would take more kernels than this saves.
+            mean_2TD = jnp.stack([windowed_mean(x_TD, window, segment_ids_T), x_TD])
         params_2 = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(params.get, BRANCHES))
         windows_2 = jnp.stack([window, 1])
         out_2TD, kept_2 = jax.vmap(run)(params_2, x_2TD, windows_2, masks, mean_2TD)
