@@ -20,26 +20,7 @@ from typing import Any
 DOCS = Path(__file__).parent
 FOLDER = DOCS / "performance"
 SEEDS = (1, 2, 3)
-TITLES = {
-    "seconds_least": "fewest seconds",
-    "positions_per_second": "positions a second",
-    "peak_mib": "peak MiB",
-    "gflops": "GFLOP/s",
-    "times_floor": "times the floor",
-    "times_mqsa_jax": "times mqsa_jax",
-    "users_per_s": "users a second",
-    "p50_ms": "median ms",
-    "p99_ms": "99th percentile ms",
-    "step_ms": "ms a step",
-    "temp_mib": "temporary MiB",
-    "state_mib": "state MiB",
-    "seconds_a_trial": "seconds a trial",
-    "seconds_a_member": "seconds a trial",
-    "times_separate": "times a separate run",
-    "first_call": "seconds of the first call",
-    "epoch s": "seconds an epoch",
-    "evaluation s": "seconds of evaluation",
-}
+TITLES = json.loads((FOLDER / "titles.json").read_text())
 """Heads of columns, for the names in the benchmarks' files."""
 LIBRARIES = {"recbole": "RecBole", "rectools": "RecTools"}
 

@@ -1,105 +1,24 @@
 """The best epoch's checkpoint is found, checked against the run's files, and never replaced."""
 
 import json
-import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from mqsa_jax.commands.evaluate import eval_main
-from mqsa_jax.config import Config, ModelConfig
-from mqsa_jax.data.histories import make_histories
-from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
-from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import Recommender
-from mqsa_jax.runs.best_checkpoint import best_checkpoint, resume_point
+from mqsa_jax.runs.best_checkpoint import best_checkpoint
 from mqsa_jax.runs.checkpoints import Checkpoints, Snapshot
 from mqsa_jax.runs.run_directory import RunDirectory
-from mqsa_jax.training.state import init_state
-
-CONFIG = Config(dataset="data.txt", model=ModelConfig(dim=4, max_len=3))
-HISTORIES = make_histories([1, 2], [[5, 8, 13, 21], [34, 8, 5]])
-
-
-def blank(step: int = 0):
-    """A state that is told by its step."""
-    recommender = Recommender.of(CONFIG, HISTORIES.num_items)
-    shapes = jax.eval_shape(lambda: init_state(recommender, HParams.of(CONFIG), 0))
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    return DeviceLayout.of(1).replicate(zeros.replace(step=np.int32(step)))
-
-
-def history(*values: float) -> list[dict]:
-    return [{"epoch": e, "valid_NDCG@20": value} for e, value in enumerate(values, 1)]
-
-
-def make_run(folder: Path, *values: float, config: Config = CONFIG) -> RunDirectory:
-    """A run whose epochs have these values in validation, with every checkpoint."""
-    run = RunDirectory(folder)
-    checkpoints = Checkpoints(run.checkpoints)
-    run.start(config, HISTORIES.fingerprint())
-    best = 0
-    for epoch in range(1, len(values) + 1):
-        lines = history(*values[:epoch])
-        snapshot = Snapshot(lines, config.stored(), 1, HISTORIES.fingerprint())
-        checkpoints.save(epoch, blank(epoch), HISTORIES, snapshot)
-        checkpoints.wait()
-        best = int(np.argmax(values[:epoch])) + 1
-        run.record_best(best, checkpoints.manifest_digest(best))
-    run.write_history(lines)
-    checkpoints.close()
-    (run.path / "test_metrics.json").write_text('{"MRR": 1}')
-    (run.path / "ranks.npz").write_bytes(b"ranks")
-    return run
-
-
-@pytest.fixture(scope="module")
-def rising(tmp_path_factory) -> Path:
-    """Its latest epoch, 3, is the best; not to be changed."""
-    return make_run(tmp_path_factory.mktemp("rising") / "run", 0.1, 0.2, 0.3).path
-
-
-@pytest.fixture(scope="module")
-def falling(tmp_path_factory) -> Path:
-    """Its second of 3 epochs is the best; not to be changed."""
-    return make_run(tmp_path_factory.mktemp("falling") / "run", 0.1, 0.3, 0.2).path
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A function that copies a run, to do harm to."""
-    return lambda run: RunDirectory(shutil.copytree(run, tmp_path / "run"))
-
-
-def flip_a_byte(run: RunDirectory, epoch: int):
-    flip_a_byte_of(run.checkpoints / str(epoch))
-
-
-def flip_a_byte_of(checkpoint: Path):
-    file = max((checkpoint / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
-
-
-def delete(run: RunDirectory, epoch: int):
-    shutil.rmtree(run.checkpoints / str(epoch))
-
-
-def leave_unfinished(run: RunDirectory, epoch: int):
-    (run.checkpoints / str(epoch) / "manifest.json").unlink()
-
-
-def exchange(run: RunDirectory, epoch: int):
-    """A whole checkpoint, but of another epoch."""
-    delete(run, epoch)
-    shutil.copytree(run.checkpoints / "1", run.checkpoints / str(epoch))
-
-
-HARM = [flip_a_byte, delete, leave_unfinished, exchange]
+from tests.runs.checkpoint_cases import (
+    CONFIG,
+    HARM,
+    HISTORIES,
+    blank,
+    flip_a_byte,
+    history,
+)
 
 
 def files(run: RunDirectory) -> dict[Path, bytes]:
@@ -225,90 +144,6 @@ def test_a_broken_file_is_refused_by_name(copy, rising, name, content):
     run = copy(rising)
     (run.path / name).write_text(content)
     assert name in refusal(run)
-
-
-def resumed(run: RunDirectory) -> int:
-    """The epoch; of a checkpoint within one, its step as a negative number; 0 to start afresh."""
-    epochs, steps = Checkpoints(run.checkpoints), Checkpoints(run.step_checkpoints)
-    try:
-        point = resume_point(run, epochs, steps)
-        if point is None:
-            return 0
-        return -point.number if point.snapshot.epoch_steps else point.number
-    finally:
-        epochs.close()
-        steps.close()
-
-
-def test_training_goes_on_from_the_latest_epoch(rising, falling):
-    assert resumed(RunDirectory(rising)) == resumed(RunDirectory(falling)) == 3
-
-
-def save_within(run: RunDirectory, step: int, lines: list[dict]):
-    """A checkpoint within the epoch after those lines, one step from its beginning."""
-    losses = {name: [0.1] for name in ("loss", "loss_rec", "loss_kd")}
-    snapshot = Snapshot(lines, CONFIG.stored(), 1, HISTORIES.fingerprint(), epoch_losses=losses)
-    checkpoints = Checkpoints(run.step_checkpoints)
-    checkpoints.save(step, blank(step), HISTORIES, snapshot)
-    checkpoints.close()
-
-
-def test_training_goes_on_within_an_epoch(copy, rising):
-    run = copy(rising)
-    save_within(run, 31, history(0.1, 0.2, 0.3))
-    assert resumed(run) == -31
-
-
-@pytest.mark.filterwarnings("default:.*goes on from epoch 3:UserWarning")
-def test_a_damaged_checkpoint_within_an_epoch_is_passed_over(copy, rising):
-    run = copy(rising)
-    save_within(run, 31, history(0.1, 0.2, 0.3))
-    flip_a_byte_of(run.step_checkpoints / "31")
-    with pytest.warns(UserWarning, match="step_checkpoints/31/.* is damaged"):
-        assert resumed(run) == 3
-
-
-def test_a_checkpoint_within_an_epoch_that_has_ended_is_not_gone_back_to(copy, rising):
-    run = copy(rising)
-    save_within(run, 21, history(0.1, 0.2))
-    assert resumed(run) == 3
-
-
-def test_training_goes_on_within_the_first_epoch(tmp_path):
-    run = RunDirectory(tmp_path)
-    save_within(run, 1, [])
-    assert resumed(run) == -1
-
-
-@pytest.mark.parametrize("harm", HARM[:3])
-def test_training_goes_back_and_says_so(copy, rising, harm):
-    run = copy(rising)
-    harm(run, 3)
-    if harm is delete:  # Nothing is there to be passed over.
-        assert resumed(run) == 2
-    else:
-        with pytest.warns(UserWarning, match=r"checkpoints/3.*training goes on from epoch 2"):
-            assert resumed(run) == 2
-
-
-def test_training_goes_back_before_a_best_epoch_that_is_lost(copy, falling):
-    run = copy(falling)
-    flip_a_byte(run, 2)
-    with pytest.warns(UserWarning, match=r"checkpoints/2/.* is damaged: .* from epoch 1"):
-        assert resumed(run) == 1
-
-
-def test_training_starts_afresh_only_where_nothing_was_ever_saved(copy, rising):
-    run = copy(rising)
-    for epoch in (1, 2, 3):
-        flip_a_byte(run, epoch)
-    with pytest.raises(UserError, match="no earlier epoch to go on from"):
-        resumed(run)
-    delete(run, 2)
-    delete(run, 3)
-    leave_unfinished(run, 1)
-    with pytest.warns(UserWarning, match="checkpoints/1 is unfinished.*starts afresh"):
-        assert resumed(run) == 0
 
 
 def test_a_checkpoint_of_an_older_version_is_of_the_same_configuration(tmp_path):

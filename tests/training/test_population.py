@@ -1,7 +1,6 @@
 """Members of a population end as they do alone: their parameters, best epochs and test metrics.
 
-84 users in batches of 20, 5 steps an epoch. The trials differ in their seed or in a scalar each.
-"""
+84 users in batches of 20, 5 steps an epoch. Trials differ in seed or in a scalar each."""
 
 import dataclasses
 import json
