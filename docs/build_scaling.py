@@ -29,7 +29,7 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 
 def row(one: dict[str, Any]) -> list[str]:
     """Of one program."""
-    head = [one["topology"], f"{one['items'] / 1e6:g} million", str(one["dim"])]
+    head = [one["topology"], f"{one['items']:,}", str(one["dim"])]
     head.append(f"{one['batch_size']:,}")
     if one.get("total_bytes_per_chip") is None:
         return [*head, "does not fit" if "hbm_bytes_per_chip" in one else one["error"], *[""] * 7]
