@@ -14,6 +14,9 @@ from jax.tree_util import KeyPath, tree_map_with_path
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.ops.sharded_table import ShardedTable
 
+ITEM_TABLE = "item_embedding"
+"""Name of the item vectors among the parameters."""
+
 
 def is_item_table(path: KeyPath) -> bool:
     """Whether the leaf at a path has a row an item.
@@ -22,7 +25,7 @@ def is_item_table(path: KeyPath) -> bool:
     the neighbours of the transition term.
     """
     names = [getattr(key, "key", getattr(key, "name", None)) for key in path]
-    return "item_embedding" in names or ("neighbours" in names and names[-1] != "step_weight")
+    return ITEM_TABLE in names or ("neighbours" in names and names[-1] != "step_weight")
 
 
 def specs(tree: Any, layout: DeviceLayout) -> Any:

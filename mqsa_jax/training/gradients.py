@@ -9,7 +9,7 @@ from jaxtyping import Array, Key
 from mqsa_jax.data.batches import Batch
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.placement import as_tables, specs
+from mqsa_jax.models.placement import ITEM_TABLE, as_tables, specs
 from mqsa_jax.models.recommender import Params, Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.ops.sharded_table import ShardedTable
@@ -93,7 +93,7 @@ def mesh_gradients(
         whole, split = PartitionSpec(), PartitionSpec(DATA_AXIS)
         batch_specs = jax.tree.map(lambda leaf: split if leaf.ndim else whole, batch)
         param_specs = specs(params, layout)
-        out_specs = {**param_specs, "item_embedding": whole} if by_rows else param_specs
+        out_specs = {**param_specs, ITEM_TABLE: whole} if by_rows else param_specs
         in_specs = (param_specs, batch_specs, whole, whole, specs(relations, layout))
         # Checks of what varies along an axis would make the reductions that are made here by hand.
         mapped = jax.shard_map(

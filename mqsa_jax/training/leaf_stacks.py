@@ -11,11 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mqsa_jax.models.placement import ITEM_TABLE
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.ops.sharded_table import ShardedTable
-
-ITEM_TABLE = "item_embedding"
-"""The leaf that is left as it is: it may be sharded over devices, by rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +38,7 @@ class LeafStacks:
         by_kind: dict[Hashable, list[tuple[str, int]]] = {}
         for index, (path, leaf) in enumerate(leaves):
             first, *rest = (str(key.key) for key in path)
+            # The item table is left as it is: it may be sharded over devices, by rows.
             kind = first if first == ITEM_TABLE else (leaf.shape, leaf.dtype)
             by_kind.setdefault(kind, []).append(("/".join([*rest, first]), index))
         groups = map(sorted, by_kind.values())

@@ -13,13 +13,14 @@ from mqsa_jax.losses.negatives import (
     with_in_batch,
 )
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.placement import ITEM_TABLE
 from mqsa_jax.models.recommender import Params, Recommender
 from mqsa_jax.models.relations import ItemRelations, frequency_of
 from mqsa_jax.ops.sharded_table import Table, gathered, sum_of_squares, with_added
 from mqsa_jax.ops.table_rows import TableRows, distinct_rows
 from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.objective import Losses
-from mqsa_jax.training.sampled_objective import ITEMS, StepItems, sampled_objective
+from mqsa_jax.training.sampled_objective import StepItems, sampled_objective
 
 _NEGATIVES_FOLD = 3
 """Separate fold, so that the other random streams are those of the full loss."""
@@ -45,10 +46,10 @@ def sampled_gradients(
     With `sampling.lazy` the gradient by the item table is `TableRows`, and l2 is of those rows.
     Without, it is whole, and so is l2.
     """
-    table = params[ITEMS]
+    table = params[ITEM_TABLE]
     items = step_items(batch, key, recommender, sampling, relations, axis_name)
     (_, losses), gradient = jax.value_and_grad(sampled_objective, has_aux=True)(
-        {**params, ITEMS: gathered(table, items.index)},
+        {**params, ITEM_TABLE: gathered(table, items.index)},
         batch,
         key,
         items,
@@ -59,11 +60,11 @@ def sampled_gradients(
     )
     if axis_name is not None:
         gradient, losses = jax.lax.pmean((gradient, losses), axis_name)
-    by_rows = TableRows(items.index, gradient[ITEMS], recommender.num_items)
+    by_rows = TableRows(items.index, gradient[ITEM_TABLE], recommender.num_items)
     if sampling.lazy:
-        return {**gradient, ITEMS: by_rows}, losses
+        return {**gradient, ITEM_TABLE: by_rows}, losses
     losses = losses.replace(loss=losses.loss + hparams.l2 / 2 * sum_of_squares(table))
-    return {**gradient, ITEMS: with_added(_scaled(table, hparams.l2), by_rows)}, losses
+    return {**gradient, ITEM_TABLE: with_added(_scaled(table, hparams.l2), by_rows)}, losses
 
 
 def _scaled(table: Table, factor: Array) -> Table:

@@ -11,15 +11,13 @@ from mqsa_jax.losses.sampled_distillation import distillation_losses
 from mqsa_jax.losses.sampled_ranking import gbce_losses, softmax_losses
 from mqsa_jax.losses.teacher import TeacherRows, teacher_rows
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.placement import ITEM_TABLE
 from mqsa_jax.models.recommender import Params, Recommender, apply
 from mqsa_jax.ops.sharded_table import rows_at
 from mqsa_jax.ops.table_rows import TableRows
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.objective import Losses, data_weight, decayed_squares
-
-ITEMS = "item_embedding"
-"""The parameter that is the item table."""
 
 
 @pytree_dataclass
@@ -52,7 +50,7 @@ def sampled_objective(
       sampling: what is sampled.
     """
     encoder_key, student_key = jax.random.split(key)
-    table = TableRows(items.index, params[ITEMS], recommender.num_items)
+    table = TableRows(items.index, params[ITEM_TABLE], recommender.num_items)
     batch = _without_blanks(batch, items.index[0])
     user_SRTD = apply(
         recommender,
@@ -71,7 +69,7 @@ def sampled_objective(
         return weight * _distillation(batch, student_key, table, hparams, items, recommender)
 
     loss_kd = jax.lax.cond(hparams.lambda_kd > 0, distillation, lambda: jnp.zeros(()))
-    decayed = params if sampling.lazy else {**params, ITEMS: jnp.zeros(())}
+    decayed = params if sampling.lazy else {**params, ITEM_TABLE: jnp.zeros(())}
     loss = loss_rec + hparams.lambda_kd * loss_kd + hparams.l2 / 2 * decayed_squares(decayed)
     return loss, Losses(loss, *jax.lax.stop_gradient((loss_rec, loss_kd)))
 

@@ -6,7 +6,7 @@ from jax.tree_util import KeyPath, tree_map_with_path
 from jaxtyping import Array, Key
 
 from mqsa_jax.data.batches import Batch
-from mqsa_jax.models.placement import is_item_table
+from mqsa_jax.models.placement import ITEM_TABLE, is_item_table
 from mqsa_jax.models.recommender import Params, Recommender
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.ops.table_rows import TableRows
@@ -49,7 +49,7 @@ def train_step(
         relations,
         recommender=recommender,
     )
-    if isinstance(gradient["item_embedding"], TableRows):
+    if isinstance(gradient[ITEM_TABLE], TableRows):
         return _lazily_updated(state, gradient, optimizer), losses
     return _updated(state, gradient, optimizer), losses
 
@@ -76,7 +76,7 @@ def _lazily_updated(
     That is not Adam: moments of an item do not decay in steps that do not read it, nor do they move
     it there.
     """
-    rows = gradient["item_embedding"]
+    rows = gradient[ITEM_TABLE]
     whole = {"params": state.params, "opt_state": state.opt_state}
 
     def taken(path: KeyPath, leaf: Array) -> Array:
@@ -90,6 +90,6 @@ def _lazily_updated(
         return leaf.at[rows.index].set(new, mode="drop", indices_are_sorted=True)
 
     few = state.replace(**tree_map_with_path(taken, whole))
-    few = _updated(few, {**gradient, "item_embedding": rows.rows}, optimizer)
+    few = _updated(few, {**gradient, ITEM_TABLE: rows.rows}, optimizer)
     new = {"params": few.params, "opt_state": few.opt_state}
     return few.replace(**tree_map_with_path(put, whole, new))

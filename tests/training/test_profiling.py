@@ -74,6 +74,7 @@ def test_training_of_one_program_traces_nothing_and_says_so(tmp_path):
     run_dir = RunDirectory(tmp_path / "run")
     with pytest.warns(UserWarning, match="nothing was profiled"):
         train(Experiment(config, HISTORIES, DeviceLayout.of(1)), run_dir, resume=False)
+    assert not run_dir.profile.exists()
 
 
 def test_the_operation_that_makes_a_nan_is_named():
