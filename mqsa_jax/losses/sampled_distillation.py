@@ -64,23 +64,28 @@ def sampled_distillation_loss(
     where_N = jnp.ones(item_N.shape, bool) if where is None else where
     student_1ND, item_1N = one_shard(where_N, (student_ND, item_N))
     labels = rows_of(teacher, item_1N[0], where_N.ravel(), max_bumps)
-    loss_N = distillation_losses(student_1ND[0], item_VD, labels, tau, negatives, precision)
+    vectors = [rows_at(item_VD, item) for item in (labels.successor, negatives.item)]
+    loss_N = distillation_losses(student_1ND[0], *vectors, labels, tau, negatives, precision)
     return reduced(loss_N.reshape(where_N.shape), where_N, reduce_fn)
 
 
 def distillation_losses(
     student_ND: Float[Array, "N D"],
-    item_VD: Table,
+    successor_MD: Float[Array, "M D"],
+    negative_KD: Float[Array, "K D"],
     labels: TeacherRows,
     tau: Float[Array, ""] | float,
     negatives: Negatives,
     precision: Precision = "float32",
 ) -> Float[Array, " N"]:
-    """[N] the loss of each row by `sampled_distillation_loss`, of a flat batch."""
+    """[N] the loss of each row by `sampled_distillation_loss`, of a flat batch.
+
+    The vectors of successors and negatives are given; items are only compared.
+    """
     student_ND = student_ND / checked_temperature(tau)
-    negative_KD, num_rows = rows_at(item_VD, negatives.item), len(student_ND)
+    num_rows = len(student_ND)
     is_bump_M = labels.bump != 0  # NaN is one, to be seen.
-    logit_M = row_dot(student_ND[labels.row], rows_at(item_VD, labels.successor))
+    logit_M = row_dot(student_ND[labels.row], successor_MD)
     logit_M = jnp.where(is_bump_M, logit_M, -jnp.inf)
 
     def by_row(value_M: Array, reduction=jax.ops.segment_sum) -> Array:

@@ -24,27 +24,33 @@ class TableRows:
         """[V, D], that of the whole table."""
         return self.num_rows, self.rows.shape[-1]
 
-    def at(self, index_N: Int[Array, "*N"]) -> Float[Array, "*N D"]:
-        """[..., D] rows at indices of the table; NaN where they are not among these."""
-        # Written out: a loop would wait for the host on GPUs.
-        place_N = jnp.searchsorted(self.index, index_N, method="scan_unrolled")
-        place_N = jnp.minimum(place_N, self.index.size - 1)
-        held_N = self.index[place_N] == index_N
-        return jnp.where(held_N[..., None], self.rows[place_N], jnp.nan)
+    def at(self, slot_N: Int[Array, "*N"]) -> Float[Array, "*N D"]:
+        """[..., D] rows by their slot, 0..U-1, not by their index; NaN outside."""
+        return self.rows.at[slot_N].get(mode="fill", fill_value=jnp.nan)
 
 
 def distinct_rows(
     index_N: Int[Array, " N"], where_N: Bool[Array, " N"], num_rows: int
-) -> Int32[Array, " N"]:
-    """[N] the distinct indices that count and are those of rows, ascending; V behind the last.
+) -> tuple[Int32[Array, " U"], Int32[Array, " N"]]:
+    """The distinct indices that count and are those of rows, and where each index is among them.
+
+    Returns:
+      [min(N, V)] these indices, ascending; V behind the last. [N] the slot of each index in that
+      array; N, which is none, if it counts and is no row's; 0 if it does not count.
 
     Example:
       >>> index, where = jnp.array([4, 2, 4, 9, 0]), jnp.array([True, True, True, True, False])
-      >>> distinct_rows(index, where, 9).tolist()
-      [2, 4, 9, 9, 9]
+      >>> [array.tolist() for array in distinct_rows(index, where, 9)]
+      [[2, 4, 9, 9, 9], [1, 0, 1, 5, 0]]
     """
-    counts_N = where_N & is_index(index_N, num_rows)
-    sorted_N = jax.lax.sort(jnp.where(counts_N, index_N, num_rows).astype(jnp.int32))
+    size = index_N.size
+    is_row_N = is_index(index_N, num_rows)
+    key_N = jnp.where(where_N & is_row_N, index_N, num_rows).astype(jnp.int32)
+    sorted_N, origin_N = jax.lax.sort_key_val(key_N, jnp.arange(size, dtype=jnp.int32))
     is_first_N = jnp.diff(sorted_N, prepend=-1) > 0
-    place_N = jnp.where(is_first_N, jnp.cumsum(is_first_N) - 1, index_N.size)
-    return jnp.full(index_N.shape, num_rows, jnp.int32).at[place_N].set(sorted_N, mode="drop")
+    slot_N = jnp.cumsum(is_first_N, dtype=jnp.int32) - 1
+    # What counts comes first, and is of V indices at most.
+    distinct_U = jnp.full(min(size, num_rows), num_rows, jnp.int32)
+    distinct_U = distinct_U.at[jnp.where(is_first_N, slot_N, size)].set(sorted_N, mode="drop")
+    slot_N = jnp.zeros(size, jnp.int32).at[origin_N].set(slot_N, unique_indices=True)
+    return distinct_U, jnp.where(where_N, jnp.where(is_row_N, slot_N, size), 0)

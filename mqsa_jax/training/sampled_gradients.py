@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Key
 
 from mqsa_jax.data.batches import Batch
@@ -90,26 +91,71 @@ def step_items(
     frequency = frequency_of(relations) if sampling.needs_frequency else None
     key = jax.random.fold_in(key, _NEGATIVES_FOLD)
     drawn = _drawn(key, sampling, recommender.num_items, frequency)
-    read = [
+    negatives = _of_shards(drawn, sampling, frequency, target_SN, real_SN)
+    return _located(batch, negatives, recommender.num_items, axis_name)
+
+
+def _of_shards(
+    drawn: Negatives,
+    sampling: Sampling,
+    frequency: ItemFrequency | None,
+    target_SN: Array,
+    real_SN: Array,
+) -> Negatives:
+    """[S, K] the negatives of each shard: those drawn, and its targets where they are some too."""
+    if not sampling.in_batch:
+        shards = target_SN.shape[0]
+        return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shards, *leaf.shape)), drawn)
+
+    def mixed(target_N: Array, where_N: Array) -> Negatives:
+        by_popularity = sampling.negatives == "popularity"
+        return with_in_batch(drawn, target_N, where_N, frequency, by_popularity=by_popularity)
+
+    return jax.vmap(mixed)(target_SN, real_SN)
+
+
+def _located(
+    batch: Batch, negatives: Negatives, num_items: int, axis_name: str | None
+) -> StepItems:
+    """Finds the items of a step, and the slot of each."""
+    real_SRT = batch.inputs.segment_ids >= 0
+    every_SK = jnp.ones(negatives.item.shape, bool)
+    parts = [
+        (batch.inputs.item, real_SRT),
+        (batch.target, real_SRT),
         (batch.distinct_item, batch.distinct_count > 0),
-        (target_SN, real_SN),
-        (batch.successor, batch.successor_count != 0),
-        (drawn.item, jnp.ones(drawn.item.shape, bool)),
+        (negatives.item, every_SK),
     ]
-    item_N = jnp.concatenate([item.ravel() for item, _ in read])
-    where_N = jnp.concatenate([where.ravel() for _, where in read])
+    own_N, slots = _distinct_of(parts, num_items)
+    input_slot, target_slot, distinct_slot, negative_slot = slots
+    parts = [(own_N, own_N < num_items), (batch.successor, batch.successor_count != 0)]
+    index_U, (own_slot_N, successor_slot) = _distinct_of(parts, num_items, axis_name)
+    return StepItems(
+        index_U,
+        own_slot_N,
+        input_slot,
+        target_slot,
+        distinct_slot,
+        negatives.replace(item=negative_slot),
+        successor_slot,
+    )
+
+
+def _distinct_of(
+    parts: list[tuple[Array, Array]], num_items: int, axis_name: str | None = None
+) -> tuple[Array, list[Array]]:
+    """The distinct items of arrays that count, on all devices; and the arrays' slots among them."""
+    item_N = jnp.concatenate([item.ravel() for item, _ in parts])
+    where_N = jnp.concatenate([where.ravel() for _, where in parts])
+    size = item_N.size
     if axis_name is not None:
         item_N, where_N = jax.lax.all_gather((item_N, where_N), axis_name, tiled=True)
-    index_U = distinct_rows(item_N, where_N, recommender.num_items)
-    if sampling.in_batch:
-
-        def mixed(target_N: Array, where_N: Array) -> Negatives:
-            by_popularity = sampling.negatives == "popularity"
-            return with_in_batch(drawn, target_N, where_N, frequency, by_popularity=by_popularity)
-
-        return StepItems(index_U, jax.vmap(mixed)(target_SN, real_SN))
-    shared = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (shards, *leaf.shape)), drawn)
-    return StepItems(index_U, shared)
+    index_U, slot_N = distinct_rows(item_N, where_N, num_items)
+    if axis_name is not None:
+        slot_N = jax.lax.dynamic_slice_in_dim(slot_N, jax.lax.axis_index(axis_name) * size, size)
+    ends = np.cumsum([item.size for item, _ in parts])[:-1]
+    slots = jnp.split(slot_N, ends)
+    return index_U, [slot.reshape(item.shape) for slot, (item, _) in zip(slots, parts, strict=True)]
 
 
 def _drawn(

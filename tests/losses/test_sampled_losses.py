@@ -91,11 +91,12 @@ def test_parts_of_the_distillation_loss_are_unbiased(draw):
     rows = rows_of(TEACHER, jnp.asarray(item), jnp.ones(N, bool), M)
 
     def parts(key):
-        student, items, negatives = jnp.float32(USER / 4), jnp.float32(ITEMS), draw(key)
-        loss = distillation_losses(student, items, rows, TAU, negatives)
+        items, negatives = jnp.float32(ITEMS), draw(key)
+        vectors = jnp.float32(USER / 4), items[rows.successor], items[negatives.item]
+        loss = distillation_losses(*vectors, rows, TAU, negatives)
         # Without the teacher's probabilities outside the logarithm, only log Z is left.
         blank = rows.replace(base=0 * rows.base, bump=jnp.sign(rows.bump) * 1e-30)
-        log_z = distillation_losses(student, items, blank, TAU, negatives)
+        log_z = distillation_losses(*vectors, blank, TAU, negatives)
         return jnp.stack([jnp.exp(log_z), log_z - loss])
 
     mean, error = over_draws(parts)
