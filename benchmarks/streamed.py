@@ -7,7 +7,7 @@ outside: `write` writes the prepared folder through the writer of `mqsa-jax prep
 an epoch of batches from the stream and does nothing with them; `train` trains one epoch and tests
 it on a sample of the users; `evaluate` tests it again; `recommend` makes lists for some users.
 
-Histories have 5 items and more, 20 on average; half of the items follow from the one before.
+Histories have 5 items and more, 10 on average, as in the data of the paper; half of the items follow from the one before.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from benchmarks.prepare import measured
 
 BLOCK = 50_000
 """Users that are generated at a time."""
-SHORTEST, MEAN = 5, 20
+SHORTEST, MEAN = 5, 10
 STAGES = ("write", "read", "train", "evaluate", "recommend")
 MAX_LEN = 50
 
