@@ -7,7 +7,8 @@ outside: `write` writes the prepared folder through the writer of `mqsa-jax prep
 an epoch of batches from the stream and does nothing with them; `train` trains one epoch and tests
 it on a sample of the users; `evaluate` tests it again; `recommend` makes lists for some users.
 
-Histories have 5 items and more, 10 on average, as in the data of the paper; half of the items follow from the one before.
+Histories have 5 items and more, 10 on average, as in the data of the paper; half of the items
+follow from the one before.
 """
 
 import dataclasses
