@@ -2,7 +2,7 @@
 
 python -m benchmarks.programs
 
-Needs the extra `tpu`. Each program that is compiled is added to docs/performance/programs.json at
+Needs the extras `tpu` and `cuda`. Each program that is compiled is added to docs/performance/programs.json at
 once; those that are there already are left as they are, so that the same command goes on.
 """
 
@@ -54,6 +54,7 @@ MESHES = {
     "v5e:16x16": "data=16,model=16",
     "v6e:16x16": "data=16,model=16",
     "v5p:4x4x4": "data=8,model=8",
+    "8xh100": "data=2,model=4",
 }
 
 
@@ -71,7 +72,8 @@ def programs() -> list[Program]:
         Program("weak", each, MESHES[each], 39_063 * chips, batch_size=16 * chips)
         for each, chips in zip(slices, (4, 16, 64, 256), strict=True)
     ]
-    return [*sizes[:3], *strong, *weak, *sizes[3:]]
+    gpus = [Program("gpus", "8xh100", MESHES["8xh100"], items) for items in (1_000_000, 10_000_000)]
+    return [*sizes[:3], *strong, *weak, *gpus, *sizes[3:]]
 
 
 def compiled(program: Program) -> dict[str, Any]:
@@ -112,7 +114,9 @@ def main(options: Options) -> None:
     missing = [program for program in programs() if program.name not in found["programs"]]
     for program in missing[: options.most]:
         result = compiled(program)
-        made = {"commit": provenance(jax.devices())["commit"], "libtpu": version("libtpu")}
+        compiler = "libtpu" if program.series != "gpus" else "jax-cuda12-pjrt"
+        made = {"commit": provenance(jax.devices())["commit"]}
+        made["compiler"] = f"{compiler} {version(compiler)}"
         found["programs"][program.name] = {**dataclasses.asdict(program), **made, **result}
         write_json(FILE, found)
         total = result.get("total_bytes_per_chip")

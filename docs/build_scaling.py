@@ -57,6 +57,7 @@ def tables(programs: list[dict[str, Any]]) -> str:
         "sizes": "## Compiled for real TPUs",
         "strong": "### The same work on more chips",
         "weak": "### As much more work as there are more chips",
+        "gpus": "### Eight GPUs",
     }
     parts = []
     for series, title in titles.items():
@@ -67,12 +68,41 @@ def tables(programs: list[dict[str, Any]]) -> str:
             facts = [FACTS] if series == "sizes" else []
             parts += [title, *facts, table(HEADS, list(map(row, own)))]
     commits = sorted({one["commit"] for one in programs})
-    compilers = sorted({one["libtpu"] for one in programs})
+    compilers = sorted({one["compiler"] for one in programs})
     made = (
-        f"`python -m benchmarks.programs`, commit {', '.join(commits)}, libtpu "
-        f"{', '.join(compilers)}; all figures are in `docs/performance/programs.json`."
+        f"`python -m benchmarks.programs`, commit {', '.join(commits)}, {', '.join(compilers)}; "
+        "all figures are in `docs/performance/programs.json`."
     )
-    return "\n\n".join([*parts, made])
+    return "\n\n".join([*parts, step_model(programs), made])
+
+
+def step_model(programs: list[dict[str, Any]]) -> str:
+    """The parts of a step's time on 256 TPUs and on eight GPUs, and what the model assumes."""
+    own = [
+        one
+        for one in programs
+        if (one["series"] == "gpus" or (one["series"] == "sizes" and one["chips"] == 256))
+        and one["topology"] in ("v5e:16x16", "8xh100")
+        and "seconds_by_kind" in one
+    ]
+    own.sort(key=lambda one: (one["topology"], one["items"], one["dim"]))
+    kinds = ("arithmetic", "memory", "exchanges", "launches")
+    rows = [
+        [
+            *(one["topology"], f"{one['items']:,}", str(one["dim"])),
+            *(f"{1000 * one['seconds_by_kind'][kind]:.3g}" for kind in kinds),
+            f"{1000 * one['seconds_per_step']:.3g}",
+            f"{one['batch_size'] / one['seconds_per_step']:,.0f}",
+        ]
+        for one in own
+    ]
+    heads = ["Topology", "Items", "D", *(f"{kind}, ms" for kind in kinds), "Step, ms", "Users/s"]
+    assumed = "\n".join(f"- {line};" for line in own[0]["assumptions"])
+    text = (
+        "A step takes the longer of arithmetic and memory, then exchanges and launches. These are "
+        "lower bounds, whose assumptions are:"
+    )
+    return f"### A model of a step's time\n\n{text}\n\n{assumed}\n\n{table(heads, rows)}"
 
 
 FACTS = """Exact softmax over all items, `--shard-items all`, one million users of 8 training
