@@ -2,8 +2,9 @@
 
 python -m benchmarks.programs
 
-Needs the extras `tpu` and `cuda`. Each program that is compiled is added to docs/performance/programs.json at
-once; those that are there already are left as they are, so that the same command goes on.
+Needs the extras `tpu` and `cuda`. Each program that is compiled is added at once to
+docs/performance/programs.json;
+those that are there already are left as they are, so that the same command goes on.
 """
 
 import dataclasses
