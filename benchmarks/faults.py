@@ -38,8 +38,9 @@ FLAGS = ["--dim=8", "--max-len=8", "--batch-size=16", "--lr=0.002", "--patience=
 FLAGS += ["--save-every=2", "--dataset=histories.txt"]
 RUNS = 2
 """Of each number of processes."""
-ENDING_SECONDS = 60.0
-"""The longest that a process may live on after it, or another one, was ended."""
+ENDING_SECONDS, FINISHING_SECONDS = 300.0, 3600.0
+"""The longest that a process may live on after it, or another one, was ended; and that a run takes
+to its end. The table tells what it was, which on a quiet machine is much less."""
 PROGRESS_SECONDS = 1.5
 """The longest time from a line of progress to the kill."""
 START_SECONDS = 8.0
@@ -147,8 +148,12 @@ class Processes:
     def end(self, seconds: float) -> tuple[list[int], str]:
         """Exit codes and errors, of processes that must end by themselves."""
         deadline = time.monotonic() + seconds
-        for process in self._all:
-            process.wait(max(deadline - time.monotonic(), 0.1))
+        try:
+            for process in self._all:
+                process.wait(max(deadline - time.monotonic(), 0.1))
+        finally:
+            for process in self._all:
+                process.kill()
         for reader in self._readers:
             reader.join()
         return [process.returncode for process in self._all], "".join(self._errors)
@@ -233,7 +238,7 @@ def outcome(run: Path, epoch: int) -> dict[str, Any]:
 
 def finish(home: Path, name: str, processes: int) -> tuple[list[int], str]:
     """Lets a run go on to its end."""
-    return Processes(home, name, processes).end(600)
+    return Processes(home, name, processes).end(FINISHING_SECONDS)
 
 
 def disturb(

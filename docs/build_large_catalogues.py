@@ -6,31 +6,11 @@ MQSA_DATA_DIR=DATA python -m benchmarks.sampled_toys
 python docs/build_large_catalogues.py
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent
+from page_parts import DOCS, load, made_by, table, text
+
 PAGE = DOCS / "large_catalogues.md"
-TEXT = DOCS / "performance" / "large_catalogues_text.md"
-
-
-def load(name: str) -> dict[str, Any]:
-    """Result of a benchmark; empty where there is none."""
-    path = DOCS / "performance" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-def made_by(result: dict[str, Any], command: str) -> str:
-    """Command, machine and versions of a result."""
-    made, versions = result["provenance"], result["versions"]
-    return f"`{command}`, {made['machine']}, python {versions['python']}, jax {versions['jax']}."
 
 
 def steps() -> str:
@@ -56,8 +36,7 @@ def steps() -> str:
         "negatives, 8 transitions an item. Steps run one after the other in one program, as in "
         "training. Ratios are of processor time, for other work ran on the machine."
     )
-    commit = result["provenance"]["commit"]
-    made = f"Commit {commit}, " + made_by(result, "python -m benchmarks.large_catalogues")
+    made = made_by(result, "python -m benchmarks.large_catalogues")
     return "\n\n".join(["## A step", facts, table(heads, rows), made])
 
 
@@ -90,7 +69,9 @@ def toys() -> str:
         "those of the trained model over all items, whatever it was trained on: in the first steps "
         "of an epoch, with dropout. Test by full ranking."
     )
-    made = made_by(first, "python -m benchmarks.sampled_toys")
+    # Each row has a commit of its own.
+    machine = {"machine": first["provenance"]["machine"]}
+    made = made_by({**first, "provenance": machine}, "python -m benchmarks.sampled_toys")
     return "\n\n".join(["## Toys", facts, table(heads, rows), made])
 
 
@@ -102,7 +83,7 @@ def _negatives(result: dict[str, Any]) -> tuple[bool, bool, int]:
 
 def build() -> str:
     """The page."""
-    return "\n\n".join(filter(None, [TEXT.read_text().strip(), toys(), steps()])) + "\n"
+    return "\n\n".join(filter(None, [text("large_catalogues"), toys(), steps()])) + "\n"
 
 
 if __name__ == "__main__":

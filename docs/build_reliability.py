@@ -5,13 +5,9 @@ cp benchmarks/results/faults.json docs/performance/
 python docs/build_reliability.py
 """
 
-import json
-from pathlib import Path
+from page_parts import DOCS, load, made_by, table, text
 
-DOCS = Path(__file__).parent
 PAGE = DOCS / "reliability.md"
-TEXT = DOCS / "performance" / "reliability_text.md"
-FILE = DOCS / "performance" / "faults.json"
 HEADS = {
     "processes": "processes",
     "sigkill": "SIGKILL",
@@ -25,13 +21,6 @@ HEADS = {
 }
 
 
-def table(rows: list[dict]) -> str:
-    """A Markdown table of the runs."""
-    body = [[_cell(row[name]) for name in HEADS] for row in rows]
-    lines = [list(HEADS.values()), ["---"] * len(HEADS), *body]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -40,14 +29,14 @@ def _cell(value: object) -> str:
 
 def build() -> str:
     """The page."""
-    result = json.loads(FILE.read_text())
-    made = result["provenance"]
-    command = " ".join(["python -m benchmarks.faults", *made["command"][1:]])
+    result = load("faults")
+    command = " ".join(["python -m benchmarks.faults", *result["provenance"]["command"][1:]])
     facts = (
-        f"`{command}`, seed {result['seed']}, commit {made['commit']}, {made['machine']}, jax "
-        f"{result['versions']['jax']}. Each row is a run, ended that often and gone on with."
+        f"{made_by(result, command)[:-1]}, seed {result['seed']}. Each row is a run, ended that "
+        "often and gone on with."
     )
-    parts = [TEXT.read_text().strip(), "## Ended and damaged", facts, table(result["rows"])]
+    rows = [[_cell(row[name]) for name in HEADS] for row in result["rows"]]
+    parts = [text("reliability"), "## Ended and damaged", facts, table(list(HEADS.values()), rows)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -4,27 +4,18 @@ python -m benchmarks.programs
 python docs/build_scaling.py
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).parent
+from page_parts import DOCS, FILES, load, table, text
+
 PAGE = DOCS / "scaling.md"
-TEXT = DOCS / "performance" / "scaling_text.md"
-FILE = DOCS / "performance" / "programs.json"
-FIGURE = DOCS / "performance" / "figures" / "programs.png"
+FIGURE = FILES / "figures" / "programs.png"
 MIB = 2**20
 
 
-def load() -> list[dict[str, Any]]:
-    """The programs that were compiled."""
-    return list(json.loads(FILE.read_text())["programs"].values())
-
-
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+def programs_compiled() -> list[dict[str, Any]]:
+    """All that were compiled."""
+    return list(load("programs")["programs"].values())
 
 
 def row(one: dict[str, Any]) -> list[str]:
@@ -139,15 +130,15 @@ def draw(programs: list[dict[str, Any]]) -> None:
 
 def build() -> str:
     """The page."""
-    programs = load()
-    parts = [TEXT.read_text().strip(), tables(programs)]
+    programs = programs_compiled()
+    parts = [text("scaling"), tables(programs)]
     if FIGURE.exists():
         parts.append(f"![Weak and strong scaling](performance/figures/{FIGURE.name})")
     return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
-    compiled = load()
+    compiled = programs_compiled()
     if any(one["series"] != "sizes" for one in compiled):
         draw(compiled)
     PAGE.write_text(build())

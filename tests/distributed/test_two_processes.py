@@ -102,6 +102,22 @@ def test_one_process_evaluates_the_run_of_two(two_processes, tmp_path):
     assert ranks(copy) == ranks(two_processes)
 
 
+@pytest.mark.parametrize("axes", ["model", "all"])
+def test_two_processes_share_the_items_and_one_goes_on(one_process, tmp_path, axes):
+    flags = ["--mesh=data=1,model=2", f"--shard-items={axes}"]
+    run_two(*arguments(tmp_path / "run", EPOCHS // 2), *flags)
+    # Each process has saved its rows of the tables and moments.
+    run("train.py", *arguments(tmp_path / "run"))
+    assert_close(tmp_path / "run", one_process)
+
+
+def test_two_processes_start_from_another_run(one_process, tmp_path):
+    flags = [f"--init-from={one_process}", "--seed=5"]
+    run("train.py", *arguments(tmp_path / "one"), *flags)
+    run_two(*arguments(tmp_path / "two"), *flags, "--mesh=data=1,model=2")
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_process_goes_on_after_a_kill_and_the_other_ends_within_a_minute(
     one_process, tmp_path, victim
