@@ -26,19 +26,24 @@ def provenance(devices: list[jax.Device]) -> dict[str, str | list[str] | bool]:
     """The command, the commit of the source (`unknown` outside a checkout) and the machine."""
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__).parent),
         "machine": _machine(devices),
         "cpu_kernels": kernels_in_use(),
     }
 
 
-def _commit() -> str:
-    source = Path(__file__).parent
-    git = ("git", "-C", str(source), "describe", "--always", "--dirty", "--exclude=*")
+def commit_of(folder: Path) -> str:
+    """Short hash of the checkout that a folder is in (`unknown` outside of one), with `-dirty` if files that git knows have changed, but for results in docs."""
+    git = ("git", "-C", str(folder))
+    changes = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs")
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        commit, changed = (
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True).stdout
+            for command in (("rev-parse", "--short", "HEAD"), changes)
+        )
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return commit.strip() + ("-dirty" if changed else "")
 
 
 def _machine(devices: list[jax.Device]) -> str:
