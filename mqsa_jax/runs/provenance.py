@@ -33,7 +33,10 @@ def provenance(devices: list[jax.Device]) -> dict[str, str | list[str] | bool]:
 
 
 def commit_of(folder: Path) -> str:
-    """Short hash of the checkout that a folder is in (`unknown` outside of one), with `-dirty` if files that git knows have changed, but for results in docs."""
+    """Short hash of the checkout that a folder is in; `unknown` outside of one.
+
+    With `-dirty` if files that git knows have changed, but for results in docs.
+    """
     git = ("git", "-C", str(folder))
     changes = ("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs")
     try:
