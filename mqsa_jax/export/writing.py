@@ -105,7 +105,8 @@ def export_run(
         if onnx:
             from mqsa_jax.export.onnx_program import write_onnx
 
-            facts["onnx"] = write_onnx(draft / ONNX, model, run)
+            shape = (model.facts["outputs"], run.config.model.max_len)
+            facts["onnx"] = write_onnx(draft / ONNX, model.program, model.tensors, *shape)
         if index is not None:
             from mqsa_jax.export.item_index import write_index
 
