@@ -51,7 +51,7 @@ class ApproximateLists(ListMaker):
         super().__init__(run.num_items, run.config.model.max_len, k, None)
         self._index, self._tensors = run.index, trained_tensors(run)
         recommender = exported_recommender(run.recommender)
-        program = trained_program(recommender, run.hparams.window, run.hparams.alpha)
+        program = trained_program(recommender, int(run.hparams.window), float(run.hparams.alpha))
         self._program = jax.jit(program)
         self._on_device = jax.device_put(self._tensors)
 

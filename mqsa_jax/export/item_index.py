@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from mqsa_jax.export.extras import check_extra
 from mqsa_jax.export.folder import INDEXES, ExportFolder
 
-CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 32, 128, 256
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 256
 """Of USearch's graph: neighbours of an item, and candidates kept while adding and searching."""
 ITEMS_OF_CLUSTER = 256
 """Items a cluster of Faiss's, in the mean."""

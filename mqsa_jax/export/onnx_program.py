@@ -117,8 +117,7 @@ def _evaluated(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
         elif isinstance(inner, ClosedJaxpr) and equation.primitive.name != "scan":
             results = _evaluated(inner, inputs)
         else:
-            functions, params = equation.primitive.get_bind_params(equation.params)
-            results = equation.primitive.bind(*functions, *inputs, **params)
+            results = equation.primitive.bind(*inputs, **equation.params)
             results = results if equation.primitive.multiple_results else [results]
         values |= dict(zip(equation.outvars, results, strict=True))
     return [value_of(atom) for atom in traced.jaxpr.outvars]
