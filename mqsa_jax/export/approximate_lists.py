@@ -8,6 +8,7 @@ Shape legend: U users of a block, C candidates, K items of a list, D width.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -17,8 +18,8 @@ from jaxtyping import Float, Int
 from mqsa_jax.data.splits import Slices
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.export.item_index import ItemIndex
-from mqsa_jax.export.program import trained_program
-from mqsa_jax.export.tensors import exported_recommender, trained_tensors
+from mqsa_jax.export.program import exported_program
+from mqsa_jax.export.tensors import trained_tensors
 from mqsa_jax.inference.evaluation_set import Queries
 from mqsa_jax.inference.lists import ListMaker, TrainedLists
 from mqsa_jax.inference.loaded_run import TrainedRun
@@ -35,6 +36,11 @@ class IndexedRun(TrainedRun):
 
     index: ItemIndex
 
+    @functools.cached_property
+    def tensors(self) -> dict[str, Any]:
+        """What the exported program takes, on the device."""
+        return jax.device_put(trained_tensors(self))
+
     def list_maker(
         self, k: int, allowed_V: np.ndarray | None, layout: DeviceLayout
     ) -> "TrainedLists | ApproximateLists":
@@ -49,11 +55,8 @@ class ApproximateLists(ListMaker):
 
     def __init__(self, run: IndexedRun, k: int):
         super().__init__(run.num_items, run.config.model.max_len, k, None)
-        self._index, self._tensors = run.index, trained_tensors(run)
-        recommender = exported_recommender(run.recommender)
-        program = trained_program(recommender, int(run.hparams.window), float(run.hparams.alpha))
-        self._program = jax.jit(program)
-        self._on_device = jax.device_put(self._tensors)
+        self._run, self._item_VD = run, np.asarray(run.tensors["item_vectors"])
+        self._encode = functools.partial(_encoded, exported_program(run), run.tensors)
 
     @property
     def block_users(self) -> int:
@@ -62,21 +65,22 @@ class ApproximateLists(ListMaker):
 
     def _start(self, queries: Queries) -> Any:
         history_UT = _rows(queries.items, queries.inputs, self._max_len)
-        outputs = jax.tree.map(np.asarray, self._program(self._on_device, history_UT))
+        outputs = jax.tree.map(np.asarray, self._encode(history_UT))
         num_users = queries.num_users
         items, scores = np.full((num_users, self.k), NO_ITEM), np.full((num_users, self.k), -np.inf)
         # Rows without a history, which pad a block, have no user vector.
         known_U = np.flatnonzero(queries.inputs.lengths > 0)
-        some = {name: array[known_U] for name, array in outputs.items()}
-        seen = queries.seen[known_U]
-        items[known_U], scores[known_U] = self._best(some, _rows(queries.items, seen))
+        if len(known_U):
+            some = {name: array[known_U] for name, array in outputs.items()}
+            seen_UN = _rows(queries.items, queries.seen[known_U])
+            items[known_U], scores[known_U] = self._best(some, seen_UN)
         return items.astype(np.int32), scores.astype(np.float32)
 
     def _best(self, outputs: dict[str, np.ndarray], seen_UN: np.ndarray) -> tuple[Any, Any]:
         """Items [U, K] and their scores, of user vectors and the entries of a term."""
-        user_UD, item_VD = outputs["user_vector"], self._tensors["item_vectors"]
+        user_UD, item_VD = outputs["user_vector"], self._item_VD
         count = MARGIN * self.k + seen_UN.shape[1]
-        found = [self._index.candidates(user_UD, count).astype(np.int64)]
+        found = [self._run.index.candidates(user_UD, count).astype(np.int64)]
         if "term_item" in outputs:
             found.append(np.where(outputs["term_score"] > 0, outputs["term_item"], NO_ITEM))
         item_UC = _distinct(np.concatenate(found, axis=1))
@@ -85,6 +89,11 @@ class ApproximateLists(ListMaker):
             score_UC += _term_at(item_UC, outputs["term_item"], outputs["term_score"])
         left_out_UC = (item_UC == NO_ITEM) | _among(item_UC, seen_UN)
         return _largest(item_UC, np.where(left_out_UC, -np.inf, score_UC), self.k)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encoded(program, tensors, history_BT):
+    return program(tensors, history_BT)
 
 
 def _rows(item_N: np.ndarray, slices: Slices, width: int | None = None) -> Int[np.ndarray, "U N"]:

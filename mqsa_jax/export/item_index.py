@@ -66,9 +66,11 @@ class UsearchIndex(ItemIndex):
 
     def candidates(self, user_BD: Float[np.ndarray, "B D"], count: int) -> Int[np.ndarray, "B C"]:
         """See `ItemIndex.candidates`."""
-        found = self._index.search(user_BD, min(count, len(self._index)))
-        keys, counts = np.atleast_2d(found.keys), np.atleast_1d(found.counts)
-        return np.where(np.arange(keys.shape[1]) < counts[:, None], keys.astype(np.int64), -1)
+        count = min(count, len(self._index))
+        # Of a single user, USearch returns matches of another kind: always give it two.
+        found = self._index.search(np.concatenate([user_BD, user_BD[:1]]), count)
+        real_BC = np.arange(count) < found.counts[:, None]
+        return np.where(real_BC, found.keys.astype(np.int64), -1)[:-1]
 
 
 class FaissIndex(ItemIndex):

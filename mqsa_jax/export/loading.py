@@ -85,8 +85,8 @@ def _load_export(folder: ExportFolder) -> TrainedRun | CountedRun:
     counts = functools.partial(_counts, folder)
     common = (config, stored["epoch"], item_ids, folder.path, stored["data"]["fingerprint"], counts)
     if MODELS[config.model.model].counted:
-        model = counted_model_of(tensors, **stored["counted"])
-        _check_vocabulary(folder, len(item_ids), model.matrix.shape[0])
+        _check_vocabulary(folder, len(item_ids), stored["num_items"])
+        model = counted_model_of(tensors, len(item_ids), **stored["counted"])
         return CountedRun(*common, model)
     _check_vocabulary(folder, len(item_ids), len(tensors["item_vectors"]))
     recommender = exported_recommender(Recommender.of(config, len(item_ids)).in_float32())

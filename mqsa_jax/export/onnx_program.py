@@ -13,7 +13,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.export.program import Program, Tensors
+from mqsa_jax.export.program import CountedProgram, Tensors, TrainedProgram
 
 TOLERANCE = 1e-5
 """Largest difference from JAX, in units of the largest value, that is taken for rounding."""
@@ -23,7 +23,11 @@ INPUT = "history"
 
 
 def write_onnx(
-    path: Path, program: Program, tensors: Tensors, outputs: Sequence[str], max_len: int
+    path: Path,
+    program: TrainedProgram | CountedProgram,
+    tensors: Tensors,
+    num_items: int,
+    max_len: int,
 ) -> dict[str, Any]:
     """Writes the program as ONNX: `history` [B, N] int32 to the outputs, by name.
 
@@ -31,8 +35,7 @@ def write_onnx(
       path: the file.
       program: of the tensors and a history.
       tensors: of the model; they become part of the file.
-      outputs: names of what the program gives.
-      max_len: items of a history that are read, for the histories of the check.
+      num_items, max_len: V, and items of a history that are read, for the check's histories.
 
     Returns:
       What `config.json` says of the file.
@@ -50,14 +53,16 @@ def write_onnx(
             "export without it, and use the StableHLO program"
         )
     tensors = {name: jnp.asarray(tensor) for name, tensor in tensors.items()}
-    model = _converted(program, tensors, outputs)
+    model = _converted(program, tensors)
     content = model.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     difference = 0.0
-    for history_BN in _examples(tensors, max_len):
-        actual = session.run(list(outputs), {INPUT: history_BN})
+    for history_BN in _examples(num_items, max_len):
+        actual = session.run(program.outputs, {INPUT: history_BN})
         expected = jax.jit(program)(tensors, history_BN)
-        for name, array in zip(outputs, actual, strict=True):
+        for name, array in zip(program.outputs, actual, strict=True):
             difference = max(difference, _difference(name, array, np.asarray(expected[name])))
     path.write_bytes(content)
     return {
@@ -67,7 +72,7 @@ def write_onnx(
     }
 
 
-def _converted(program: Program, tensors: Tensors, outputs: Sequence[str]) -> Any:
+def _converted(program: TrainedProgram | CountedProgram, tensors: Tensors) -> Any:
     """The ONNX model, by jax2onnx."""
     with _quiet():
         from jax2onnx import to_onnx
@@ -76,13 +81,13 @@ def _converted(program: Program, tensors: Tensors, outputs: Sequence[str]) -> An
         history = jax.ShapeDtypeStruct(shape, jnp.int32)
         # Traced here: jax2onnx replaces functions of JAX while it traces.
         traced = jax.make_jaxpr(
-            lambda history_BN: [program(tensors, history_BN)[name] for name in outputs]
+            lambda history_BN: [program(tensors, history_BN)[name] for name in program.outputs]
         )(history)
         return to_onnx(
             lambda history_BN: _evaluated(traced, [history_BN]),
             inputs=[history],
             input_names=[INPUT],
-            output_names=list(outputs),
+            output_names=program.outputs,
             return_mode="proto",
         )
 
@@ -99,9 +104,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _evaluated(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
-    """What a traced function gives, with calls inlined and pads as concatenations.
+    """What a traced function gives, in operations that jax2onnx 0.13 lowers as they are meant.
 
-    jax2onnx 0.13 cannot lower a pad of an array of symbolic shape.
+    Calls are inlined; pads and stacks become concatenations, products Einstein sums, as there may
+    be several batch axes. ONNX Runtime selects no booleans: they become a disjunction.
     """
     values: dict[Any, Any] = dict(zip(traced.jaxpr.constvars, traced.consts, strict=True))
     values |= dict(zip(traced.jaxpr.invars, arguments, strict=True))
@@ -114,6 +120,12 @@ def _evaluated(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
         inner = equation.params.get("call_jaxpr") or equation.params.get("jaxpr")
         if equation.primitive.name == "pad":
             results = [_padded(*inputs, equation.params["padding_config"])]
+        elif equation.primitive.name == "dot_general":
+            results = [_product(*inputs, equation.params["dimension_numbers"])]
+        elif equation.primitive.name == "select_n" and inputs[1].dtype == bool:
+            results = [_selected(*inputs)]
+        elif equation.primitive.name == "stack":
+            results = [_stacked(inputs, equation.params["axis"])]
         elif isinstance(inner, ClosedJaxpr) and equation.primitive.name != "scan":
             results = _evaluated(inner, inputs)
         else:
@@ -125,24 +137,49 @@ def _evaluated(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
 
 def _padded(array: Any, fill: Any, padding: Sequence[tuple[int, int, int]]) -> Any:
     """`lax.pad` without gaps inside and without negative widths."""
-    for axis, widths in enumerate(padding):
-        low, high = (
-            [jnp.full((*array.shape[:axis], width, *array.shape[axis + 1 :]), fill, array.dtype)]
-            if width
-            else []
-            for width in widths[:2]
+    for axis, (low, high, _) in enumerate(padding):
+        before, after = (
+            [_filled(fill, (*array.shape[:axis], width, *array.shape[axis + 1 :]))] if width else []
+            for width in (low, high)
         )
-        if low or high:
-            array = jax.lax.concatenate([*low, array, *high], axis)
+        if before or after:
+            array = jax.lax.concatenate([*before, array, *after], axis)
     return array
 
 
-def _examples(tensors: Tensors, max_len: int) -> Iterator[np.ndarray]:
+def _product(left: Any, right: Any, dimensions: Any) -> Any:
+    """`lax.dot_general`, as an Einstein sum."""
+    (left_sum, right_sum), (left_batch, right_batch) = dimensions
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    left_names = [next(letters) for _ in left.shape]
+    right_names = [next(letters) for _ in right.shape]
+    for axis, other in zip((*left_batch, *left_sum), (*right_batch, *right_sum), strict=True):
+        right_names[other] = left_names[axis]
+    batch = [left_names[axis] for axis in left_batch]
+    summed = {left_names[axis] for axis in left_sum}
+    free = [name for name in left_names + right_names if name not in summed and name not in batch]
+    subscripts = f"{''.join(left_names)},{''.join(right_names)}->{''.join(batch + free)}"
+    return jnp.einsum(subscripts, left, right)
+
+
+def _selected(which: Any, if_false: Any, if_true: Any) -> Any:
+    """`lax.select_n` of booleans."""
+    return (which & if_true) | (~which & if_false)
+
+
+def _stacked(arrays: Sequence[Any], axis: int) -> Any:
+    """The arrays along a new axis."""
+    return jax.lax.concatenate([jax.lax.expand_dims(array, (axis,)) for array in arrays], axis)
+
+
+def _filled(value: Any, shape: Sequence[Any]) -> Any:
+    """An array of one value; `jnp.full` is not JAX's own while jax2onnx traces."""
+    return jax.lax.broadcast_in_dim(value, tuple(shape), ())
+
+
+def _examples(num_items: int, max_len: int) -> Iterator[np.ndarray]:
     """Histories [B, N] of several lengths, shorter and longer than is read, and invalid ones."""
-    table = (
-        tensors["item_vectors"] if "item_vectors" in tensors else tensors["matrix.row_start"][1:]
-    )
-    num_items, rng = len(table), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     history_BN = rng.integers(0, num_items, (4, max_len)).astype(np.int32)
     for row, length in enumerate((max_len, max(max_len // 2, 1), 1, 0)):
         history_BN[row, : max_len - length] = -1

@@ -13,10 +13,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from mqsa_jax.export.writing import Exported
+from mqsa_jax.export.program import exported_program
+from mqsa_jax.export.tensors import counted_tensors, trained_tensors
+from mqsa_jax.inference.loaded_run import CountedRun
 from tests.export.models import HISTORIES, MAX_LEN, NAMES, NUM_ITEMS, rows_of
 
 TOLERANCE = 1e-5
+
+
+def tensors_of(run):
+    return counted_tensors(run) if isinstance(run, CountedRun) else trained_tensors(run)
 
 
 def run_alone(program: str, *arguments: str) -> None:
@@ -78,11 +84,11 @@ def test_the_program_is_for_any_platform_and_any_sizes(exports, name):
 
 @pytest.mark.parametrize("name", ["mqsa-ted", "gru4rec", "transition-paths", "popular"])
 def test_what_is_no_history_gives_nan(models, name):
-    model = Exported.of(models[name])
+    program = exported_program(models[name])
     history = np.array(
         [[-1, 1, 2], [-1, -1, -1], [1, -1, 2], [1, 2, -1], [1, 2, NUM_ITEMS]], np.int32
     )
-    outputs = jax.jit(model.program)(model.tensors, history)
+    outputs = jax.jit(program)(tensors_of(models[name]), history)
     ((value,),) = [[outputs[key] for key in ("user_vector", "score") if key in outputs]]
     assert np.isnan(value).all(-1).tolist() == [False, True, True, True, True]
     assert not np.isnan(value[0]).any()
@@ -91,8 +97,7 @@ def test_what_is_no_history_gives_nan(models, name):
 def test_a_term_scores_what_followed_the_latest_items(models):
     """By visible arithmetic: the weight of an entry is `weight decay^k M[recent item k, j]`."""
     run = models["mqsa-ted-plus"]
-    model = Exported.of(run)
-    outputs = jax.jit(model.program)(model.tensors, np.array([[3, 7]], np.int32))
+    outputs = jax.jit(exported_program(run))(tensors_of(run), np.array([[3, 7]], np.int32))
     neighbours, term = run.relations.neighbours, run.config.term
     expected = np.zeros(NUM_ITEMS)
     for back, item in enumerate((7, 3)):
@@ -117,9 +122,8 @@ def test_onnx_runtime_alone_gives_the_scores(models, tmp_path):
     from mqsa_jax.export.onnx_program import write_onnx
 
     for name in ONNX_NAMES:
-        model = Exported.of(models[name])
-        path = tmp_path / f"{name}.onnx"
-        facts = write_onnx(path, model.program, model.tensors, model.facts["outputs"], MAX_LEN)
+        program, tensors = exported_program(models[name]), tensors_of(models[name])
+        facts = write_onnx(tmp_path / f"{name}.onnx", program, tensors, NUM_ITEMS, MAX_LEN)
         assert facts["largest_difference"] <= TOLERANCE
     np.save(tmp_path / "history.npy", rows_of(HISTORIES))
     program = """
