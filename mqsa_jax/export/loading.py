@@ -6,6 +6,8 @@ import io
 import os
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
@@ -90,7 +92,7 @@ def _load_export(folder: ExportFolder) -> TrainedRun | CountedRun:
         return CountedRun(*common, model)
     _check_vocabulary(folder, len(item_ids), len(tensors["item_vectors"]))
     recommender = exported_recommender(Recommender.of(config, len(item_ids)).in_float32())
-    params, relations = params_of(tensors)
+    params, relations = params_of(jax.tree.map(jnp.asarray, tensors))
     return TrainedRun(*common, recommender, params, HParams.of(config), relations)
 
 

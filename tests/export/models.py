@@ -1,5 +1,6 @@
 """Models of few items with drawn parameters: an export does not need trained ones."""
 
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mqsa_jax.config import Config, ModelConfig, TermConfig
+from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.histories import make_histories
 from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun
 from mqsa_jax.inference.stored_model import TrainingCounts
@@ -43,9 +44,11 @@ def data():
 def model_of(name: str, folder: Path) -> TrainedRun | CountedRun:
     """A model with parameters large enough that all of them matter, and a folder of results."""
     histories = data()
-    term = TermConfig(term_items=2, term_neighbours=4) if name == "mqsa-ted-plus" else TermConfig()
     model = ModelConfig(model=name, dim=8, max_len=MAX_LEN, num_heads=2, num_blocks=2)
-    config = with_model(Config(dataset="/home/me/shop.txt", model=model, term=term), name)
+    config = with_model(Config(dataset="/home/me/shop.txt", model=model), name)
+    if name == "mqsa-ted-plus":
+        few = dataclasses.replace(config.term, term_items=2, term_neighbours=4)
+        config = dataclasses.replace(config, term=few)
     write_results(folder, histories.fingerprint())
     counts = TrainingCounts(
         np.bincount(histories.items, minlength=NUM_ITEMS),

@@ -1,5 +1,7 @@
 """Lists by an approximate index: at few items they are the exact ones."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import mqsa_jax
 from mqsa_jax.errors import UserError
 from mqsa_jax.export import extras
 from mqsa_jax.export.approximate_lists import IndexedRun, _among, _distinct, _largest, _term_at
+from mqsa_jax.export.item_index import ItemIndex
 from mqsa_jax.export.writing import export_run
 from tests.export.models import HISTORIES
 
@@ -28,7 +31,7 @@ def test_lists_and_scores_are_exact_where_the_index_misses_nothing(models, tmp_p
             np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-4)
 
 
-class OneItem:
+class OneItem(ItemIndex):
     """An index that finds an item and misses all others."""
 
     def candidates(self, user_BD, count):
@@ -36,11 +39,9 @@ class OneItem:
 
 
 def test_items_of_the_term_are_candidates_beside_those_of_the_index(models):
-    import dataclasses
-
     run = models["mqsa-ted-plus"]
     parts = {field.name: getattr(run, field.name) for field in dataclasses.fields(run)}
-    ((*listed,),) = IndexedRun(**parts, index=OneItem()).recommend([[40, 80]], 30)
+    (listed,) = IndexedRun(**parts, index=OneItem()).recommend([[40, 80]], 30)
     rows = run.relations.neighbours
     near = {int(j) for i in (3, 7) for j, w in zip(rows.item[i], rows.weight[i], strict=True) if w}
     assert {item for item, _ in listed} == {10 * (i + 1) for i in (near | {5}) - {3, 7}}

@@ -1,5 +1,6 @@
 """Exports read again: they are the run, and what is damaged or of another kind is refused."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -10,7 +11,9 @@ import pyarrow.parquet
 import pytest
 
 import mqsa_jax
+from mqsa_jax.data.ids import as_ids
 from mqsa_jax.errors import DataError, UserError
+from mqsa_jax.export.writing import export_run
 from tests.export.models import HISTORIES, NAMES
 
 
@@ -125,11 +128,6 @@ def test_a_vocabulary_out_of_order_is_refused(copy):
 
 
 def test_ids_that_are_strings_come_back(models, tmp_path):
-    import dataclasses
-
-    from mqsa_jax.data.ids import as_ids
-    from mqsa_jax.export.writing import export_run
-
     names = [f"Bücher-{n:02}" for n in range(30)]
     run = dataclasses.replace(models["popular"], item_ids=as_ids(names, "items"))
     export_run(run, tmp_path / "export")
