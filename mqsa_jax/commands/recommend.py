@@ -22,7 +22,7 @@ class RecommendConfig:
     """The flags of the command."""
 
     run_dir: str
-    """Folder of a run."""
+    """Folder of a run, or of an export."""
     users: str | None = None
     """Users of the run's data, with commas between them."""
     all: bool = False
@@ -49,6 +49,8 @@ class RecommendConfig:
     """Text file of one item a line; none of these is recommended."""
     explain: bool = False
     """Adds why each item is recommended: attention to the history, transitions in training."""
+    approximate: bool = False
+    """Lists by the index of an export, which may miss an item; exact with --allow or --deny."""
     dataset: str | None = None
     """File of the run's data, where it lies now (default: as in training)."""
     data_dir: str | None = None
@@ -127,4 +129,6 @@ def _check(options: RecommendConfig) -> None:
     if options.devices is not None and options.devices < 1:
         raise UserError(f"--devices must be at least 1, got {options.devices}")
     if not os.path.isdir(options.run_dir):
-        raise UserError(f"--run-dir {options.run_dir}: no such folder; name the folder of a run")
+        raise UserError(
+            f"--run-dir {options.run_dir}: no such folder; name the folder of a run or an export"
+        )
