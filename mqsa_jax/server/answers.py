@@ -175,11 +175,16 @@ def _pairs_of(names: Sequence[Any], score_N: np.ndarray) -> list[dict[str, Any]]
 def _with_reasons(listed: Recommendation) -> dict[str, Any]:
     """Under the names that `recommend --explain` writes."""
     attended = {
-        name: [{"item": item, "weight": weight} for item, weight in getattr(listed, name)]
+        name: [
+            {"item": item, "weight": np.float32(weight)} for item, weight in getattr(listed, name)
+        ]
         for name in ("short_attention", "long_attention")
     }
-    transitions = [vars(transition) for transition in listed.transitions]
-    return {"item": listed.item, "score": listed.score, **attended, "transitions": transitions}
+    transitions = [
+        vars(each) | {"probability": np.float32(each.probability)} for each in listed.transitions
+    ]
+    score = None if listed.score is None else np.float32(listed.score)
+    return {"item": listed.item, "score": score, **attended, "transitions": transitions}
 
 
 def _parts(queries: dict[int, Query], size: int) -> Iterator[dict[int, Query]]:

@@ -1,12 +1,13 @@
 """The HTTP interface: paths, limits, errors, and the OpenAPI page with examples that work."""
 
-from typing import Annotated, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
-from fastapi import Body, FastAPI
-from fastapi.exceptions import RequestValidationError
+from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request as HttpRequest
 
 import mqsa_jax
@@ -35,6 +36,35 @@ class Problem(BaseModel):
     """The reason, in one line."""
 
 
+class DirectRoute(APIRoute):
+    """Calls an endpoint that takes the request and gives a response, with nothing around it.
+
+    What FastAPI does for dependencies and parameters takes longer than all else that is done here.
+    """
+
+    def get_route_handler(self) -> Callable[[HttpRequest], Awaitable[Response]]:
+        """The endpoint."""
+        return self.endpoint
+
+
+class Item(BaseModel):
+    """An item of an answer; with reasons, in a list that `explain` asked for."""
+
+    model_config = ConfigDict(extra="allow")
+    item: int | str
+    score: float | None
+
+
+class Listed(BaseModel):
+    """An answer."""
+
+    model: int
+    """Number of the model that made it; each that is swapped in has the next one."""
+    unknown: int
+    """Items of the history that the model does not know."""
+    items: list[Item]
+
+
 def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics) -> FastAPI:
     """The application; its examples are made by the model that is served now."""
     app = FastAPI(
@@ -44,9 +74,11 @@ def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics
         version=mqsa_jax.__version__,
         max_body_size=limits.max_body,
         redoc_url=None,
+        redirect_slashes=False,
     )
+    app.router.route_class = DirectRoute
     app.add_middleware(MeasuredRequests, metrics=metrics, paths=PATHS)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ValidationError, _invalid)
     app.add_exception_handler(RefusedError, _refused)
     _add_posts(app, live.answers, batcher, limits)
     _add_gets(app, live, batcher, metrics)
@@ -54,49 +86,42 @@ def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics
 
 
 def _add_posts(app: FastAPI, answers: Answers, batcher: Batcher, limits: Limits) -> None:
-    async def answer(request: Request) -> Response:
-        limits.check(request)
-        return Response(await batcher.answer(request), media_type=JSON)
+    async def answer(kind: type[Request], request: HttpRequest) -> Response:
+        content = kind.model_validate_json(await request.body())
+        limits.check(content)
+        return Response(await batcher.answer(content), media_type=JSON)
 
-    requests = _examples(answers)
-
-    def documented(path: str) -> dict[str, Any]:
-        return {"path": path, "responses": _responses(answers, requests[path])}
-
-    def body(path: str) -> Any:
-        named = {name: {"value": value} for name, value in requests[path].items()}
-        return Body(openapi_examples=named)
-
-    @app.post(**documented("/recommend"))
-    async def recommend(
-        request: Annotated[RecommendRequest, body("/recommend")],
-    ) -> Response:
+    @app.post("/recommend", **_documented(RecommendRequest, answers))
+    async def recommend(request: HttpRequest) -> Response:
         """The items that come next after a history, best first.
 
         Items of the history that the model does not know are skipped and counted in `unknown`. If
         none is left, the most frequent items of the training data are listed, with the score null.
         """
-        return await answer(request)
+        return await answer(RecommendRequest, request)
 
-    @app.post(**documented("/score"))
-    async def score(request: Annotated[ScoreRequest, body("/score")]) -> Response:
+    @app.post("/score", **_documented(ScoreRequest, answers))
+    async def score(request: HttpRequest) -> Response:
         """Scores of given items as the next one after a history, in the order of `items`."""
-        return await answer(request)
+        return await answer(ScoreRequest, request)
 
-    @app.post(**documented("/similar"))
-    async def similar(request: Annotated[SimilarRequest, body("/similar")]) -> Response:
+    @app.post("/similar", **_documented(SimilarRequest, answers))
+    async def similar(request: HttpRequest) -> Response:
         """The items whose vectors are nearest to an item's; the scores are cosines."""
-        return await answer(request)
+        return await answer(SimilarRequest, request)
 
 
 def _add_gets(app: FastAPI, live: LiveModel, batcher: Batcher, metrics: Metrics) -> None:
-    @app.get("/items/{id:path}", responses={404: {"model": Problem}})
-    async def items(id: str) -> Response:
+    id_ = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    known = {"responses": {404: {"model": Problem}}, "openapi_extra": {"parameters": [id_]}}
+
+    @app.get("/items/{id:path}", **known)
+    async def items(request: HttpRequest) -> Response:
         """What is known of an item: how often it occurs in training, and what followed it."""
-        return Response(live.answers.item(id), media_type=JSON)
+        return Response(live.answers.item(request.path_params["id"]), media_type=JSON)
 
     @app.get("/health")
-    async def health() -> Response:
+    async def health(_: HttpRequest) -> Response:
         """The model that is served, and the state of its folder; 200 as long as it is served."""
         content = {
             "status": "ok" if live.problem is None else "the new model is not served",
@@ -108,38 +133,21 @@ def _add_gets(app: FastAPI, live: LiveModel, batcher: Batcher, metrics: Metrics)
         return Response(orjson.dumps(content), media_type=JSON)
 
     @app.get("/metrics")
-    async def prometheus() -> Response:
+    async def prometheus(_: HttpRequest) -> Response:
         """Counts and latencies, for Prometheus."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _examples(answers: Answers) -> dict[str, dict[str, Any]]:
-    """Requests that this model answers, by path and by name."""
-    first = answers.engine.examples(3)
-    timed = [{"item": item, "time": 1393545600 + day * 86400} for day, item in enumerate(first)]
-    plain = {"history": first, "k": 3}
-    return {
-        "/recommend": {
-            "a history": plain,
-            "with times": {"history": timed[::-1], "k": 3},
-            "with reasons": plain | {"explain": True},
-            "not some items": plain | {"deny": first[:1], "exclude_seen": "none"},
-        },
-        "/score": {"two items": {"history": first[:1], "items": first[1:]}},
-        "/similar": {"an item": {"item": first[0], "k": 3}},
-    }
-
-
-def _responses(answers: Answers, requests: dict[str, Any]) -> dict[int | str, Any]:
-    """What a path answers: examples, made by the model, and the form of its problems."""
-    kinds = {"history": RecommendRequest, "items": ScoreRequest, "item": SimilarRequest}
-    worked = {}
-    for name, content in requests.items():
-        kind = next(kinds[field] for field in ("items", "history", "item") if field in content)
-        request = kind(**content)
-        (made,) = answers.method(request)([request])
+def _documented(kind: type[Request], answers: Answers) -> dict[str, Any]:
+    """What the OpenAPI page has of a path: schemas, and examples with the answers of this model."""
+    asked, answered = {}, {}
+    for name, request in kind.examples(answers.engine.examples(3)).items():
+        content = kind(**request)
+        (made,) = answers.method(content)([content])
         if isinstance(made, bytes):
-            worked[name] = {"value": orjson.loads(made)}
+            asked[name] = {"value": request}
+            answered[name] = {"value": orjson.loads(made)}
+    body = {"schema": kind.model_json_schema(), "examples": asked}
     problems = {
         status: {"model": Problem, "description": what}
         for status, what in (
@@ -148,7 +156,11 @@ def _responses(answers: Answers, requests: dict[str, Any]) -> dict[int | str, An
             (503, "Too many requests wait"),
         )
     }
-    return {200: {"content": {JSON: {"examples": worked}}}, **problems}
+    return {
+        "openapi_extra": {"requestBody": {"required": True, "content": {JSON: body}}},
+        "response_class": Response,
+        "responses": {200: {"model": Listed, "content": {JSON: {"examples": answered}}}} | problems,
+    }
 
 
 async def _refused(_: HttpRequest, refused: Exception) -> JSONResponse:
@@ -159,20 +171,11 @@ async def _refused(_: HttpRequest, refused: Exception) -> JSONResponse:
 
 async def _invalid(_: HttpRequest, error: Exception) -> JSONResponse:
     """The first of the errors, in one line."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return _problem(
-            422, f"the body is not JSON: {first['ctx']['error']}, at {first['loc'][-1]}"
-        )
-    where = ".".join(shown(part).strip("'") for part in first["loc"] if part != "body")
-    what = first["msg"]
-    if not where and first["type"] in ("model_attributes_type", "missing"):
-        what = "the body must be a JSON object, sent with content-type: application/json"
-    return _problem(422, f"{where}: {what}" if where else what)
+    assert isinstance(error, ValidationError)
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(shown(part).strip("'") for part in first["loc"])
+    return _problem(422, f"{where}: {first['msg']}" if where else first["msg"])
 
 
 def _problem(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    # Half a surrogate pair is a string of JSON, but no text that can be sent.
-    text = reason.encode("ascii", "backslashreplace").decode()
-    return JSONResponse({"detail": text}, status, headers)
+    return JSONResponse({"detail": reason}, status, headers)

@@ -81,7 +81,7 @@ def serve(
         ws="none",
         lifespan="off",
         access_log=False,
-        log_level="warning",
+        log_level="error",
         server_header=False,
         timeout_graceful_shutdown=END_SECONDS,
     )

@@ -19,6 +19,7 @@ from mqsa_jax.server.requests import (
 )
 
 NOTHING = np.zeros(0, np.int32)
+"""No indices."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,9 +33,9 @@ class Query:
     k: int = 1
     allowed_V: np.ndarray | None = None
     """[V] whether an item may be listed; None: all may."""
-    excluded: np.ndarray = NOTHING
+    excluded: np.ndarray = dataclasses.field(default_factory=lambda: NOTHING)
     """Indices of further items that are left out of the list."""
-    columns: np.ndarray = NOTHING
+    columns: np.ndarray = dataclasses.field(default_factory=lambda: NOTHING)
     """Indices of the items to score."""
 
 
@@ -69,7 +70,7 @@ class QueryReader:
         """Refuses an unknown item, too."""
         row = self._indices([request.item], "item")
         if row[0] < 0:
-            raise self._not_known(404, "item", request.item)
+            raise self._not_known(422, "item", request.item)
         return Query(row, k=request.k, allowed_V=self._allowed(request))
 
     def item(self, text: str) -> int:

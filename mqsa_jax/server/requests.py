@@ -118,12 +118,29 @@ class RecommendRequest(_Request):
     ] = None
     explain: Annotated[StrictBool, Field(description="Adds why each item is listed.")] = False
 
+    @classmethod
+    def examples(cls, ids: list[int] | list[str]) -> dict[str, dict[str, Any]]:
+        """Requests about three items, by name."""
+        timed = [{"item": id_, "time": 1393545600 - back * 86400} for back, id_ in enumerate(ids)]
+        plain = {"history": ids, "k": 3}
+        return {
+            "a history": plain,
+            "with times": {"history": timed, "k": 3},
+            "with reasons": plain | {"explain": True},
+            "without an item": plain | {"deny": ids[:1], "exclude_seen": "none"},
+        }
+
 
 class ScoreRequest(_Request):
     """Asks for the scores of some items as the next one."""
 
     history: History
     items: Annotated[Ids, Field(min_length=1, description="The items to score.")]
+
+    @classmethod
+    def examples(cls, ids: list[int] | list[str]) -> dict[str, dict[str, Any]]:
+        """Requests about three items, by name."""
+        return {"some items": {"history": ids[:1], "items": ids}}
 
 
 class SimilarRequest(_Request):
@@ -133,6 +150,14 @@ class SimilarRequest(_Request):
     k: K = 10
     allow: Allow = None
     deny: Deny = None
+
+    @classmethod
+    def examples(cls, ids: list[int] | list[str]) -> dict[str, dict[str, Any]]:
+        """Requests about three items, by name."""
+        return {
+            "an item": {"item": ids[0], "k": 3},
+            "without another": {"item": ids[0], "deny": ids[1:2]},
+        }
 
 
 Request = RecommendRequest | ScoreRequest | SimilarRequest
