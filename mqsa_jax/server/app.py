@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 
 import mqsa_jax
@@ -80,6 +81,7 @@ def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics
     app.add_middleware(MeasuredRequests, metrics=metrics, paths=PATHS)
     app.add_exception_handler(ValidationError, _invalid)
     app.add_exception_handler(RefusedError, _refused)
+    app.add_exception_handler(ClientDisconnect, _left)
     _add_posts(app, live.answers, batcher, limits)
     _add_gets(app, live, batcher, metrics)
     return app
@@ -175,6 +177,10 @@ async def _invalid(_: HttpRequest, error: Exception) -> JSONResponse:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(shown(part).strip("'") for part in first["loc"])
     return _problem(422, f"{where}: {first['msg']}" if where else first["msg"])
+
+
+async def _left(_: HttpRequest, error: Exception) -> JSONResponse:
+    return _problem(400, "the connection ended before the body did")
 
 
 def _problem(status: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:

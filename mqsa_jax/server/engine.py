@@ -6,13 +6,13 @@ of a list.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mqsa_jax.data.ids import Ids
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.batch_shapes import SHAPES, batch_size
 from mqsa_jax.inference.explanations import Explanations
@@ -159,15 +159,14 @@ class Engine:
         order_N = np.lexsort((item_N, -count_N))[:k]
         return item_N[order_N], count_N[order_N]
 
-    def examples(self, number: int) -> list[int] | list[str]:
+    def examples(self, number: int) -> list[Any]:
         """Ids for examples: the most frequent items, or the first ones."""
         found = self._by_popularity if self.counts is not None else np.arange(number)
         return self.names(found[:number])
 
-    def names(self, item_N: np.ndarray) -> list[int] | list[str]:
-        """Ids of items as the data have them."""
-        ids: Ids = self.model.item_ids[item_N]
-        return ids.tolist()
+    def names(self, item_N: np.ndarray) -> list[Any]:
+        """Ids of items as the data have them, nested as the indices are."""
+        return self.model.item_ids[item_N].tolist()
 
 
 @functools.partial(jax.jit, static_argnames=("k", "above_zero"))

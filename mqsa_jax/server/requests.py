@@ -119,7 +119,7 @@ class RecommendRequest(_Request):
     explain: Annotated[StrictBool, Field(description="Adds why each item is listed.")] = False
 
     @classmethod
-    def examples(cls, ids: list[int] | list[str]) -> dict[str, dict[str, Any]]:
+    def examples(cls, ids: list[Any]) -> dict[str, dict[str, Any]]:
         """Requests about three items, by name."""
         timed = [{"item": id_, "time": 1393545600 - back * 86400} for back, id_ in enumerate(ids)]
         plain = {"history": ids, "k": 3}
@@ -138,7 +138,7 @@ class ScoreRequest(_Request):
     items: Annotated[Ids, Field(min_length=1, description="The items to score.")]
 
     @classmethod
-    def examples(cls, ids: list[int] | list[str]) -> dict[str, dict[str, Any]]:
+    def examples(cls, ids: list[Any]) -> dict[str, dict[str, Any]]:
         """Requests about three items, by name."""
         return {"some items": {"history": ids[:1], "items": ids}}
 
@@ -152,7 +152,7 @@ class SimilarRequest(_Request):
     deny: Deny = None
 
     @classmethod
-    def examples(cls, ids: list[int] | list[str]) -> dict[str, dict[str, Any]]:
+    def examples(cls, ids: list[Any]) -> dict[str, dict[str, Any]]:
         """Requests about three items, by name."""
         return {
             "an item": {"item": ids[0], "k": 3},
