@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from mqsa_jax.commands.command_line import with_place
-from mqsa_jax.config import Config
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Lookup
@@ -17,6 +16,7 @@ from mqsa_jax.data.sources import load_dataset
 from mqsa_jax.data.streamed import joined
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
 from mqsa_jax.errors import UserError
+from mqsa_jax.export.loading import load_model
 from mqsa_jax.inference.evaluation_set import Protocol, Queries
 from mqsa_jax.inference.history_files import (
     UserColumn,
@@ -26,10 +26,9 @@ from mqsa_jax.inference.history_files import (
 )
 from mqsa_jax.inference.list_files import arrow_ids, list_table, opened_lists
 from mqsa_jax.inference.lists import Lists
-from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun, load_run
+from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun
 from mqsa_jax.inference.ranks import NO_ITEM
 from mqsa_jax.inference.recommend import KnownUsers, lists_of_blocks, queries_of
-from mqsa_jax.runs.run_directory import RunDirectory
 
 if TYPE_CHECKING:
     from mqsa_jax.commands.recommend import RecommendConfig
@@ -71,7 +70,7 @@ def write_lists(program: str, options: "RecommendConfig", users: list[str] | Non
       UserError: if an input, the run or its data cannot be used.
     """
     enable_compilation_cache()
-    run, notes = load_run(options.run_dir), Notes()
+    run, notes = load_model(options.run_dir), Notes()
     listed = (read_item_list(path, run.item_ids) for path in (options.allow, options.deny))
     allowed_V, unknown = run.allowed(*listed)
     notes.unknown_listed = len(unknown)
@@ -133,11 +132,10 @@ def _count(notes: Notes, queries: Queries, lists: Lists) -> None:
     notes.empty += int((lists.items[:, 0] == NO_ITEM).sum())
 
 
-def _run_data(config: Config, options: "RecommendConfig") -> Dataset:
+def _run_data(run: TrainedRun | CountedRun, options: "RecommendConfig") -> Dataset:
     """The data of the run; DataError if what lies there now is other data."""
-    config = with_place(config, options)
-    data = load_dataset(config)
-    RunDirectory(options.run_dir).check_data(data.fingerprint())
+    data = load_dataset(with_place(run.config, options))
+    run.check_data(data.fingerprint())
     return data
 
 
@@ -149,7 +147,7 @@ def _known_blocks(
     size: int,
 ) -> Iterator[Block]:
     """Users of the run's data, all or those of some ids, as many at a time as are best."""
-    data, held_out = _run_data(run.config, options), options.history == "held-out"
+    data, held_out = _run_data(run, options), options.history == "held-out"
     blocks = protocol.evaluated(data) if held_out else data.blocks()
     if users is None:
         chosen = ((block, np.arange(block.num_users)) for block in blocks)

@@ -22,7 +22,7 @@ class RecommendConfig:
     """The flags of the command."""
 
     run_dir: str
-    """Folder of a run."""
+    """Folder of a run, or of an export."""
     users: str | None = None
     """Users of the run's data, with commas between them."""
     all: bool = False
@@ -127,4 +127,6 @@ def _check(options: RecommendConfig) -> None:
     if options.devices is not None and options.devices < 1:
         raise UserError(f"--devices must be at least 1, got {options.devices}")
     if not os.path.isdir(options.run_dir):
-        raise UserError(f"--run-dir {options.run_dir}: no such folder; name the folder of a run")
+        raise UserError(
+            f"--run-dir {options.run_dir}: no such folder; name the folder of a run or an export"
+        )

@@ -16,7 +16,7 @@ class ServeConfig:
     """The flags of the command."""
 
     model: str
-    """Folder of a run."""
+    """Folder of a run or an export."""
     host: str = "127.0.0.1"
     """Address to listen at; 0.0.0.0 for all of this machine's."""
     port: int = 8000
@@ -75,4 +75,4 @@ def _check(options: ServeConfig) -> None:
     if not 0 <= options.port <= 65535:
         raise UserError(f"--port must be 0 to 65535, got {options.port}")
     if not os.path.isdir(options.model):
-        raise UserError(f"--model {options.model}: no such folder; name the folder of a run")
+        raise UserError(f"--model {options.model}: no such folder; name the folder of a run or an export")

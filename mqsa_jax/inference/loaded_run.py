@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -20,7 +20,12 @@ from mqsa_jax.inference.explanations import BRANCHES
 from mqsa_jax.inference.lists import CountedLists, Lists, TrainedLists
 from mqsa_jax.inference.ranks import best_items
 from mqsa_jax.inference.serving import LoadedRun, RawHistories, Unknown
-from mqsa_jax.inference.stored_model import read_counted_model, read_relations
+from mqsa_jax.inference.stored_model import (
+    TrainingCounts,
+    read_counted_model,
+    read_counts,
+    read_relations,
+)
 from mqsa_jax.models.counted import CountedModel
 from mqsa_jax.models.encoder import newest_attention
 from mqsa_jax.models.hparams import HParams
@@ -29,6 +34,7 @@ from mqsa_jax.models.registry import MODELS
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
+from mqsa_jax.runs.files import read_json
 from mqsa_jax.runs.run_directory import RunDirectory
 
 
@@ -199,7 +205,7 @@ def load_run(path: str | os.PathLike[str]) -> TrainedRun | CountedRun:
     config = run_dir.config()
     if MODELS[config.model.model].counted:
         model, item_ids = read_counted_model(run_dir)
-        return CountedRun(config, 0, item_ids, run_dir.path, model)
+        return CountedRun(config, 0, item_ids, *_stored_beside(run_dir, len(item_ids)), model)
     best = best_checkpoint(run_dir)
     state = best.restore_plain()
     recommender = Recommender.of(best.config, len(best.item_ids)).in_float32()
@@ -214,9 +220,17 @@ def load_run(path: str | os.PathLike[str]) -> TrainedRun | CountedRun:
         best.config,
         best.epoch,
         best.item_ids,
-        run_dir.path,
+        *_stored_beside(run_dir, len(best.item_ids)),
         recommender,
         params,
         hparams,
         relations,
     )
+
+
+def _stored_beside(
+    run_dir: RunDirectory, num_items: int
+) -> tuple[Path, str | None, Callable[[], TrainingCounts]]:
+    """The folder of a run, the fingerprint of its data, and what reads its counts."""
+    fingerprint = read_json(run_dir.config_file).get("data_fingerprint")
+    return run_dir.path, fingerprint, functools.partial(read_counts, run_dir, num_items)

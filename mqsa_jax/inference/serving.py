@@ -1,9 +1,9 @@
-"""What every loaded run offers: lists, scores and reasons, with the ids of the data."""
+"""What every loaded model offers: lists, scores and reasons, with the ids of the data."""
 
 import abc
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from mqsa_jax.config import Config, ExcludeSeen
 from mqsa_jax.data.ids import Ids, Lookup, is_text
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import DataError, UserError
 from mqsa_jax.inference.evaluation_set import Queries
 from mqsa_jax.inference.explanations import (
     Explanations,
@@ -31,9 +31,8 @@ from mqsa_jax.inference.recommend import (
     queries_of,
     with_popular,
 )
-from mqsa_jax.inference.stored_model import TrainingCounts, read_counts
+from mqsa_jax.inference.stored_model import TrainingCounts
 from mqsa_jax.ops.chunk_loop import chunk_rows
-from mqsa_jax.runs.run_directory import RunDirectory
 
 RawItems = Sequence[int] | Sequence[str] | np.ndarray
 """Item ids as in the data."""
@@ -54,7 +53,11 @@ class LoadedRun(abc.ABC):
     item_ids: np.ndarray
     """int64 or strings [V] id of each item in the data, ascending; its position is its index."""
     folder: Path
-    """The run's."""
+    """Of the run, or of the export."""
+    data_fingerprint: str | None
+    """`Histories.fingerprint` of the data that it was made on; None in runs that are too old."""
+    read_counts: Callable[[], TrainingCounts]
+    """Reads how often items and transitions occur in training; UserError if that is not there."""
 
     @property
     def num_items(self) -> int:
@@ -73,7 +76,12 @@ class LoadedRun(abc.ABC):
         Raises:
           UserError: naming the file, if it is missing or damaged.
         """
-        return read_counts(RunDirectory(self.folder), self.num_items)
+        return self.read_counts()
+
+    def check_data(self, fingerprint: str) -> None:
+        """Raises DataError if the model was made on other data."""
+        if self.data_fingerprint not in (None, fingerprint):
+            raise DataError(f"{self.folder} holds a run on other data (fingerprints differ)")
 
     @functools.cached_property
     def transition_lookup(self) -> TransitionLookup:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.loaded_run import load_run
+from mqsa_jax.export.loading import load_model
 from mqsa_jax.server.answers import Answers
 from mqsa_jax.server.engine import Engine
 from mqsa_jax.server.metrics import Metrics
@@ -49,7 +49,7 @@ class LiveModel:
         """Loads the model and compiles its programs.
 
         Args:
-          folder: of a run.
+          folder: of a run or an export.
           max_k: length of the longest lists.
           metrics: where swaps are counted.
           say: takes a line of the log.
@@ -67,7 +67,7 @@ class LiveModel:
         self.answers = self._load(1)
 
     def _load(self, generation: int) -> Answers:
-        engine = Engine(load_run(self._folder), self._max_k)
+        engine = Engine(load_model(self._folder), self._max_k)
         engine.warm_up()
         # What lives as long as the model is nothing for the garbage collector to look through: its
         # pauses would be the slowest requests.
@@ -93,9 +93,11 @@ class LiveModel:
         while not ended.wait(POLL_SECONDS):
             stamp = folder_stamp(self._folder)
             settled, self._seen = stamp == self._seen, stamp
-            self._note(stamp, reload)
-            if reload and settled and stamp not in (None, self._stamp, self._failed):
-                self._swap(stamp)
+            # Whoever replaces a folder may leave none for a moment, or half of one.
+            if settled:
+                self._note(stamp, reload)
+                if reload and stamp not in (None, self._stamp, self._failed):
+                    self._swap(stamp)
 
     def _note(self, stamp: Stamp | None, reload: bool) -> None:
         """Says what has become of the folder, once."""

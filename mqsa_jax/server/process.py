@@ -60,7 +60,7 @@ def serve(
     """Serves a model until the process is asked to end; then raises SystemExit(0).
 
     Args:
-      folder: of a run.
+      folder: of a run or an export.
       bound: the socket; it listens once the model's programs are compiled.
       limits: of a request.
       max_waiting: requests that may wait for a batch; more are turned away.

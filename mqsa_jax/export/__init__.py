@@ -1,0 +1,1 @@
+"""A model as a folder of open formats: StableHLO, ONNX, safetensors, Parquet and JSON."""

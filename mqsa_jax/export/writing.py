@@ -1,0 +1,189 @@
+"""Writes a model as an export: all of its files, and a folder that appears whole."""
+
+import dataclasses
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from safetensors.numpy import save
+
+from mqsa_jax.config import RUN_FLAGS, Config
+from mqsa_jax.data.ids import Ids
+from mqsa_jax.data.sources import dataset_names
+from mqsa_jax.errors import UserError
+from mqsa_jax.export.card import model_card
+from mqsa_jax.export.compatibility import guarantee
+from mqsa_jax.export.folder import (
+    CARD,
+    CONFIG,
+    COUNTS,
+    FORMAT,
+    FORMAT_VERSION,
+    INDEXES,
+    MODEL,
+    ONNX,
+    PROGRAM,
+    VOCABULARY,
+    new_folder,
+    write_checksums,
+)
+from mqsa_jax.export.program import Program, counted_program, stablehlo, trained_program
+from mqsa_jax.export.tensors import (
+    count_tensors,
+    counted_tensors,
+    exported_recommender,
+    trained_tensors,
+)
+from mqsa_jax.inference.list_files import arrow_ids
+from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun
+from mqsa_jax.models.registry import MODELS
+from mqsa_jax.runs.files import read_json
+from mqsa_jax.runs.provenance import versions
+from mqsa_jax.runs.run_directory import RunDirectory
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Exported:
+    """A model in the form of an export."""
+
+    tensors: dict[str, np.ndarray]
+    program: Program
+    facts: dict[str, Any]
+    """What `config.json` says of it beside what it says of all."""
+
+    @classmethod
+    def of(cls, run: TrainedRun | CountedRun) -> "Exported":
+        """The tensors and the program of a run."""
+        max_len = run.config.model.max_len
+        if isinstance(run, CountedRun):
+            counted = {"decay": float(run.model.decay), "num_recent": int(run.model.num_recent)}
+            program = counted_program(run.num_items, max_len, **counted)
+            return cls(counted_tensors(run), program, {"counted": counted, "outputs": ["score"]})
+        recommender = exported_recommender(run.recommender)
+        program = trained_program(recommender, run.hparams.window, run.hparams.alpha)
+        term = ["term_item", "term_score"] if recommender.num_recent else []
+        facts = {"dim": recommender.dim, "outputs": [*term, "user_vector"]}
+        return cls(trained_tensors(run), program, facts)
+
+
+def export_run(
+    run: TrainedRun | CountedRun,
+    output: Path,
+    *,
+    onnx: bool = False,
+    index: str | None = None,
+    replace: bool = False,
+) -> list[str]:
+    """Writes an export of a run that was loaded from its folder.
+
+    Args:
+      run: the model.
+      output: folder of the export, which is made.
+      onnx: write the program as ONNX too.
+      index: library of an approximate index to write, a key of `INDEXES`; None: none.
+      replace: replace an export that is there.
+
+    Returns:
+      Names of the files.
+
+    Raises:
+      UserError: if the folder is taken, a library is missing, or the model has no such form.
+    """
+    if index is not None and isinstance(run, CountedRun):
+        raise UserError(f"{run.config.model.model} is counted: it has no item vectors to index")
+    model = Exported.of(run)
+    with new_folder(output, replace) as draft:
+        facts = dict(model.facts)
+        (draft / MODEL).write_bytes(save(model.tensors))
+        (draft / PROGRAM).write_bytes(stablehlo(model.program, model.tensors))
+        _write_vocabulary(draft / VOCABULARY, run.item_ids)
+        facts["training_counts"] = _write_counts(draft / COUNTS, run)
+        if onnx:
+            from mqsa_jax.export.onnx_program import write_onnx
+
+            facts["onnx"] = write_onnx(draft / ONNX, model, run)
+        if index is not None:
+            from mqsa_jax.export.item_index import write_index
+
+            facts["index"] = write_index(
+                index, draft / INDEXES[index], model.tensors["item_vectors"]
+            )
+        stored = _description(run) | facts
+        (draft / CONFIG).write_text(
+            json.dumps(stored, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        )
+        names = sorted(path.name for path in draft.iterdir())
+        (draft / CARD).write_text(model_card(stored, names))
+        write_checksums(draft)
+        return sorted(path.name for path in draft.iterdir())
+
+
+def _write_vocabulary(path: Path, item_ids: Ids) -> None:
+    index = pa.array(np.arange(len(item_ids), dtype=np.int32))
+    pa.parquet.write_table(pa.table({"index": index, "item_id": arrow_ids(item_ids)}), path)
+
+
+def _write_counts(path: Path, run: TrainedRun | CountedRun) -> bool:
+    """Whether the run has counts, for popular items and reasons; they are written then."""
+    try:
+        counts = run.counts
+    except UserError:
+        return False
+    path.write_bytes(save(count_tensors(counts)))
+    return True
+
+
+def _description(run: TrainedRun | CountedRun) -> dict[str, Any]:
+    """What `config.json` says of any model: what it is, of which data, and how good."""
+    run_dir, name = RunDirectory(run.folder), run.config.model.model
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "exported_on": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "model": name,
+        "title": MODELS[name].title,
+        "num_items": run.num_items,
+        "max_len": run.config.model.max_len,
+        "epoch": run.epoch,
+        "data": {"name": _data_name(run.config), "fingerprint": run.data_fingerprint},
+        "metrics": _metrics(run_dir, run.epoch),
+        "stablehlo": guarantee(),
+        "versions": versions(),
+        "config": _public_config(run.config),
+    }
+
+
+def _data_name(config: Config) -> str:
+    """A data set's name, or that of its file or folder without the path."""
+    return config.dataset if config.dataset in dataset_names() else Path(config.dataset).name
+
+
+def _public_config(config: Config) -> dict[str, Any]:
+    """What the model was trained with, without the paths of this machine and the run's flags."""
+    stored = {name: value for name, value in config.stored().items() if name not in RUN_FLAGS}
+    source = stored["init_from"]
+    return {
+        **stored,
+        "dataset": _data_name(config),
+        "init_from": None if source is None else Path(source).name,
+    }
+
+
+def _metrics(run_dir: RunDirectory, epoch: int) -> dict[str, Any]:
+    """Validation metrics of the best epoch, and those of the test with its protocol, if any."""
+    lines = [line for line in run_dir.history() if line["epoch"] == epoch]
+    valid = {
+        name.removeprefix("valid_"): value
+        for line in lines
+        for name, value in line.items()
+        if name.startswith("valid_")
+    }
+    path, test = run_dir.path / "test_metrics.json", None
+    if path.exists() and (stored := read_json(path))["epoch"] == epoch:
+        made = {name: value for name, value in stored["provenance"].items() if name != "command"}
+        test = {**stored, "provenance": made}
+    return {"valid": valid or None, "test": test}
