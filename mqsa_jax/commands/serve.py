@@ -75,4 +75,6 @@ def _check(options: ServeConfig) -> None:
     if not 0 <= options.port <= 65535:
         raise UserError(f"--port must be 0 to 65535, got {options.port}")
     if not os.path.isdir(options.model):
-        raise UserError(f"--model {options.model}: no such folder; name the folder of a run or an export")
+        raise UserError(
+            f"--model {options.model}: no such folder; name the folder of a run or an export"
+        )

@@ -64,7 +64,8 @@ class Exported:
             program = counted_program(run.num_items, max_len, **counted)
             return cls(counted_tensors(run), program, {"counted": counted, "outputs": ["score"]})
         recommender = exported_recommender(run.recommender)
-        program = trained_program(recommender, run.hparams.window, run.hparams.alpha)
+        window, alpha = int(run.hparams.window), float(run.hparams.alpha)
+        program = trained_program(recommender, window, alpha)
         term = ["term_item", "term_score"] if recommender.num_recent else []
         facts = {"dim": recommender.dim, "outputs": [*term, "user_vector"]}
         return cls(trained_tensors(run), program, facts)

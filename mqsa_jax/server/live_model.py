@@ -20,9 +20,9 @@ from mqsa_jax.server.metrics import Metrics
 
 POLL_SECONDS = 1.0
 """Between two looks at the folder. A change must be as old before the model is loaded."""
-_LEFT_ALONE = (".jsonl", ".tmp", ".lock")
+_LEFT_ALONE = (".jsonl", ".tmp", ".lock", ".md")
 _RESULTS = ("_metrics.json", "ranks.npz", "recommendations.npz", "ablation.json")
-"""Files of a run that training and evaluation write beside the model."""
+"""Endings of files beside the model, which training, evaluation and users write."""
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 Folder = Literal["unchanged", "changed", "missing"]

@@ -67,9 +67,7 @@ def serve(
       reload: whether a changed model is swapped in.
       say: takes a line of the log.
     """
-    _end_well()
     enable_compilation_cache()
-    sys.setswitchinterval(SWITCH_SECONDS)
     metrics = Metrics()
     live = LiveModel(folder, limits.max_k, metrics, say)
     batcher = Batcher(lambda: live.answers, max_waiting, metrics)
@@ -95,6 +93,8 @@ def serve(
         f"http://{shown}:{port} serves {folder} ({model['name']}, {model['items']:,} items); "
         f"http://{shown}:{port}/docs explains"
     )
+    sys.setswitchinterval(SWITCH_SECONDS)
+    _end_well()
     batcher.start()
     watcher.start()
     try:

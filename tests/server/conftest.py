@@ -1,5 +1,7 @@
 """Small models that a server could have, loaded and with their programs compiled."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,23 +29,16 @@ def make_run(model: str, folder: Path, id_of=number):
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory) -> Path:
-    """A folder of runs: trained, counted, and trained on ids that are strings."""
-    folder = tmp_path_factory.mktemp("served")
-    for model in ("mqsa-ted-plus", "transition"):
-        make_run(model, folder / model)
-    make_run("mqsa-ted", folder / "strings", name)
-    return folder
+def served(tmp_path_factory) -> Callable[[str], Answers]:
+    """What answers for a model, made when it is first asked for: `strings` has ids of that kind."""
 
-
-@pytest.fixture(scope="session")
-def answers(runs) -> dict[str, Answers]:
-    """What answers for each of them."""
-    from mqsa_jax import load_run
-
-    made = {}
-    for generation, folder in enumerate(sorted(runs.iterdir())):
-        engine = Engine(load_run(folder), MAX_K)
+    @functools.cache
+    def made(name_of_model: str) -> Answers:
+        folder = tmp_path_factory.mktemp("served") / name_of_model
+        is_text = name_of_model == "strings"
+        model, id_of = ("mqsa-ted", name) if is_text else (name_of_model, number)
+        engine = Engine(make_run(model, folder, id_of), MAX_K)
         engine.warm_up()
-        made[folder.name] = Answers(engine, generation)
+        return Answers(engine, generation=1)
+
     return made

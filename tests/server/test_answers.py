@@ -27,7 +27,7 @@ def same(answer: bytes, expected: list[tuple]):
 
 
 @pytest.mark.parametrize("model", ["mqsa-ted-plus", "transition"])
-def test_lists_are_those_of_recommend(answers, model):
+def test_lists_are_those_of_recommend(served, model):
     """32 requests of all kinds in one batch, each with options of its own."""
     options = [
         {"k": 3},
@@ -42,37 +42,37 @@ def test_lists_are_those_of_recommend(answers, model):
         {"history": NUMBERS[index % 9][: 1 + index % 7], **options[index % 7]}
         for index in range(32)
     ]
-    run = answers[model].engine.model
-    made = answers[model].recommend([RecommendRequest(**each) for each in requests])
+    run = served(model).engine.model
+    made = served(model).recommend([RecommendRequest(**each) for each in requests])
     for request, answer in zip(requests, made, strict=True):
         history = request.pop("history")
         (expected,) = run.recommend([history], unknown="skip", **request)
         same(answer, expected)
 
 
-def test_unknown_items_are_skipped_and_counted(answers):
-    served = answers["mqsa-ted-plus"]
-    run = served.engine.model
+def test_unknown_items_are_skipped_and_counted(served):
+    plus = served("mqsa-ted-plus")
+    run = plus.engine.model
     histories = [[-3, number(4), 2**70, 8], [], [1, 2, 3]]
-    made = served.recommend([RecommendRequest(history=each, k=4) for each in histories])
+    made = plus.recommend([RecommendRequest(history=each, k=4) for each in histories])
     assert [json.loads(answer)["unknown"] for answer in made] == [3, 0, 3]
     same(made[0], run.recommend([[number(4)]], 4)[0])
     counts = np.unique(np.concatenate([row[:-2] for row in ROWS]), return_counts=True)
     popular = sorted(zip(*map(list, counts), strict=True), key=lambda pair: (-pair[1], pair[0]))
     for answer in made[1:]:
         same(answer, [(number(int(item)), None) for item, _ in popular[:4]])
-    (limited,) = served.recommend([RecommendRequest(history=[], k=2, allow=[number(3)])])
+    (limited,) = plus.recommend([RecommendRequest(history=[], k=2, allow=[number(3)])])
     same(limited, [(number(3), None)])
 
 
-def test_reasons_are_those_of_recommend(answers):
-    served = answers["mqsa-ted-plus"]
+def test_reasons_are_those_of_recommend(served):
+    plus = served("mqsa-ted-plus")
     requests = [RecommendRequest(history=row, k=3, explain=True) for row in NUMBERS]
     requests[4] = RecommendRequest(history=[], k=2, explain=True)
-    made = [json.loads(answer)["items"] for answer in served.explained(requests)]
+    made = [json.loads(answer)["items"] for answer in plus.explained(requests)]
     assert made[4][0]["transitions"] == made[4][0]["short_attention"] == []
     assert len(made[4]) == 2
-    expected = served.engine.model.recommend(NUMBERS, 3, explain=True)
+    expected = plus.engine.model.recommend(NUMBERS, 3, explain=True)
     for user in (0, 3, 5, 8):
         for got, wanted in zip(made[user], expected[user], strict=True):
             assert got["item"] == wanted.item
@@ -94,30 +94,30 @@ def test_reasons_are_those_of_recommend(answers):
 
 
 @pytest.mark.parametrize("model", ["mqsa-ted-plus", "transition"])
-def test_scores_are_those_of_score(answers, model):
-    run = answers[model].engine.model
+def test_scores_are_those_of_score(served, model):
+    run = served(model).engine.model
     items = [number(11), number(0), number(11)]
     requests = [ScoreRequest(history=[5, *row], items=items) for row in NUMBERS]
-    for row, answer in zip(NUMBERS, answers[model].score(requests), strict=True):
+    for row, answer in zip(NUMBERS, served(model).score(requests), strict=True):
         same(answer, list(zip(items, run.score([row], items)[0].tolist(), strict=True)))
 
 
-def test_similar_items_are_those_of_similar(answers):
-    served = answers["mqsa-ted-plus"]
+def test_similar_items_are_those_of_similar(served):
+    plus = served("mqsa-ted-plus")
     items = [number(2), number(7)]
-    made = served.similar([SimilarRequest(item=item, k=4) for item in items])
+    made = plus.similar([SimilarRequest(item=item, k=4) for item in items])
     for item, answer in zip(items, made, strict=True):
-        same(answer, served.engine.model.similar(item, 4))
+        same(answer, plus.engine.model.similar(item, 4))
     request = SimilarRequest(item=number(2), k=3, allow=[number(5), number(2)])
-    assert [item for item, _ in pairs(served.similar([request])[0])] == [number(5)]
-    (refused,) = answers["transition"].similar([SimilarRequest(item=number(2))])
+    assert [item for item, _ in pairs(plus.similar([request])[0])] == [number(5)]
+    (refused,) = served("transition").similar([SimilarRequest(item=number(2))])
     assert refused.status == 422 and "no item vectors" in refused.reason
 
 
-def test_an_item_has_its_counts_and_followers(answers):
-    served = answers["mqsa-ted-plus"]
-    found = json.loads(served.item(str(number(3))))
-    counts = served.engine.model.counts
+def test_an_item_has_its_counts_and_followers(served):
+    plus = served("mqsa-ted-plus")
+    found = json.loads(plus.item(str(number(3))))
+    counts = plus.engine.model.counts
     assert found["training_count"] == counts.items[3]
     row = counts.transitions.toarray()[3]
     assert {each["item"]: each["count"] for each in found["followers"]} == {
@@ -125,32 +125,32 @@ def test_an_item_has_its_counts_and_followers(answers):
     }
 
 
-def test_ids_are_of_the_kind_of_the_data(answers):
-    strings = answers["strings"]
+def test_ids_are_of_the_kind_of_the_data(served):
+    strings = served("strings")
     request = RecommendRequest(history=[name(4), "no item", "half \ud800"], k=3)
     (answer,) = strings.recommend([request])
     same(answer, strings.engine.model.recommend([[name(4)]], 3)[0])
     assert json.loads(answer)["unknown"] == 2
     assert json.loads(strings.item(name(4)))["item"] == name(4)
-    for served, id_, wanted in (
+    for one, id_, wanted in (
         (strings, 17, "strings"),
-        (answers["transition"], "17", "integers"),
+        (served("transition"), "17", "integers"),
     ):
-        (refused,) = served.recommend([RecommendRequest(history=[id_])])
+        (refused,) = one.recommend([RecommendRequest(history=[id_])])
         assert refused.status == 422
         assert refused.reason == (
             f"history: entry 0 is {id_!r}; the item ids of this model are {wanted}"
         )
-        known = [name(1)] if served is strings else [number(1)]
-        (refused,) = served.recommend([RecommendRequest(history=known, deny=[id_])])
+        known = [name(1)] if one is strings else [number(1)]
+        (refused,) = one.recommend([RecommendRequest(history=known, deny=[id_])])
         assert refused.reason.startswith("deny: entry 0")
 
 
-def test_a_refused_request_leaves_the_others_of_its_batch(answers):
-    served = answers["mqsa-ted-plus"]
+def test_a_refused_request_leaves_the_others_of_its_batch(served):
+    plus = served("mqsa-ted-plus")
     good = {"history": NUMBERS[0], "items": [number(1)]}
     requests = [good, good | {"history": [5]}, good | {"items": [number(1), 6]}, good]
-    made = served.score([ScoreRequest(**request) for request in requests])
+    made = plus.score([ScoreRequest(**request) for request in requests])
     assert made[0] == made[3] and isinstance(made[0], bytes)
     assert [made[1].reason, made[2].reason] == [
         "history: holds no item that the model knows",
@@ -165,11 +165,11 @@ def test_without_counts_lists_are_made_and_reasons_are_not(tmp_path):
 
     engine = Engine(mqsa_jax.load_run(tmp_path / "run"), 20)
     engine.warm_up()
-    served = Answers(engine, 1)
+    alone = Answers(engine, 1)
     plain = RecommendRequest(history=NUMBERS[0], k=3)
-    same(served.recommend([plain])[0], engine.model.recommend([NUMBERS[0]], 3)[0])
-    (explained,) = served.explained([RecommendRequest(history=NUMBERS[0], explain=True)])
-    (popular,) = served.recommend([RecommendRequest(history=[])])
+    same(alone.recommend([plain])[0], engine.model.recommend([NUMBERS[0]], 3)[0])
+    (explained,) = alone.explained([RecommendRequest(history=NUMBERS[0], explain=True)])
+    (popular,) = alone.recommend([RecommendRequest(history=[])])
     for refused in (explained, popular):
         assert refused.status == 422 and COUNTS in refused.reason
-    assert json.loads(served.item(str(number(3)))) == {"model": 1, "item": number(3)}
+    assert json.loads(alone.item(str(number(3)))) == {"model": 1, "item": number(3)}
