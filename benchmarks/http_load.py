@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self):
         self._received, self._reply = bytearray(), None
+        self._ended = asyncio.Event()
         self.open = True
 
     @classmethod
@@ -75,6 +76,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Gives what has come, if the end of the connection was the end of the answer."""
         self.open = False
+        self._ended.set()
         end = self._received.find(b"\r\n\r\n")
         if end >= 0:
             self._answer(Reply(int(self._received[9:12]), bytes(self._received[end + 4 :])))
@@ -86,9 +88,18 @@ class Connection(asyncio.Protocol):
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Ends the connection."""
-        self._transport.close()
+        self._transport.abort()
+        await self._ended.wait()
+
+
+async def ask(port: int, requests: Sequence[bytes]) -> list[Reply]:
+    """The answers to requests that are sent one after the other over one connection."""
+    connection = await Connection.to(port)
+    replies = [await connection.ask(request) for request in requests]
+    await connection.close()
+    return replies
 
 
 class Load:
@@ -152,7 +163,7 @@ async def closed_load(
         while (now := time.perf_counter()) - start < seconds and connection.open:
             await _ask(load, connection, requests[number % len(requests)], now)
             number += connections
-        connection.close()
+        await connection.close()
 
     await asyncio.gather(*(talk(number) for number in range(connections)))
     load.began, load.ended = start, time.perf_counter()
@@ -185,5 +196,5 @@ async def open_load(
     await asyncio.gather(*tasks)
     load.began, load.ended = start, time.perf_counter()
     while not idle.empty():
-        idle.get_nowait().close()
+        await idle.get_nowait().close()
     return load

@@ -202,15 +202,17 @@ async def send_malformed(port: int, number: int, seed: int) -> tuple[Counter, li
     connection = await Connection.to(port)
     for name, request in malformed(number, seed):
         if not connection.open:
+            await connection.close()
             connection = await Connection.to(port)
         try:
             reply = await asyncio.wait_for(connection.ask(request), SECONDS)
         except (ConnectionError, TimeoutError) as error:
             wrong.append(f"{name}: {request[:200]!r}: {error!r}")
+            await connection.close()
             connection = await Connection.to(port)
             continue
         statuses[reply.status] += 1
         if not has_reason(reply):
             wrong.append(f"{name}: {request[:200]!r}: {reply.status} {reply.body[:200]!r}")
-    connection.close()
+    await connection.close()
     return statuses, wrong

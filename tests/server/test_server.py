@@ -2,68 +2,23 @@
 
 import asyncio
 import json
-import os
-import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("fastapi")
 
-from benchmarks.http_load import Connection, closed_load, open_load, post
+from benchmarks.http_load import Connection, ask, closed_load, open_load, post
 from benchmarks.malformed import KINDS, send_malformed
+from benchmarks.server_process import ServerProcess, replace_folder
 from mqsa_jax.export.writing import export_run
 from tests.inference.test_string_ids import ROWS
 from tests.server.conftest import number
 
-ROOT = Path(__file__).parents[2]
 REQUESTS = [post("/recommend", {"history": [*map(number, row)], "k": 3}) for row in ROWS]
-SECONDS = 60.0
-"""The longest that anything may take."""
-
-
-class Server:
-    """A server process, and the folder that it serves."""
-
-    def __init__(self, folder: Path):
-        command = [sys.executable, "-m", "mqsa_jax", "serve", f"--model={folder}", "--port=0"]
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [*command, "--reload-on-change"],
-            cwd=ROOT,
-            env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.said = self.process.stdout.readline()
-        found = re.match(r"mqsa-jax serve: http://127.0.0.1:(\d+) serves ", self.said)
-        assert found, self.said + self.process.stderr.read()
-        self.port = int(found[1])
-
-    def get(self, path: str) -> str:
-        """What the server answers."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=SECONDS) as got:
-            return got.read().decode()
-
-    def health(self) -> dict:
-        """What the server says of itself."""
-        return json.loads(self.get("/health"))
-
-    def wait_for(self, what) -> dict:
-        """Its health, once that is as it should be."""
-        deadline = time.monotonic() + SECONDS
-        while not what(health := self.health()):
-            assert time.monotonic() < deadline, health
-            time.sleep(0.2)
-        return health
 
 
 @pytest.fixture(scope="module")
@@ -71,30 +26,18 @@ def server(served, tmp_path_factory):
     home = tmp_path_factory.mktemp("server")
     export_run(served("mqsa-ted-plus").engine.model, home / "good")
     shutil.copytree(home / "good", home / "served")
-    made = Server(home / "served")
+    made = ServerProcess(home / "served", "--reload-on-change")
     yield made
     made.process.kill()
     made.process.communicate()
-
-
-def replace(folder: Path, by: Path):
-    """As an export replaces another: moved away, and moved in."""
-    shutil.copytree(by, folder.with_name("draft"))
-    folder.rename(folder.with_name("former"))
-    folder.with_name("draft").rename(folder)
-    shutil.rmtree(folder.with_name("former"))
 
 
 def test_answers_under_load_are_those_of_the_model(server, served):
     load = asyncio.run(closed_load(server.port, REQUESTS, connections=8, seconds=1))
     assert load.statuses.keys() == {200} and load.lost == 0 and load.models.keys() == {1}
     model = served("mqsa-ted-plus").engine.model
-
-    async def ask():
-        connection = await Connection.to(server.port)
-        return [await connection.ask(request) for request in REQUESTS[:3]]
-
-    for row, reply in zip(ROWS, asyncio.run(ask()), strict=False):
+    replies = asyncio.run(ask(server.port, REQUESTS[:3]))
+    for row, reply in zip(ROWS, replies, strict=False):
         (expected,) = model.recommend([[*map(number, row)]], 3)
         got = [(each["item"], each["score"]) for each in json.loads(reply.body)["items"]]
         assert [item for item, _ in got] == [item for item, _ in expected]
@@ -117,12 +60,8 @@ def test_the_page_has_examples_that_work(server):
         asked = posted["requestBody"]["content"]["application/json"]["examples"]
         answered = posted["responses"]["200"]["content"]["application/json"]["examples"]
         for name, example in asked.items():
-            request = post(path, example["value"])
-
-            async def ask(request=request):
-                return await (await Connection.to(server.port)).ask(request)
-
-            assert json.loads(asyncio.run(ask()).body) == answered[name]["value"], (path, name)
+            (reply,) = asyncio.run(ask(server.port, [post(path, example["value"])]))
+            assert json.loads(reply.body) == answered[name]["value"], (path, name)
     assert "/openapi.json" in server.get("/docs")
 
 
@@ -135,7 +74,7 @@ def test_a_new_model_is_swapped_in_without_a_lost_request(server):
     thread = threading.Thread(target=run_load)
     thread.start()
     time.sleep(1)
-    replace(server.folder, server.folder.with_name("good"))
+    replace_folder(server.folder, server.folder.with_name("good"))
     thread.join()
     (load,) = loads
     server.wait_for(lambda health: health["model"]["generation"] == 2)
@@ -147,13 +86,13 @@ def test_a_broken_model_is_not_served(server):
     shutil.copytree(server.folder, broken)
     content = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(content[:-1])
-    replace(server.folder, broken)
+    replace_folder(server.folder, broken)
     health = server.wait_for(lambda health: health["problem"])
     assert "model.safetensors: damaged" in health["problem"]
     assert health["folder"] == "changed" and health["model"]["generation"] == 2
     load = asyncio.run(closed_load(server.port, REQUESTS, connections=2, seconds=0.2))
     assert load.statuses.keys() == {200} and load.models.keys() == {2}
-    replace(server.folder, server.folder.with_name("good"))
+    replace_folder(server.folder, server.folder.with_name("good"))
     health = server.wait_for(lambda health: health["model"]["generation"] == 3)
     assert health["problem"] is None and health["folder"] == "unchanged"
 
@@ -168,7 +107,7 @@ def test_a_folder_that_is_gone_is_said_and_the_model_is_served_on(server):
 def test_requests_in_flight_are_answered_when_the_server_is_asked_to_end(server):
     """The last test: it ends the server."""
 
-    async def ask():
+    async def end_meanwhile():
         body = {"history": [*map(number, ROWS[0])], "explain": True}
         connections = [await Connection.to(server.port) for _ in range(40)]
         asked = [
@@ -177,12 +116,13 @@ def test_requests_in_flight_are_answered_when_the_server_is_asked_to_end(server)
         ]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         server.process.send_signal(signal.SIGTERM)
-        return await asyncio.gather(*asked)
+        replies = await asyncio.gather(*asked)
+        for connection in connections:
+            await connection.close()
+        return replies
 
-    assert {reply.status for reply in asyncio.run(ask())} == {200}
-    printed, errors = server.process.communicate(timeout=SECONDS)
+    assert {reply.status for reply in asyncio.run(end_meanwhile())} == {200}
+    printed, errors = server.process.communicate(timeout=60)
     assert (server.process.returncode, errors) == (0, "")
     for line in ("model 2 is served", "is not served", "model 3 is served", "is gone or empty"):
         assert line in printed
-    with pytest.raises(ConnectionRefusedError):
-        asyncio.run(Connection.to(server.port))
