@@ -65,6 +65,11 @@ class ServerProcess:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024
 
+    def cpu_seconds(self) -> float:
+        """Time that its threads have run."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self, signal_number: int) -> tuple[int, str, str]:
         """Exit code, output and errors, once it has ended after a signal."""
         self.process.send_signal(signal_number)

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,16 @@ def histories_of(dataset: str, data_dir: str | None) -> list[bytes]:
     ]
 
 
-def measured(what: str, load: Callable[[], Load], repeats: int) -> dict[str, Any]:
+def measured(
+    what: str, server: ServerProcess, load: Callable[[], Load], repeats: int
+) -> dict[str, Any]:
     """A row of the table: medians, sums, and how busy the machine was."""
     rows, busy = [], []
     for _ in range(repeats):
-        rows.append(load().row())
+        began = server.cpu_seconds()
+        row = load().row()
+        spent = server.cpu_seconds() - began
+        rows.append(row | {"cpu_ms_an_answer": 1e3 * spent / max(row["answers"], 1)})
         busy.append(os.getloadavg()[0])
         print(what, rows[-1], f"load average {busy[-1]:.1f}", flush=True)
     medians = {
@@ -127,21 +133,19 @@ def run(options: Options, home: Path) -> None:
     closed = (server.port, requests, options.connections, options.seconds)
     uvloop.run(closed_load(server.port, requests, options.connections, 2))
 
-    def fixed(rate: int) -> Callable[[], Load]:
-        return lambda: uvloop.run(open_load(server.port, requests, rate, options.seconds))
+    def fixed(rate: int) -> Load:
+        return uvloop.run(open_load(server.port, requests, rate, options.seconds))
 
-    def swap() -> Load:
-        return swapped(server, requests, options.swap_rate, options.seconds)
-
-    rows = [
-        measured(
-            f"{options.connections} connections, as fast as answers come",
-            lambda: uvloop.run(closed_load(*closed)),
-            options.repeats,
+    loads: dict[str, Callable[[], Load]] = {
+        f"{options.connections} connections, as fast as answers come": lambda: uvloop.run(
+            closed_load(*closed)
         ),
-        *(measured(f"{rate:,} requests/s", fixed(rate), options.repeats) for rate in options.rates),
-        measured(f"{options.swap_rate:,} requests/s, a model swapped in", swap, options.repeats),
-    ]
+        **{f"{rate:,} requests/s": partial(fixed, rate) for rate in options.rates},
+        f"{options.swap_rate:,} requests/s, a model swapped in": lambda: swapped(
+            server, requests, options.swap_rate, options.seconds
+        ),
+    }
+    rows = [measured(name, server, load, options.repeats) for name, load in loads.items()]
     bad = refused(server, options.malformed, options.seed)
     code, printed, errors = server.end(signal.SIGTERM)
     print(printed, errors)

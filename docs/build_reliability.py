@@ -1,18 +1,22 @@
-"""Writes docs/reliability.md from what the fault script wrote.
+"""Writes docs/reliability.md from what the fault script and the serving benchmark wrote.
 
 python -m benchmarks.faults
-cp benchmarks/results/faults.json docs/performance/
+python -m benchmarks.serving --model runs/toys-2023
+cp benchmarks/results/{faults,serving_toys}.json docs/performance/
 python docs/build_reliability.py
 """
 
 import json
 from pathlib import Path
+from typing import Any
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "reliability.md"
 TEXT = DOCS / "performance" / "reliability_text.md"
-FILE = DOCS / "performance" / "faults.json"
-HEADS = {
+SERVED_TEXT = DOCS / "performance" / "served_text.md"
+FAULTS = DOCS / "performance" / "faults.json"
+SERVING = DOCS / "performance" / "serving_toys.json"
+FAULT_HEADS = {
     "processes": "processes",
     "sigkill": "SIGKILL",
     "sigterm": "SIGTERM",
@@ -23,31 +27,74 @@ HEADS = {
     "slowest_end_seconds": "slowest end, s",
     "identical": "parameters, history and ranks bit-identical",
 }
+LOAD_HEADS = {
+    "load": "load",
+    "answered_per_second": "answers/s",
+    "p50_ms": "median, ms",
+    "p99_ms": "p99, ms",
+    "p999_ms": "p99.9, ms",
+    "answers": "answers",
+    "errors": "errors",
+    "lost": "lost",
+    "cpu_ms_an_answer": "CPU of the server, ms an answer",
+    "load_average": "load average",
+}
 
 
-def table(rows: list[dict]) -> str:
-    """A Markdown table of the runs."""
-    body = [[_cell(row[name]) for name in HEADS] for row in rows]
-    lines = [list(HEADS.values()), ["---"] * len(HEADS), *body]
+def table(rows: list[dict[str, Any]], heads: dict[str, str]) -> str:
+    """A Markdown table of the rows; `heads` has the title of each column."""
+    body = [[_cell(row[name]) for name in heads] for row in rows]
+    lines = [list(heads.values()), ["---"] * len(heads), *body]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.2f}" if value < 1 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def made_by(result: dict[str, Any], script: str) -> str:
+    """The command, commit and machine of a result."""
+    made = result["provenance"]
+    command = " ".join([f"python -m benchmarks.{script}", *made["command"][1:]])
+    return (
+        f"`{command}`, commit {made['commit']}, {made['machine']}, jax {result['versions']['jax']}"
+    )
+
+
+def malformed(bad: dict[str, Any]) -> str:
+    """What became of malformed requests."""
+    statuses = ", ".join(f"{count:,} × {status}" for status, count in bad["statuses"].items())
+    return (
+        f"{bad['requests']:,} malformed requests of {bad['kinds']} kinds, seed {bad['seed']}: "
+        f"{statuses}; {bad['without_reason']} without a reason. The server held "
+        f"{bad['memory_mib_before']:,.0f} MiB before them and {bad['memory_mib_after']:,.0f} MiB "
+        "after."
+    )
 
 
 def build() -> str:
     """The page."""
-    result = json.loads(FILE.read_text())
-    made = result["provenance"]
-    command = " ".join(["python -m benchmarks.faults", *made["command"][1:]])
-    facts = (
-        f"`{command}`, seed {result['seed']}, commit {made['commit']}, {made['machine']}, jax "
-        f"{result['versions']['jax']}. Each row is a run, ended that often and gone on with."
+    faults, serving = (json.loads(file.read_text()) for file in (FAULTS, SERVING))
+    ended = f"{made_by(faults, 'faults')}, seed {faults['seed']}."
+    loads = (
+        f"{made_by(serving, 'serving')}. Latencies and rates are medians of {serving['repeats']} "
+        f"repeats of {serving['seconds']:g} s, counts are sums; the load came from the same "
+        "machine."
     )
-    parts = [TEXT.read_text().strip(), "## Ended and damaged", facts, table(result["rows"])]
+    parts = [
+        TEXT.read_text().strip(),
+        "## Ended and damaged",
+        f"{ended} Each row is a run, ended that often and gone on with.",
+        table(faults["rows"], FAULT_HEADS),
+        SERVED_TEXT.read_text().strip(),
+        loads,
+        table(serving["rows"], LOAD_HEADS),
+        f"{malformed(serving['malformed'])} Exit code after SIGTERM: {serving['exit_code']}.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

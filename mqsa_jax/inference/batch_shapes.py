@@ -26,16 +26,17 @@ class BatchShape(NamedTuple):
 SHAPES = (
     BatchShape(1, 1),
     BatchShape(8, 2),
+    BatchShape(16, 4),
     BatchShape(8, 8),
     BatchShape(32, 8),
     BatchShape(32, 32),
 )
-"""Of equal B, the first is for short histories, a quarter of a row each, and costs a quarter."""
+"""Ascending in R, which costs most. Short histories fill a quarter of a row each, or less."""
 MAX_BATCH = SHAPES[-1].histories
 
 
 def batch_size(num_histories: int) -> int:
-    """The least B of all shapes that holds so many histories.
+    """B of the first shape that holds so many histories.
 
     Raises:
       ValueError: if there are more than `MAX_BATCH`, or none.

@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.batch_shapes import MAX_BATCH, batch_size
+from mqsa_jax.inference.batch_shapes import MAX_BATCH
 from mqsa_jax.inference.lists import Lists
 from mqsa_jax.inference.named_lists import Recommendation, named_lists
 from mqsa_jax.inference.ranks import NO_ITEM
@@ -147,7 +147,7 @@ class Answers:
 
     def _best(self, queries: Sequence[Query], score_BV: Any, *, of_cosines: bool = False) -> Lists:
         """A list for each query, as long as the longest that one of them asks for."""
-        excluded_BV = np.zeros((batch_size(len(queries)), self.engine.model.num_items), bool)
+        excluded_BV = np.zeros(score_BV.shape, bool)
         for excluded_V, query in zip(excluded_BV, queries, strict=False):
             if query.allowed_V is not None:
                 np.logical_not(query.allowed_V, out=excluded_V)

@@ -73,7 +73,6 @@ def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics
         description="Items that come next, by a model of sequential recommendation. Ids are those "
         "of the data that the model was trained on.",
         version=mqsa_jax.__version__,
-        max_body_size=limits.max_body,
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -89,7 +88,7 @@ def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics
 
 def _add_posts(app: FastAPI, answers: Answers, batcher: Batcher, limits: Limits) -> None:
     async def answer(kind: type[Request], request: HttpRequest) -> Response:
-        content = kind.model_validate_json(await request.body())
+        content = kind.model_validate_json(await _body(request, limits.max_body))
         limits.check(content)
         return Response(await batcher.answer(content), media_type=JSON)
 
@@ -165,10 +164,22 @@ def _documented(kind: type[Request], answers: Answers) -> dict[str, Any]:
     }
 
 
+async def _body(request: HttpRequest, limit: int) -> bytes:
+    """The body; raises RefusedError as soon as it proves too large."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise RefusedError(413, f"the body is larger than {limit} bytes, the limit")
+        parts.append(part)
+    return b"".join(parts)
+
+
 async def _refused(_: HttpRequest, refused: Exception) -> JSONResponse:
     assert isinstance(refused, RefusedError)
-    headers = {"retry-after": "1"} if refused.status == 503 else None
-    return _problem(refused.status, refused.reason, headers)
+    # What is left of a body that is too large is not read.
+    headers = {503: {"retry-after": "1"}, 413: {"connection": "close"}}
+    return _problem(refused.status, refused.reason, headers.get(refused.status))
 
 
 async def _invalid(_: HttpRequest, error: Exception) -> JSONResponse:

@@ -109,7 +109,7 @@ class LiveModel:
         next_step = {
             "missing": "is gone or empty; the model in memory is served on",
             "changed": "has changed; "
-            + ("the new model is loaded" if reload else "the model in memory is served on"),
+            + ("the new model is being loaded" if reload else "the model in memory is served on"),
             "unchanged": "is as it was when the model was loaded",
         }
         self._say(f"{self._folder} {next_step[state]}")
@@ -127,7 +127,7 @@ class LiveModel:
             self._say(f"the new model is not served, the one in memory is: {self.problem}")
             return
         self.answers, self._stamp, self._failed, self.problem = answers, stamp, None, None
+        self.folder_state = "unchanged"
         self._metrics.swaps.inc()
-        self._note(stamp, reload=True)
         took = time.monotonic() - began
         self._say(f"model {answers.generation} is served, loaded in {took:.1f} s")

@@ -20,8 +20,10 @@ def run(tmp_path_factory):
     [
         ([9], (1, 1)),
         ([1, 2, 2], (8, 2)),
-        ([5, 5, 1], (8, 8)),
-        ([1] * 9, (32, 8)),
+        ([5, 5, 1], (16, 4)),
+        ([5] * 5, (8, 8)),
+        ([1] * 9, (16, 4)),
+        ([1] * 17, (32, 8)),
         ([5] * 9, (32, 32)),
         ([3, 2] * 16, (32, 32)),
     ],
@@ -37,7 +39,7 @@ def test_scores_are_those_of_one_history_a_row(run, rng, lengths, shape):
 
 
 def test_every_shape_is_the_first_that_fits():
-    assert list(SHAPES) == sorted(SHAPES)
+    assert list(SHAPES) == sorted(SHAPES, key=lambda shape: (shape.rows, shape.histories))
     # A history fills a row at most.
     assert SHAPES[-1].rows == SHAPES[-1].histories == MAX_BATCH
 
