@@ -165,7 +165,7 @@ def _documented(kind: type[Request], answers: Answers) -> dict[str, Any]:
 
 
 async def _body(request: HttpRequest, limit: int) -> bytes:
-    """The body; raises RefusedError as soon as it proves too large."""
+    """The body; raises RefusedError as soon as it proves too large: uvicorn drops the rest."""
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)
@@ -177,9 +177,8 @@ async def _body(request: HttpRequest, limit: int) -> bytes:
 
 async def _refused(_: HttpRequest, refused: Exception) -> JSONResponse:
     assert isinstance(refused, RefusedError)
-    # What is left of a body that is too large is not read.
-    headers = {503: {"retry-after": "1"}, 413: {"connection": "close"}}
-    return _problem(refused.status, refused.reason, headers.get(refused.status))
+    headers = {"retry-after": "1"} if refused.status == 503 else None
+    return _problem(refused.status, refused.reason, headers)
 
 
 async def _invalid(_: HttpRequest, error: Exception) -> JSONResponse:

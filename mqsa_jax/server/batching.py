@@ -1,6 +1,7 @@
 """Requests that wait together are answered together, by one thread."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 import traceback
@@ -82,7 +83,9 @@ class Batcher:
                 reason = f"{type(error).__name__}: {error}; the server's log has more"
                 results = [RefusedError(500, reason)] * len(group)
             loop = group[0].future.get_loop()
-            loop.call_soon_threadsafe(_deliver, [waiting.future for waiting in group], results)
+            # After an end that was forced, nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_deliver, [waiting.future for waiting in group], results)
 
 
 def _deliver(futures: list[asyncio.Future], results: list[Answer]) -> None:

@@ -106,6 +106,8 @@ class LiveModel:
         if state == self.folder_state:
             return
         self.folder_state = state
+        if state == "unchanged":
+            self._failed = self.problem = None
         next_step = {
             "missing": "is gone or empty; the model in memory is served on",
             "changed": "has changed; "
