@@ -50,9 +50,7 @@ def _serve(program: str, arguments: Sequence[str]) -> None:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("mqsa_jax"):
             raise
-        raise UserError(
-            f"{error.name} is not installed; `pip install mqsa-jax[serve]` brings what serve needs"
-        ) from None
+        raise UserError(f"serve needs {error.name}: pip install 'mqsa-jax[serve]'") from None
 
     limits = Limits(max_history=options.max_history, max_k=options.max_k, max_body=options.max_body)
     with bound_socket(options.host, options.port) as bound:

@@ -47,8 +47,8 @@ class Answers:
         for some in _parts(known, MAX_BATCH):
             listed = self._pairs(self._lists(list(some.values())))
             out |= {
-                place: self._json(query, pairs[: query.k])
-                for (place, query), pairs in zip(some.items(), listed, strict=True)
+                slot: self._json(query, pairs[: query.k])
+                for (slot, query), pairs in zip(some.items(), listed, strict=True)
             }
         return _in_order(out)
 
@@ -65,8 +65,8 @@ class Answers:
                 continue
             listed = named_lists(self.engine.model.item_ids, lists, why)
             out |= {
-                place: self._json(query, [_with_reasons(each) for each in each_list[: query.k]])
-                for (place, query), each_list in zip(some.items(), listed, strict=False)
+                slot: self._json(query, [_with_reasons(each) for each in each_list[: query.k]])
+                for (slot, query), each_list in zip(some.items(), listed, strict=False)
             }
         return _in_order(out)
 
@@ -75,9 +75,9 @@ class Answers:
         out, known = self._read(requests, self._reader.score)
         if known:
             score_BV = self.engine.scores([query.row for query in known.values()])
-            for (place, query), score_V in zip(known.items(), np.asarray(score_BV), strict=False):
+            for (slot, query), score_V in zip(known.items(), np.asarray(score_BV), strict=False):
                 names = self.engine.names(query.columns)
-                out[place] = self._json(query, _pairs_of(names, score_V[query.columns]))
+                out[slot] = self._json(query, _pairs_of(names, score_V[query.columns]))
         return _in_order(out)
 
     def similar(self, requests: Sequence[SimilarRequest]) -> list[Answer]:
@@ -91,8 +91,8 @@ class Answers:
             cosine_BV = self.engine.cosines([int(query.row[0]) for query in queries])
             listed = self._pairs(self._best(queries, cosine_BV, of_cosines=True))
             out |= {
-                place: self._json(query, pairs[: query.k])
-                for (place, query), pairs in zip(known.items(), listed, strict=True)
+                slot: self._json(query, pairs[: query.k])
+                for (slot, query), pairs in zip(known.items(), listed, strict=True)
             }
         return _in_order(out)
 
@@ -111,14 +111,14 @@ class Answers:
     def _read(
         self, requests: Sequence[Any], read: Callable[[Any], Query]
     ) -> tuple[dict[int, Answer], dict[int, Query]]:
-        """By their places: answers of requests that are refused, and queries of the others."""
+        """By their slots in the batch: answers of requests that are refused, and queries of the others."""
         out: dict[int, Answer] = {}
         queries = {}
-        for place, request in enumerate(requests):
+        for slot, request in enumerate(requests):
             try:
-                queries[place] = read(request)
+                queries[slot] = read(request)
             except RefusedError as refused:
-                out[place] = refused
+                out[slot] = refused
         return out, queries
 
     def _listable(
@@ -126,10 +126,10 @@ class Answers:
     ) -> tuple[dict[int, Answer], dict[int, Query]]:
         """As `_read`, with popular items as answers where nothing of the history is known."""
         out, queries = self._read(requests, self._reader.recommend)
-        for place, query in queries.items():
+        for slot, query in queries.items():
             if not len(query.row):
-                out[place] = self._popular(query, requests[place].explain)
-        return out, {place: query for place, query in queries.items() if len(query.row)}
+                out[slot] = self._popular(query, requests[slot].explain)
+        return out, {slot: query for slot, query in queries.items() if len(query.row)}
 
     def _popular(self, query: Query, explain: bool) -> Answer:
         try:
@@ -194,4 +194,4 @@ def _parts(queries: dict[int, Query], size: int) -> Iterator[dict[int, Query]]:
 
 
 def _in_order(answers: dict[int, Answer]) -> list[Answer]:
-    return [answers[place] for place in range(len(answers))]
+    return [answers[slot] for slot in range(len(answers))]

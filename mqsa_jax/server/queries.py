@@ -94,7 +94,7 @@ class QueryReader:
 
     def _checked(self, ids: Sequence[Any], where: str) -> np.ndarray:
         if set(map(type, ids)) - {self._wanted}:
-            entry = next(place for place, id_ in enumerate(ids) if type(id_) is not self._wanted)
+            entry = next(index for index, id_ in enumerate(ids) if type(id_) is not self._wanted)
             raise RefusedError(
                 422,
                 f"{where}: entry {entry} is {shown(ids[entry])}; the item ids of this model are "

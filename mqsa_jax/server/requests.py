@@ -1,6 +1,6 @@
 """What a request may hold, and what is wrong with it otherwise.
 
-These checks do not depend on the model; `answers.py` has those that do.
+These checks do not depend on the model; `queries.py` has those that do.
 """
 
 from typing import Annotated, Any, Literal
@@ -51,9 +51,9 @@ def _refuse(reason: str) -> PydanticCustomError:
 
 
 def _ids(values: list[Any]) -> list[Any]:
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if not is_id(value):
-            raise _refuse(f"entry {place} is {shown(value)}, no id: ids are integers or strings")
+            raise _refuse(f"entry {index} is {shown(value)}, no id: ids are integers or strings")
     return values
 
 
@@ -67,15 +67,15 @@ def _oldest_first(values: list[Any]) -> list[Any]:
     """The ids of a history: as they come, or in the order of their times."""
     if not values or not isinstance(values[0], dict):
         return _ids(values)
-    for place, value in enumerate(values):
+    for index, value in enumerate(values):
         if not isinstance(value, dict) or value.keys() != {"item", "time"}:
             raise _refuse(
-                f'entry {place} is not like {{"item": 17, "time": 1393545600}}; give a time to '
+                f'entry {index} is not like {{"item": 17, "time": 1393545600}}; give a time to '
                 "each item, or to none"
             )
         _id(value["item"])
         if type(value["time"]) not in (int, float) or value["time"] - value["time"] != 0:
-            raise _refuse(f"time of entry {place} is {shown(value['time'])}, no number")
+            raise _refuse(f"time of entry {index} is {shown(value['time'])}, no number")
     # Sorting keeps the order of equal times.
     return [value["item"] for value in sorted(values, key=lambda value: value["time"])]
 

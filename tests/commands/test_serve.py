@@ -36,4 +36,4 @@ def test_a_port_in_use_is_refused(refused):
 def test_a_missing_extra_is_named(refused, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     line = refused(serve_main, "--model=.", "--port=0")
-    assert "uvicorn is not installed" in line and "mqsa-jax[serve]" in line
+    assert "serve needs uvicorn: pip install 'mqsa-jax[serve]'" in line
