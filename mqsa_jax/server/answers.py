@@ -111,7 +111,7 @@ class Answers:
     def _read(
         self, requests: Sequence[Any], read: Callable[[Any], Query]
     ) -> tuple[dict[int, Answer], dict[int, Query]]:
-        """By their slots in the batch: answers of requests that are refused, and queries of the others."""
+        """By slots of the batch: answers to what is refused, and queries of all others."""
         out: dict[int, Answer] = {}
         queries = {}
         for slot, request in enumerate(requests):
