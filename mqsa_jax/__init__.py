@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mqsa_jax.data.transitions import count_transitions as count_transitions
     from mqsa_jax.errors import UserError as UserError
     from mqsa_jax.export.loading import load_model as load_model
-    from mqsa_jax.inference.loaded_run import load_run as load_run
     from mqsa_jax.inference.ranks import target_ranks as target_ranks
     from mqsa_jax.inference.ranks import top_items as top_items
     from mqsa_jax.layers.attention import l_query_attention as l_query_attention
@@ -64,7 +63,6 @@ _MODULES = {
     "data.transitions": ("TransitionCounts", "count_transitions"),
     "errors": ("UserError",),
     "export.loading": ("load_model",),
-    "inference.loaded_run": ("load_run",),
     "inference.ranks": ("target_ranks", "top_items"),
     "layers.attention": ("l_query_attention",),
     "layers.windowed_mean": ("windowed_mean",),

@@ -4,7 +4,6 @@ JAX is imported only once the arguments have proved good, so that help and error
 """
 
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,8 @@ from typing import Literal
 
 from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.errors import UserError
+from mqsa_jax.export.extras import check_extra
 from mqsa_jax.export.folder import check_target
-
-MODULES = {
-    "onnx": ("jax2onnx", "onnx", "onnxruntime"),
-    "usearch": ("usearch",),
-    "faiss": ("faiss",),
-}
-"""Modules that each extra of the package brings."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +42,10 @@ def _export(program: str, arguments: Sequence[str]) -> None:
     output = Path(options.output).absolute()
     if not os.path.isdir(options.run_dir):
         raise UserError(f"--run-dir {options.run_dir}: no such folder; name the folder of a run")
-    for extra in [*(["onnx"] if options.onnx else []), *([options.index] if options.index else [])]:
-        _check_extra(extra)
+    if options.onnx:
+        check_extra("onnx", "--onnx")
+    if options.index is not None:
+        check_extra(options.index, f"--index {options.index}")
     check_target(output, options.replace)
 
     from mqsa_jax.export.writing import export_run
@@ -60,11 +55,3 @@ def _export(program: str, arguments: Sequence[str]) -> None:
     flags = {"onnx": options.onnx, "index": options.index, "replace": options.replace}
     names = export_run(run, output, **flags)
     print(f"{options.output}: {run.config.model.model}, epoch {run.epoch}: {', '.join(names)}")
-
-
-def _check_extra(extra: str) -> None:
-    """Raises UserError if a module of an extra is not installed."""
-    missing = [name for name in MODULES[extra] if importlib.util.find_spec(name) is None]
-    if missing:
-        flag = "--onnx" if extra == "onnx" else f"--index {extra}"
-        raise UserError(f"{flag} needs {', '.join(missing)}: pip install 'mqsa-jax[{extra}]'")

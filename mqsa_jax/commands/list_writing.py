@@ -70,7 +70,7 @@ def write_lists(program: str, options: "RecommendConfig", users: list[str] | Non
       UserError: if an input, the run or its data cannot be used.
     """
     enable_compilation_cache()
-    run, notes = load_model(options.run_dir), Notes()
+    run, notes = load_model(options.run_dir, approximate=options.approximate), Notes()
     listed = (read_item_list(path, run.item_ids) for path in (options.allow, options.deny))
     allowed_V, unknown = run.allowed(*listed)
     notes.unknown_listed = len(unknown)

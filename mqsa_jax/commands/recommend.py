@@ -49,6 +49,8 @@ class RecommendConfig:
     """Text file of one item a line; none of these is recommended."""
     explain: bool = False
     """Adds why each item is recommended: attention to the history, transitions in training."""
+    approximate: bool = False
+    """Lists by the index of an export, which may miss an item; exact with --allow or --deny."""
     dataset: str | None = None
     """File of the run's data, where it lies now (default: as in training)."""
     data_dir: str | None = None

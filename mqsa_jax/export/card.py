@@ -109,8 +109,8 @@ def _figures(result: dict[str, Any]) -> dict[str, float]:
 
 def _summary(stored: dict[str, Any]) -> str:
     return (
-        f"{MODELS[stored['model']].summary.capitalize()}. It ranks {stored['num_items']:,} items as "
-        f"the next one of a history, of which it reads the last {stored['max_len']}."
+        f"{stored['title']}: {MODELS[stored['model']].summary}. It ranks {stored['num_items']:,} "
+        f"items as the next one of a history, of which it reads the last {stored['max_len']}."
     )
 
 
@@ -133,7 +133,9 @@ history = np.array([[-1, 3, 1, 2]], np.int32)  # indices, the newest last, -1 in
 outputs = program.call(tensors, history)
 {after}  # [histories, items]"""
     ids = f"`{VOCABULARY}` has the `item_id` of each index."
-    own = "`mqsa_jax.load_model(folder).recommend([[...]], k=10)` does all of it, with the data's ids."
+    own = (
+        "`mqsa_jax.load_model(folder).recommend([...], k=10)` does all of it, with the data's ids."
+    )
     return f"```python\n{code}\n```\n\n{ids} {own}"
 
 

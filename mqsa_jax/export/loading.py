@@ -1,5 +1,6 @@
 """Opens a run or an export as the same kind of object: lists, scores, vectors, reasons."""
 
+import dataclasses
 import functools
 import io
 import os
@@ -16,7 +17,17 @@ from safetensors.numpy import load
 from mqsa_jax.config import Config
 from mqsa_jax.data.ids import STRING, Ids
 from mqsa_jax.errors import UserError
-from mqsa_jax.export.folder import CONFIG, COUNTS, MODEL, VOCABULARY, ExportFolder, is_export
+from mqsa_jax.export.approximate_lists import IndexedRun
+from mqsa_jax.export.folder import (
+    CONFIG,
+    COUNTS,
+    INDEXES,
+    MODEL,
+    VOCABULARY,
+    ExportFolder,
+    is_export,
+)
+from mqsa_jax.export.item_index import read_index
 from mqsa_jax.export.tensors import (
     counted_model_of,
     counts_of,
@@ -30,21 +41,37 @@ from mqsa_jax.models.recommender import Recommender
 from mqsa_jax.models.registry import MODELS
 
 
-def load_model(path: str | os.PathLike[str]) -> TrainedRun | CountedRun:
+def load_model(
+    path: str | os.PathLike[str], *, approximate: bool = False
+) -> TrainedRun | CountedRun:
     """Loads the best epoch of a run, or an export of it; its data set is not needed.
 
     Args:
       path: folder of a run or of an export.
+      approximate: whether lists come from the export's index of item vectors. Where `allow` or
+        `deny` is given they are exact all the same.
 
     Raises:
-      UserError: naming the file and what to do, if a file is damaged, missing or edited, or the
-        export is of another format version.
+      UserError: naming the file and what to do, if a file is damaged, missing or edited, the
+        export is of another format version, or there is no index, or not its library.
 
     Example:
       model = mqsa_jax.load_model("exports/toys")
       model.recommend([[17, 230, 5]], k=10)
     """
-    return _load_export(ExportFolder(path)) if is_export(path) else load_run(path)
+    if not is_export(path):
+        if approximate:
+            raise UserError(f"{path}: no export, so that there is no index; export it with --index")
+        return load_run(path)
+    folder = ExportFolder(path)
+    model = _load_export(folder)
+    if not approximate:
+        return model
+    libraries = [library for library, file in INDEXES.items() if folder.holds(file)]
+    if not libraries:
+        raise UserError(f"{folder.path}: the export has no index; export the run with --index")
+    parts = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return IndexedRun(**parts, index=read_index(folder, libraries[0]))
 
 
 def _load_export(folder: ExportFolder) -> TrainedRun | CountedRun:
@@ -60,8 +87,8 @@ def _load_export(folder: ExportFolder) -> TrainedRun | CountedRun:
     counts = functools.partial(_counts, folder)
     common = (config, stored["epoch"], item_ids, folder.path, stored["data"]["fingerprint"], counts)
     if MODELS[config.model.model].counted:
-        model = counted_model_of(tensors, **stored["counted"])
-        _check_vocabulary(folder, len(item_ids), model.matrix.shape[0])
+        _check_vocabulary(folder, len(item_ids), stored["num_items"])
+        model = counted_model_of(tensors, len(item_ids), **stored["counted"])
         return CountedRun(*common, model)
     _check_vocabulary(folder, len(item_ids), len(tensors["item_vectors"]))
     recommender = exported_recommender(Recommender.of(config, len(item_ids)).in_float32())

@@ -7,8 +7,7 @@ Shape legend: B histories, N items given of each, T items that are read, V items
 items, W neighbours of an item, M entries of a counted model's matrix.
 """
 
-from collections.abc import Callable
-from functools import partial
+import dataclasses
 
 import jax
 import jax.export
@@ -16,16 +15,26 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mqsa_jax.data.sequences import Sequences
-from mqsa_jax.export.tensors import Tensors, params_of
+from mqsa_jax.export.tensors import Tensors, exported_recommender, params_of
+from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun
 from mqsa_jax.models.recommender import Recommender, apply
 from mqsa_jax.models.transition_term import transition_term
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-Program = Callable[[Tensors, Int[Array, "B N"]], dict[str, Array]]
-"""Tensors and histories to outputs by name."""
 
 
-def trained_program(recommender: Recommender, window: int, alpha: float) -> Program:
+def exported_program(run: TrainedRun | CountedRun) -> "TrainedProgram | CountedProgram":
+    """The program of a run; equal ones are compiled once."""
+    max_len = run.config.model.max_len
+    if isinstance(run, CountedRun):
+        model = run.model
+        return CountedProgram(run.num_items, max_len, float(model.decay), int(model.num_recent))
+    recommender = exported_recommender(run.recommender)
+    return TrainedProgram(recommender, int(run.hparams.window), float(run.hparams.alpha))
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedProgram:
     """The program of a trained model, which gives
 
     - `user_vector` [B, D]; its product with `item_vectors` are the scores, but for a term,
@@ -36,59 +45,84 @@ def trained_program(recommender: Recommender, window: int, alpha: float) -> Prog
     number, and the last `max_len` are read. A row gives NaN if it has no item, -1 behind an item,
     or an index of V or above.
     """
-    return partial(_encode, recommender, window, alpha)
+
+    recommender: Recommender
+    window: int
+    alpha: float
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what it gives."""
+        return [
+            *(["term_item", "term_score"] if self.recommender.num_recent else []),
+            "user_vector",
+        ]
+
+    def __call__(self, tensors: Tensors, history_BN: Int[Array, "B N"]) -> dict[str, Array]:
+        """The outputs by name."""
+        recommender = self.recommender
+        item_BT = _last_items(history_BN, recommender.max_len)
+        params, relations = params_of(tensors)
+        real_BT = item_BT >= 0
+        # Indices outside the table are an error in ONNX Runtime, even of rows that give NaN.
+        known_BT = real_BT & (item_BT < recommender.num_items)
+        position_T = jnp.arange(recommender.max_len, dtype=jnp.int32)
+        sequences = Sequences(
+            jnp.where(known_BT, item_BT, 0),
+            jnp.broadcast_to(position_T, item_BT.shape),
+            jnp.where(real_BT, 0, -1).astype(jnp.int32),
+        )
+        # In full on every device, as scores are at evaluation.
+        with jax.default_matmul_precision("highest"):
+            settings = {"window": self.window, "alpha": self.alpha}
+            user_BTD = apply(recommender, params, sequences, **settings)
+        valid_B1 = (_is_history(item_BT) & (known_BT == real_BT).all(-1))[:, None]
+        outputs = {"user_vector": jnp.where(valid_B1, user_BTD[:, -1], jnp.nan)}
+        if recommender.num_recent:
+            span = relations.neighbours.step_weight.shape[-1]
+            past_BP = _last_items(jnp.where(known_BT, item_BT, -1), recommender.num_recent + span)
+            term_params = params["transition_term"]
+            term = transition_term(term_params, past_BP[:, ::-1], relations.neighbours)
+            outputs |= {"term_item": term.item, "term_score": term.value}
+        return outputs
 
 
-def _encode(recommender, window, alpha, tensors, history_BN):
-    item_BT = _last_items(history_BN, recommender.max_len)
-    params, relations = params_of(tensors)
-    position_BT = jnp.broadcast_to(jnp.arange(recommender.max_len, dtype=jnp.int32), item_BT.shape)
-    real_BT = item_BT >= 0
-    sequences = Sequences(
-        jnp.where(real_BT, item_BT, 0), position_BT, jnp.where(real_BT, 0, -1).astype(jnp.int32)
-    )
-    # In full on every device, as scores are at evaluation.
-    with jax.default_matmul_precision("highest"):
-        user_BTD = apply(recommender, params, sequences, window=window, alpha=alpha)
-    valid_B1 = _is_history(item_BT)[:, None]
-    outputs = {"user_vector": jnp.where(valid_B1, user_BTD[:, -1], jnp.nan)}
-    if recommender.num_recent:
-        span = relations.neighbours.step_weight.shape[-1]
-        past_BP = _last_items(item_BT, recommender.num_recent + span)[:, ::-1]
-        term = transition_term(params["transition_term"], past_BP, relations.neighbours)
-        outputs |= {"term_item": term.item, "term_score": term.value}
-    return outputs
-
-
-def counted_program(num_items: int, max_len: int, decay: float, num_recent: int) -> Program:
-    """The program of a counted model, which gives `score` [B, V]; histories as `trained_program`.
+@dataclasses.dataclass(frozen=True)
+class CountedProgram:
+    """The program of a counted model, which gives `score` [B, V]; histories as `TrainedProgram`.
 
     Items of score 0 are never recommended.
     """
-    return partial(_count, num_items, min(max_len, num_recent), max_len, decay)
 
+    num_items: int
+    max_len: int
+    decay: float
+    num_recent: int
 
-def _count(num_items, num_recent, max_len, decay, tensors, history_BN):
-    item_BT = _last_items(history_BN, max_len)
-    valid_B = _is_history(item_BT) & (item_BT < num_items).all(-1)
-    prior_V = tensors.get("prior", jnp.zeros(num_items))
-    score_BV = jnp.broadcast_to(prior_V, (*item_BT.shape[:1], num_items))
-    if num_recent:
-        score_BV = score_BV + _recent_scores(tensors, item_BT, num_items, num_recent, decay)
-    return {"score": jnp.where(valid_B[:, None], score_BV, jnp.nan)}
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what it gives."""
+        return ["score"]
 
+    def __call__(self, tensors: Tensors, history_BN: Int[Array, "B N"]) -> dict[str, Array]:
+        """The outputs by name."""
+        item_BT = _last_items(history_BN, self.max_len)
+        valid_B = _is_history(item_BT) & (item_BT < self.num_items).all(-1)
+        prior_V = tensors.get("prior", jnp.zeros(self.num_items))
+        score_BV = jnp.broadcast_to(prior_V, (*item_BT.shape[:1], self.num_items))
+        if self.num_recent:
+            score_BV = score_BV + self._recent_scores(tensors, item_BT)
+        return {"score": jnp.where(valid_B[:, None], score_BV, jnp.nan)}
 
-def _recent_scores(tensors, item_BT, num_items, num_recent, decay):
-    """[B, V] `sum_k decay^k M[item k back]`, an entry of M at a time for all histories."""
-    item_V = jnp.arange(num_items)
-    recent_BV = 0.0
-    for back in range(num_recent):
-        is_recent_BV = item_BT[:, -1 - back][:, None] == item_V
-        recent_BV = recent_BV + jnp.where(is_recent_BV, decay**back, 0.0)
-    item_M, row_start = tensors["matrix.item"], tensors["matrix.row_start"]
-    row_M = jnp.searchsorted(row_start, jnp.arange(item_M.shape[0]), side="right") - 1
-    entry_BM = jnp.take(recent_BV, row_M, axis=1) * tensors["matrix.weight"]
-    return jnp.zeros_like(recent_BV).at[:, item_M].add(entry_BM)
+    def _recent_scores(self, tensors: Tensors, item_BT: Array) -> Array:
+        """[B, V] `sum_k decay^k M[item k back]`, an entry of M at a time for all histories."""
+        item_V = jnp.arange(self.num_items)
+        recent_BV = 0.0
+        for back in range(min(self.num_recent, self.max_len)):
+            is_recent_BV = item_BT[:, -1 - back][:, None] == item_V
+            recent_BV = recent_BV + jnp.where(is_recent_BV, self.decay**back, 0.0)
+        entry_BM = recent_BV[:, tensors["matrix.row"]] * tensors["matrix.weight"]
+        return jnp.zeros_like(recent_BV).at[:, tensors["matrix.item"]].add(entry_BM)
 
 
 def _last_items(item_BN: Int[Array, "B N"], length: int) -> Int[Array, "B T"]:
@@ -102,7 +136,7 @@ def _is_history(item_BT: Int[Array, "B T"]) -> Bool[Array, " B"]:
     return real_BT[:, -1] & ~(real_BT[:, :-1] & ~real_BT[:, 1:]).any(-1)
 
 
-def stablehlo(program: Program, tensors: Tensors) -> bytes:
+def stablehlo(program: TrainedProgram | CountedProgram, tensors: Tensors) -> bytes:
     """The program lowered for all of `PLATFORMS`, as `jax.export.deserialize` reads it.
 
     `call` takes the tensors, all of those in the file, and int32 histories [B, N] of any B and N.

@@ -3,7 +3,7 @@
 item_vectors              [V, D] what a graph model makes of its graph is in them
 encoder.NAME              parameters of the encoder
 transition_term.NAME      of a model with a term: `log_weight` [K], and rows of M
-matrix.NAME, prior        of a counted model: compressed sparse rows [V, V], and [V]
+matrix.NAME, prior        of a counted model: row, column and weight of the entries, and [V]
 """
 
 import dataclasses
@@ -79,27 +79,29 @@ def params_of(tensors: Tensors) -> tuple[Params, ItemRelations | None]:
     return params, ItemRelations(neighbours=Neighbours(*rows))
 
 
-def counted_model_of(tensors: Tensors, decay: float, num_recent: int) -> CountedModel:
+def counted_model_of(
+    tensors: Tensors, num_items: int, decay: float, num_recent: int
+) -> CountedModel:
     """The counted model of its tensors."""
-    return CountedModel(_sparse_of("matrix", tensors), decay, num_recent, tensors.get("prior"))
+    matrix = _sparse_of("matrix", tensors, num_items)
+    return CountedModel(matrix, decay, num_recent, tensors.get("prior"))
 
 
 def counts_of(tensors: Tensors) -> TrainingCounts:
     """What occurred in training, of its tensors."""
-    return TrainingCounts(tensors["items"], _sparse_of("transitions", tensors))
+    items = tensors["items"]
+    return TrainingCounts(items, _sparse_of("transitions", tensors, len(items)))
 
 
 def _sparse_tensors(name: str, matrix: scipy.sparse.csr_array) -> dict[str, np.ndarray]:
+    entries = matrix.tocoo()
     return {
-        f"{name}.weight": matrix.data.astype(np.float32),
-        f"{name}.item": matrix.indices.astype(np.int32),
-        f"{name}.row_start": matrix.indptr.astype(np.int32),
+        f"{name}.weight": entries.data.astype(np.float32),
+        f"{name}.row": entries.row.astype(np.int32),
+        f"{name}.item": entries.col.astype(np.int32),
     }
 
 
-def _sparse_of(name: str, tensors: Tensors) -> scipy.sparse.csr_array:
-    weight, item, row_start = (
-        tensors[f"{name}.{part}"] for part in ("weight", "item", "row_start")
-    )
-    size = len(row_start) - 1
-    return scipy.sparse.csr_array((weight, item, row_start), shape=(size, size))
+def _sparse_of(name: str, tensors: Tensors, num_items: int) -> scipy.sparse.csr_array:
+    weight, row, item = (tensors[f"{name}.{part}"] for part in ("weight", "row", "item"))
+    return scipy.sparse.csr_array((weight, (row, item)), shape=(num_items, num_items))

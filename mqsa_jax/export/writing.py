@@ -1,6 +1,5 @@
 """Writes a model as an export: all of its files, and a folder that appears whole."""
 
-import dataclasses
 import datetime
 import json
 from pathlib import Path
@@ -31,44 +30,14 @@ from mqsa_jax.export.folder import (
     new_folder,
     write_checksums,
 )
-from mqsa_jax.export.program import Program, counted_program, stablehlo, trained_program
-from mqsa_jax.export.tensors import (
-    count_tensors,
-    counted_tensors,
-    exported_recommender,
-    trained_tensors,
-)
+from mqsa_jax.export.program import CountedProgram, exported_program, stablehlo
+from mqsa_jax.export.tensors import count_tensors, counted_tensors, trained_tensors
 from mqsa_jax.inference.list_files import arrow_ids
 from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.files import read_json
 from mqsa_jax.runs.provenance import versions
 from mqsa_jax.runs.run_directory import RunDirectory
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Exported:
-    """A model in the form of an export."""
-
-    tensors: dict[str, np.ndarray]
-    program: Program
-    facts: dict[str, Any]
-    """What `config.json` says of it beside what it says of all."""
-
-    @classmethod
-    def of(cls, run: TrainedRun | CountedRun) -> "Exported":
-        """The tensors and the program of a run."""
-        max_len = run.config.model.max_len
-        if isinstance(run, CountedRun):
-            counted = {"decay": float(run.model.decay), "num_recent": int(run.model.num_recent)}
-            program = counted_program(run.num_items, max_len, **counted)
-            return cls(counted_tensors(run), program, {"counted": counted, "outputs": ["score"]})
-        recommender = exported_recommender(run.recommender)
-        window, alpha = int(run.hparams.window), float(run.hparams.alpha)
-        program = trained_program(recommender, window, alpha)
-        term = ["term_item", "term_score"] if recommender.num_recent else []
-        facts = {"dim": recommender.dim, "outputs": [*term, "user_vector"]}
-        return cls(trained_tensors(run), program, facts)
 
 
 def export_run(
@@ -96,23 +65,25 @@ def export_run(
     """
     if index is not None and isinstance(run, CountedRun):
         raise UserError(f"{run.config.model.model} is counted: it has no item vectors to index")
-    model = Exported.of(run)
+    program = exported_program(run)
+    tensors = counted_tensors(run) if isinstance(run, CountedRun) else trained_tensors(run)
     with new_folder(output, replace) as draft:
-        facts = dict(model.facts)
-        (draft / MODEL).write_bytes(save(model.tensors))
-        (draft / PROGRAM).write_bytes(stablehlo(model.program, model.tensors))
+        facts: dict[str, Any] = {"outputs": program.outputs}
+        if isinstance(program, CountedProgram):
+            facts["counted"] = {"decay": program.decay, "num_recent": program.num_recent}
+        (draft / MODEL).write_bytes(save(tensors))
+        (draft / PROGRAM).write_bytes(stablehlo(program, tensors))
         _write_vocabulary(draft / VOCABULARY, run.item_ids)
         facts["training_counts"] = _write_counts(draft / COUNTS, run)
         if onnx:
             from mqsa_jax.export.onnx_program import write_onnx
 
-            facts["onnx"] = write_onnx(draft / ONNX, model, run)
+            sizes = (run.num_items, run.config.model.max_len)
+            facts["onnx"] = write_onnx(draft / ONNX, program, tensors, *sizes)
         if index is not None:
             from mqsa_jax.export.item_index import write_index
 
-            facts["index"] = write_index(
-                index, draft / INDEXES[index], model.tensors["item_vectors"]
-            )
+            facts["index"] = write_index(index, draft / INDEXES[index], tensors["item_vectors"])
         stored = _description(run) | facts
         (draft / CONFIG).write_text(
             json.dumps(stored, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
@@ -148,6 +119,7 @@ def _description(run: TrainedRun | CountedRun) -> dict[str, Any]:
         "model": name,
         "title": MODELS[name].title,
         "num_items": run.num_items,
+        "dim": run.config.model.dim,
         "max_len": run.config.model.max_len,
         "epoch": run.epoch,
         "data": {"name": _data_name(run.config), "fingerprint": run.data_fingerprint},

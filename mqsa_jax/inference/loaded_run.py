@@ -198,7 +198,7 @@ def load_run(path: str | os.PathLike[str]) -> TrainedRun | CountedRun:
       UserError: naming the file and what to do, if a file is damaged, missing or edited.
 
     Example:
-      run = mqsa_jax.load_run("runs/toys-2023")
+      run = mqsa_jax.load_model("runs/toys-2023")
       run.recommend([[17, 230, 5]], k=10)
     """
     run_dir = RunDirectory(Path(path))

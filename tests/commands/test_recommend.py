@@ -117,7 +117,7 @@ def test_lists_of_all_items_have_the_metrics_of_a_counted_model(
 def test_users_get_the_lists_of_their_whole_histories(runs, recommend):
     rows, err = recommend("mqsa-ted", "--users=7,3", "--k=4")
     assert err == "" and [row["user"] for row in rows] == ["7"] * 4 + ["3"] * 4
-    run, histories = mqsa_jax.load_run(runs / "mqsa-ted"), read_histories(runs / "data.txt")
+    run, histories = mqsa_jax.load_model(runs / "mqsa-ted"), read_histories(runs / "data.txt")
     own = histories.items[histories.offsets[6] : histories.offsets[7]]
     ((*expected,),) = run.recommend([histories.item_ids[own]], 4)
     assert [int(row["item"]) for row in rows[:4]] == [item for item, _ in expected]
@@ -154,7 +154,7 @@ def test_ids_that_are_strings(runs, recommend, tmp_path):
     lines = [{"user": user, "items": [name(item) for item in row]} for user, row in enumerate(ROWS)]
     given.write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows, err = recommend("strings", f"--histories={given}", "--k=3", "--exclude-seen=none")
-    expected = mqsa_jax.load_run(runs / "strings").recommend(
+    expected = mqsa_jax.load_model(runs / "strings").recommend(
         [line["items"] for line in lines], 3, exclude_seen="none"
     )
     items = [item for listed in expected for item, _ in listed]

@@ -79,12 +79,12 @@ def test_evaluation_and_a_loaded_run_use_the_recorded_weight(factor, monkeypatch
     monkeypatch.setattr(term_choice, "FACTORS", (factor,))
     assert train_main(PLUS) == 0
     assert stored("best.json")["term_factor"] == factor
-    chosen = mqsa_jax.load_run("run").score([[1, 2, 3]])
+    chosen = mqsa_jax.load_model("run").score([[1, 2, 3]])
     record = stored("best.json")
     Path("run/best.json").write_text(json.dumps({**record, "term_factor": 1.0}))
-    plain = mqsa_jax.load_run("run").score([[1, 2, 3]])
+    plain = mqsa_jax.load_model("run").score([[1, 2, 3]])
     Path("run/best.json").write_text(json.dumps({**record, "term_factor": 0.0}))
-    encoder = mqsa_jax.load_run("run").score([[1, 2, 3]])
+    encoder = mqsa_jax.load_model("run").score([[1, 2, 3]])
     assert np.isfinite(encoder).all() and not np.allclose(plain, encoder)
     np.testing.assert_allclose(chosen, encoder + factor * (plain - encoder), atol=1e-5)
 
@@ -108,7 +108,7 @@ def test_before_training_has_ended_the_configured_weight_is_used_and_said():
     del record["term_factor"]
     Path("run/best.json").write_text(json.dumps(record))
     with pytest.warns(UserWarning, match="has the weight 12, not yet one chosen"):
-        mqsa_jax.load_run("run")
+        mqsa_jax.load_model("run")
 
 
 def test_a_sweep_chooses_as_a_run_does():

@@ -55,7 +55,7 @@ def trained(request, tmp_path_factory):
         count_and_test(experiment, run_dir)
     else:
         train(experiment, run_dir, resume=False)
-    return experiment, run_dir, mqsa_jax.load_run(run_dir.path)
+    return experiment, run_dir, mqsa_jax.load_model(run_dir.path)
 
 
 def test_lists_and_ranks_are_those_of_evaluation(trained):
@@ -158,10 +158,10 @@ def test_what_a_model_needs_beside_its_parameters_is_verified(trained, tmp_path)
     content[largest.header_offset + 30 + len(largest.filename) + largest.compress_size // 2] ^= 1
     (copy / name).write_bytes(content)
     with pytest.raises(UserError, match=f"{name}: damaged"):
-        mqsa_jax.load_run(copy)
+        mqsa_jax.load_model(copy)
     (copy / name).unlink()
     with pytest.raises(UserError, match=f"{name}: no such file"):
-        mqsa_jax.load_run(copy)
+        mqsa_jax.load_model(copy)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_an_edited_configuration_of_a_counted_run_is_refused(counted, tmp_path, 
     stored = json.loads(copy.config_file.read_text())
     copy.config_file.write_text(json.dumps({**stored, name: value}))
     with pytest.raises(UserError, match=rf"config.json: not the configuration of .*\({name} "):
-        mqsa_jax.load_run(copy.path)
+        mqsa_jax.load_model(copy.path)
     edited = dataclasses.replace(experiment, config=copy.config())
     before = (copy.path / "test_metrics.json").read_text()
     with pytest.raises(UserError, match=rf"config.json: not the configuration of .*\({name} "):
@@ -226,14 +226,14 @@ def test_a_run_that_was_stopped_is_loaded_without_its_data(tmp_path):
     experiment = Experiment(with_model(config, "mqsa-ted-plus"), HISTORIES, DeviceLayout.of(1))
     run_dir = RunDirectory(tmp_path / "run")
     train(experiment, run_dir, resume=False)
-    expected = mqsa_jax.load_run(run_dir.path).score([[10, 20]])
+    expected = mqsa_jax.load_model(run_dir.path).score([[10, 20]])
     stopped = RunDirectory(tmp_path / "stopped")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "evaluate", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(experiment, stopped, resume=False)
     assert not list(stopped.path.glob("*_metrics.json"))
-    np.testing.assert_array_equal(mqsa_jax.load_run(stopped.path).score([[10, 20]]), expected)
+    np.testing.assert_array_equal(mqsa_jax.load_model(stopped.path).score([[10, 20]]), expected)
 
 
 def _interrupt(*arguments):
@@ -252,7 +252,7 @@ def test_a_damaged_best_checkpoint_is_not_loaded(trained, tmp_path):
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     with pytest.raises(UserError, match="damaged"):
-        mqsa_jax.load_run(copy)
+        mqsa_jax.load_model(copy)
 
 
 def test_the_weight_of_the_term_that_validation_chose_is_kept(tmp_path, monkeypatch):
@@ -265,7 +265,7 @@ def test_the_weight_of_the_term_that_validation_chose_is_kept(tmp_path, monkeypa
     experiment = Experiment(config, HISTORIES, DeviceLayout.of(1), optimizer=optax.sgd(0.1))
     run_dir = RunDirectory(tmp_path / "run")
     result = train(experiment, run_dir, resume=False)
-    run = mqsa_jax.load_run(run_dir.path)
+    run = mqsa_jax.load_model(run_dir.path)
     weight = float(np.exp(run.params["transition_term"]["log_weight"][0]))
     assert weight == pytest.approx(3 * config.term.term_weight, rel=1e-5)
     state, epoch = restore_best(experiment, run_dir)

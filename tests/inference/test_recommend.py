@@ -51,7 +51,7 @@ def made(request, tmp_path_factory):
         result = count_and_test(experiment, run_dir)
     else:
         result = train(experiment, run_dir, resume=False)
-    return result, mqsa_jax.load_run(run_dir.path)
+    return result, mqsa_jax.load_model(run_dir.path)
 
 
 def metrics_of_lists(items_UK, protocol):
@@ -291,7 +291,7 @@ def test_a_run_without_counts_says_how_to_make_them(made):
     content = (file := run.folder / COUNTS).read_bytes()
     try:
         file.unlink()
-        fresh = mqsa_jax.load_run(run.folder)
+        fresh = mqsa_jax.load_model(run.folder)
         assert fresh.recommend([[10, 11]], 3) == run.recommend([[10, 11]], 3)
         for explain, history in ((True, [10]), (False, [])):
             with pytest.raises(UserError, match=f"{COUNTS}: no such file.*evaluate the run once"):

@@ -35,7 +35,7 @@ def loaded(model, histories, folder):
         # Its checkpoint knows its data by their strings too.
         train(experiment, run_dir, resume=True)
     with np.load(run_dir.path / "ranks.npz", allow_pickle=False) as ranks:
-        return mqsa_jax.load_run(folder), ranks["user_ids"].tolist()
+        return mqsa_jax.load_model(folder), ranks["user_ids"].tolist()
 
 
 @pytest.mark.parametrize("model", ["mqsa-ted", "popular"])

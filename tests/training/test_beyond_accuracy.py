@@ -43,7 +43,7 @@ HISTORIES = make_histories(range(1, USERS + 1), sequences())
 
 
 def lists_of(run_dir, protocol):
-    maker = mqsa_jax.load_run(run_dir.path).list_maker(45, None, DeviceLayout.of(1))
+    maker = mqsa_jax.load_model(run_dir.path).list_maker(45, None, DeviceLayout.of(1))
     return listed_items(maker, HISTORIES, protocol, MAX_LEN, 45)
 
 
