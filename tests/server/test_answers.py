@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import mqsa_jax
 from mqsa_jax.inference.stored_model import COUNTS
 from mqsa_jax.server.answers import Answers
 from mqsa_jax.server.engine import Engine
@@ -161,9 +162,7 @@ def test_a_refused_request_leaves_the_others_of_its_batch(served):
 def test_without_counts_lists_are_made_and_reasons_are_not(tmp_path):
     make_run("mqsa-ted", tmp_path / "run")
     (tmp_path / "run" / COUNTS).unlink()
-    import mqsa_jax
-
-    engine = Engine(mqsa_jax.load_run(tmp_path / "run"), 20)
+    engine = Engine(mqsa_jax.load_model(tmp_path / "run"), 20)
     engine.warm_up()
     alone = Answers(engine, 1)
     plain = RecommendRequest(history=NUMBERS[0], k=3)
