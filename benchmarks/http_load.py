@@ -122,6 +122,14 @@ class Load:
         if reply.status == 200:
             self.models[json.loads(reply.body)["model"]] += 1
 
+    def extend(self, later: "Load") -> None:
+        """Adds a load that came after this one."""
+        self.seconds += later.seconds
+        self.statuses += later.statuses
+        self.models += later.models
+        self.lost += later.lost
+        self.ended = later.ended
+
     @property
     def errors(self) -> int:
         """Answers other than 200."""

@@ -91,14 +91,14 @@ def measured(
 
 
 def swapped(server: ServerProcess, requests: list[bytes], rate: float, seconds: float) -> Load:
-    """Load at a fixed rate, at a quarter of which the model's folder is replaced."""
+    """Load at a fixed rate, over which the model's folder is replaced, until both have answered."""
     original = server.folder.with_name("original")
     timer = threading.Timer(seconds / 4, replace_folder, (server.folder, original))
     timer.start()
     load = uvloop.run(open_load(server.port, requests, rate, seconds))
     timer.join()
-    if len(load.models) < 2:
-        raise SystemExit("error: no model was swapped in meanwhile; give more --seconds")
+    while len(load.models) < 2:
+        load.extend(uvloop.run(open_load(server.port, requests, rate, seconds)))
     return load
 
 
@@ -130,24 +130,14 @@ def run(options: Options, home: Path) -> None:
     began = time.perf_counter()
     server = ServerProcess(home / "served", "--reload-on-change")
     start_seconds = time.perf_counter() - began
-    closed = (server.port, requests, options.connections, options.seconds)
-    uvloop.run(closed_load(server.port, requests, options.connections, 2))
-
-    def fixed(rate: int) -> Load:
-        return uvloop.run(open_load(server.port, requests, rate, options.seconds))
-
-    loads: dict[str, Callable[[], Load]] = {
-        f"{options.connections} connections, as fast as answers come": lambda: uvloop.run(
-            closed_load(*closed)
-        ),
-        **{f"{rate:,} requests/s": partial(fixed, rate) for rate in options.rates},
-        f"{options.swap_rate:,} requests/s, a model swapped in": lambda: swapped(
-            server, requests, options.swap_rate, options.seconds
-        ),
-    }
-    rows = [measured(name, server, load, options.repeats) for name, load in loads.items()]
-    bad = refused(server, options.malformed, options.seed)
-    code, printed, errors = server.end(signal.SIGTERM)
+    try:
+        uvloop.run(closed_load(server.port, requests, options.connections, 2))
+        loads = loads_of(options, server, requests)
+        rows = [measured(name, server, load, options.repeats) for name, load in loads.items()]
+        bad = refused(server, options.malformed, options.seed)
+        code, printed, errors = server.end(signal.SIGTERM)
+    finally:
+        server.process.kill()
     print(printed, errors)
     report(
         "serving",
@@ -159,6 +149,26 @@ def run(options: Options, home: Path) -> None:
         repeats=options.repeats,
         seconds=options.seconds,
     )
+
+
+def loads_of(
+    options: Options, server: ServerProcess, requests: list[bytes]
+) -> dict[str, Callable[[], Load]]:
+    """The loads of the table, by name."""
+    port, seconds = server.port, options.seconds
+
+    def fixed(rate: int) -> Load:
+        return uvloop.run(open_load(port, requests, rate, seconds))
+
+    return {
+        f"{options.connections} connections, as fast as answers come": lambda: uvloop.run(
+            closed_load(port, requests, options.connections, seconds)
+        ),
+        **{f"{rate:,} requests/s": partial(fixed, rate) for rate in options.rates},
+        f"{options.swap_rate:,} requests/s, a model swapped in": lambda: swapped(
+            server, requests, options.swap_rate, seconds
+        ),
+    }
 
 
 if __name__ == "__main__":
