@@ -1,14 +1,17 @@
-"""Writes docs/reliability.md from what the fault script wrote.
+"""Writes docs/reliability.md from what the fault script and the serving benchmark wrote.
 
 python -m benchmarks.faults
-cp benchmarks/results/faults.json docs/performance/
+python -m benchmarks.serving --model runs/toys-2023
+cp benchmarks/results/{faults,serving_toys}.json docs/performance/
 python docs/build_reliability.py
 """
+
+from typing import Any
 
 from page_parts import DOCS, load, made_by, table, text
 
 PAGE = DOCS / "reliability.md"
-HEADS = {
+FAULT_HEADS = {
     "processes": "processes",
     "sigkill": "SIGKILL",
     "sigterm": "SIGTERM",
@@ -19,24 +22,72 @@ HEADS = {
     "slowest_end_seconds": "slowest end, s",
     "identical": "parameters, history and ranks bit-identical",
 }
+LOAD_HEADS = {
+    "load": "load",
+    "answered_per_second": "answers/s",
+    "p50_ms": "median, ms",
+    "p99_ms": "p99, ms",
+    "p999_ms": "p99.9, ms",
+    "answers": "answers",
+    "errors": "errors",
+    "lost": "lost",
+    "cpu_ms_an_answer": "CPU of the server, ms an answer",
+    "load_average": "load average",
+}
+
+
+def table_of(rows: list[dict[str, Any]], heads: dict[str, str]) -> str:
+    """A table of the rows; `heads` has the title of each column."""
+    return table(list(heads.values()), [[_cell(row[name]) for name in heads] for row in rows])
 
 
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.1f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.2f}" if value < 1 else f"{value:,.1f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def made(result: dict[str, Any], script: str) -> str:
+    """The command that made a result, and where."""
+    flags = result["provenance"]["command"][1:]
+    return made_by(result, " ".join([f"python -m benchmarks.{script}", *flags]))
+
+
+def malformed(bad: dict[str, Any]) -> str:
+    """What became of malformed requests."""
+    statuses = ", ".join(f"{count:,} × {status}" for status, count in bad["statuses"].items())
+    return (
+        f"{bad['requests']:,} malformed requests of {bad['kinds']} kinds, seed {bad['seed']}: "
+        f"{statuses}; {bad['without_reason']} without a reason. The server held "
+        f"{bad['memory_mib_before']:,.0f} MiB before them and {bad['memory_mib_after']:,.0f} MiB "
+        "after."
+    )
 
 
 def build() -> str:
     """The page."""
-    result = load("faults")
-    command = " ".join(["python -m benchmarks.faults", *result["provenance"]["command"][1:]])
-    facts = (
-        f"{made_by(result, command)[:-1]}, seed {result['seed']}. Each row is a run, ended that "
-        "often and gone on with."
+    faults, serving = load("faults"), load("serving_toys")
+    ended = (
+        f"{made(faults, 'faults')} Seed {faults['seed']}. Each row is a run, ended that often and "
+        "gone on with."
     )
-    rows = [[_cell(row[name]) for name in HEADS] for row in result["rows"]]
-    parts = [text("reliability"), "## Ended and damaged", facts, table(list(HEADS.values()), rows)]
+    loads = (
+        f"{made(serving, 'serving')} Latencies and rates are medians of {serving['repeats']} "
+        f"repeats of {serving['seconds']:g} s, counts are sums; the load came from the same "
+        "machine."
+    )
+    parts = [
+        text("reliability"),
+        "## Ended and damaged",
+        ended,
+        table_of(faults["rows"], FAULT_HEADS),
+        text("served"),
+        loads,
+        table_of(serving["rows"], LOAD_HEADS),
+        f"{malformed(serving['malformed'])} Exit code after SIGTERM: {serving['exit_code']}.",
+    ]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,6 +10,7 @@ COMMANDS = {
     "eval": "evaluate the best epoch of a run",
     "recommend": "lists of items for users, for histories of your own, or like an item",
     "export": "the best epoch of a run as StableHLO, ONNX, safetensors and Parquet",
+    "serve": "answer requests for recommendations over HTTP",
     "sweep": "train many settings and seeds into one table",
     "preflight": "compile a run's programs for accelerators that are not there",
     "report": "tables, tests and figures from the results of runs",

@@ -71,38 +71,11 @@ def largest_attention(weight_UT: np.ndarray, rows: Sequence[np.ndarray]) -> Atte
     return Attention(item_UA, np.maximum(weight_UA, 0).astype(np.float32))
 
 
-def strongest_origins(
-    transitions: scipy.sparse.csr_array, lists: Lists, rows: Sequence[np.ndarray]
-) -> Origins:
-    """The most probable transitions from the items of each history into those of its list.
-
-    Args:
-      transitions: [V, V] counts in training.
-      lists: of U users.
-      rows: U histories of item indices, as far as the model reads them, oldest first.
-    """
-    lookup = _Lookup(transitions)
-    num_users, k = lists.items.shape
-    width = max([1, *map(len, rows)])
-    step = max(LOOKUPS // (k * width), 1)
-    parts = []
-    for begin in range(0, num_users, step):
-        some = slice(begin, begin + step)
-        from_UT = np.full((len(rows[some]), width), NO_ITEM, np.int64)
-        for from_T, row in zip(from_UT, rows[some], strict=True):
-            # An item that occurs twice is one reason.
-            own = np.unique(row)
-            from_T[: len(own)] = own
-        parts.append(_origins_of(lookup, from_UT, lists.items[some]))
-    shape = (0, k, NUM_REASONS)
-    blank = (np.zeros(shape, np.int32), *(np.zeros(shape, np.float32) for _ in range(2)))
-    return Origins(*map(np.concatenate, zip(blank, *parts, strict=True)))
-
-
-class _Lookup:
+class TransitionLookup:
     """Counts of transitions by their pair (i, j)."""
 
     def __init__(self, transitions: scipy.sparse.csr_array):
+        """Takes [V, V] counts in training."""
         matrix = transitions.copy()
         matrix.sum_duplicates()
         self._num_items = matrix.shape[0]
@@ -122,7 +95,34 @@ class _Lookup:
         return count_N, count_N / np.where(found_N, self._total_V[from_N], 1)
 
 
-def _origins_of(lookup: _Lookup, from_UT: np.ndarray, item_UK: np.ndarray) -> tuple:
+def strongest_origins(
+    transitions: TransitionLookup, lists: Lists, rows: Sequence[np.ndarray]
+) -> Origins:
+    """The most probable transitions from the items of each history into those of its list.
+
+    Args:
+      transitions: those of training.
+      lists: of U users.
+      rows: U histories of item indices, as far as the model reads them, oldest first.
+    """
+    num_users, k = lists.items.shape
+    width = max([1, *map(len, rows)])
+    step = max(LOOKUPS // (k * width), 1)
+    parts = []
+    for begin in range(0, num_users, step):
+        some = slice(begin, begin + step)
+        from_UT = np.full((len(rows[some]), width), NO_ITEM, np.int64)
+        for from_T, row in zip(from_UT, rows[some], strict=True):
+            # An item that occurs twice is one reason.
+            own = np.unique(row)
+            from_T[: len(own)] = own
+        parts.append(_origins_of(transitions, from_UT, lists.items[some]))
+    shape = (0, k, NUM_REASONS)
+    blank = (np.zeros(shape, np.int32), *(np.zeros(shape, np.float32) for _ in range(2)))
+    return Origins(*map(np.concatenate, zip(blank, *parts, strict=True)))
+
+
+def _origins_of(lookup: TransitionLookup, from_UT: np.ndarray, item_UK: np.ndarray) -> tuple:
     """Items, counts and probabilities [U, K, N]."""
     from_UKT, to_UKT = np.broadcast_arrays(from_UT[:, None], item_UK[..., None].astype(np.int64))
     count_UKT, probability_UKT = lookup.counts(from_UKT, to_UKT)

@@ -15,6 +15,7 @@ from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.data.splits import Slices
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
+from mqsa_jax.inference.batch_shapes import batch_size, packed_batch
 from mqsa_jax.inference.explanations import BRANCHES
 from mqsa_jax.inference.lists import CountedLists, Lists, TrainedLists
 from mqsa_jax.inference.ranks import best_items
@@ -111,11 +112,16 @@ class TrainedRun(LoadedRun):
         sequences = Sequences.of([*rows, *[rows[0]] * padding], max_len)
         return sequences, np.arange(1, len(rows) + padding + 1, dtype=np.int32) * max_len - 1
 
+    def batch_scores(self, rows: Sequence[np.ndarray]) -> Float[Array, "B V"]:
+        """See `LoadedRun.batch_scores`."""
+        return self._packed_scores(*packed_batch(rows, self.recommender.max_len))
+
+    def _packed_scores(self, sequences: Sequences, last_B: Int[np.ndarray, " B"]) -> Array:
+        model = (self.recommender, self.params)
+        return _item_scores(*model, sequences, last_B, self.hparams, self.relations)
+
     def _scores(self, rows: Sequence[np.ndarray], column_n: np.ndarray | None) -> np.ndarray:
-        sequences, last_B = self._packed(rows)
-        score_BV = _item_scores(
-            self.recommender, self.params, sequences, last_B, self.hparams, self.relations
-        )
+        score_BV = self._packed_scores(*self._packed(rows))
         score_Bn = score_BV if column_n is None else score_BV[:, column_n]
         return np.asarray(score_Bn)[: len(rows)]
 
@@ -135,6 +141,11 @@ class CountedRun(LoadedRun):
     ) -> CountedLists:
         """See `LoadedRun.list_maker`; one device is used."""
         return CountedLists(self.model, self.config.model.max_len, k, allowed_V=allowed_V)
+
+    def batch_scores(self, rows: Sequence[np.ndarray]) -> Float[Array, "B V"]:
+        """See `LoadedRun.batch_scores`."""
+        behind = batch_size(len(rows)) - len(rows)
+        return jnp.pad(self._scores(rows, None), ((0, behind), (0, 0)))
 
     def _scores(self, rows: Sequence[np.ndarray], column_n: np.ndarray | None) -> np.ndarray:
         ends = np.cumsum([len(row) for row in rows])

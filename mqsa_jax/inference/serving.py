@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from mqsa_jax.config import Config, ExcludeSeen
 from mqsa_jax.data.ids import Ids, Lookup, is_text
@@ -17,6 +18,7 @@ from mqsa_jax.errors import DataError, UserError
 from mqsa_jax.inference.evaluation_set import Queries
 from mqsa_jax.inference.explanations import (
     Explanations,
+    TransitionLookup,
     largest_attention,
     rows_read,
     strongest_origins,
@@ -80,6 +82,11 @@ class LoadedRun(abc.ABC):
         """Raises DataError if the model was made on other data."""
         if self.data_fingerprint not in (None, fingerprint):
             raise DataError(f"{self.folder} holds a run on other data (fingerprints differ)")
+
+    @functools.cached_property
+    def transition_lookup(self) -> TransitionLookup:
+        """Finds the counts of transitions in training; raises UserError as `counts`."""
+        return TransitionLookup(self.counts.transitions)
 
     def indices(self, history: RawItems, unknown: Unknown = "raise") -> np.ndarray:
         """int32 indices of a history's items, in its order.
@@ -188,7 +195,7 @@ class LoadedRun(abc.ABC):
             branch: largest_attention(weight_UT, rows)
             for branch, weight_UT in self.attention(rows).items()
         }
-        return Explanations(attention, strongest_origins(self.counts.transitions, lists, rows))
+        return Explanations(attention, strongest_origins(self.transition_lookup, lists, rows))
 
     @abc.abstractmethod
     def attention(self, rows: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -234,6 +241,16 @@ class LoadedRun(abc.ABC):
     @abc.abstractmethod
     def _scores(self, rows: Sequence[np.ndarray], column_n: np.ndarray | None) -> np.ndarray:
         """float32 [B, n] scores of some items after histories of indices; None: of all items."""
+
+    @abc.abstractmethod
+    def batch_scores(self, rows: Sequence[np.ndarray]) -> Float[Array, "B V"]:
+        """[B, V] scores of all items, on the device and not waited for.
+
+        Args:
+          rows: at most `MAX_BATCH` histories of indices, none of them empty. Batches are filled up
+            to few static shapes (`batch_shapes.py`), so that few programs are compiled; rows
+            behind the last history hold anything, NaN too.
+        """
 
     def similar(self, item: int | str, k: int = 10) -> list[Scored]:
         """The k items whose vectors are nearest by cosine, best first, as pairs (id, cosine).
