@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model, or count one, and test it",
     "eval": "evaluate the best epoch of a run",
     "recommend": "lists of items for users, for histories of your own, or like an item",
+    "explore": "a local web page of a run: lists and why, a map of the items, curves",
     "sweep": "train many settings and seeds into one table",
     "preflight": "compile a run's programs for accelerators that are not there",
     "report": "tables, tests and figures from the results of runs",
