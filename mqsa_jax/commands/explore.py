@@ -4,7 +4,6 @@ JAX is imported only once the arguments have proved good, so that help and error
 """
 
 import dataclasses
-import functools
 import os
 import sys
 from collections.abc import Sequence

@@ -3,6 +3,7 @@
 Items go by their index everywhere, users by their id.
 """
 
+import random
 import threading
 from pathlib import Path
 from typing import Annotated, Any
@@ -93,6 +94,12 @@ def _add_lists(app: FastAPI, explorer: Explorer) -> None:
     @app.get("/api/users")
     def users(text: Text = "") -> list[str]:
         return [] if explorer.users is None else explorer.users.search(text, FOUND)
+
+    @app.get("/api/users/random")
+    def random_user() -> str:
+        if explorer.users is None:
+            raise HTTPException(404, "the run's data are not at hand")
+        return explorer.users.name(random.randrange(explorer.users.histories.num_users))
 
     @app.get("/api/history")
     def history(user: Text) -> list[dict[str, Any]]:

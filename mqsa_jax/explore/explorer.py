@@ -19,8 +19,7 @@ from mqsa_jax.explore.model_lists import ModelLists
 from mqsa_jax.explore.options import ExploreOptions
 from mqsa_jax.explore.training_record import training_record
 from mqsa_jax.explore.users import Users
-from mqsa_jax.inference.loaded_run import TrainedRun, load_run
-from mqsa_jax.inference.named_lists import named_lists
+from mqsa_jax.inference.loaded_run import load_run
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.run_directory import RunDirectory
 

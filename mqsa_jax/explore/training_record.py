@@ -36,8 +36,8 @@ def training_record(
       max_len: items of a history that training reads.
 
     Returns:
-      `epochs`, lines of numbers; `best`, the best epoch; `test`, figures by name, or None before the
-      test; `breakdown`, mean test NDCG@20 by groups of users; and `missing`, why there is none.
+      `epochs`, lines of numbers; `best`, the best epoch; `test`, figures by name, or None before
+      the test; `breakdown`, mean test NDCG@20 by groups of users; `missing`, why there is none.
     """
     history = run_dir.history()
     epochs = [
