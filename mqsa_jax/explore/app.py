@@ -74,6 +74,7 @@ def make_app(explorer: Explorer, hosts: list[str]) -> FastAPI:
 
     app.mount("/static", StaticFiles(directory=STATIC))
     _add_lists(app, explorer)
+    _add_searches(app, explorer)
     _add_map(app, explorer)
     return app
 
@@ -90,6 +91,27 @@ def _add_lists(app: FastAPI, explorer: Explorer) -> None:
     def training() -> dict[str, Any]:
         with computing:
             return explorer.training
+
+    @app.post("/api/lists")
+    def lists(question: ListsQuestion) -> dict[str, Any]:
+        for item in (*question.history, question.item or 0):
+            _check_item(explorer, item)
+        run = explorer.lists.run
+        answer = explorer.lists.answer(
+            Asked(
+                question.history,
+                float(run.hparams.alpha) if question.alpha is None else question.alpha,
+                int(run.hparams.window) if question.window is None else question.window,
+                question.term_factor,
+                question.exclude_seen or run.config.evaluation.exclude_seen,
+                question.item,
+            )
+        )
+        return answer | {"items": explorer.items_of(answer)}
+
+
+def _add_searches(app: FastAPI, explorer: Explorer) -> None:
+    """How users and items are found."""
 
     @app.get("/api/users")
     def users(text: Text = "") -> list[str]:
@@ -112,23 +134,6 @@ def _add_lists(app: FastAPI, explorer: Explorer) -> None:
     def items(text: Text = "") -> list[dict[str, Any]]:
         found = explorer.catalogue.search(text, FOUND)
         return [explorer.catalogue.item(item) for item in found]
-
-    @app.post("/api/lists")
-    def lists(question: ListsQuestion) -> dict[str, Any]:
-        for item in (*question.history, question.item or 0):
-            _check_item(explorer, item)
-        run = explorer.lists.run
-        answer = explorer.lists.answer(
-            Asked(
-                question.history,
-                float(run.hparams.alpha) if question.alpha is None else question.alpha,
-                int(run.hparams.window) if question.window is None else question.window,
-                question.term_factor,
-                question.exclude_seen or run.config.evaluation.exclude_seen,
-                question.item,
-            )
-        )
-        return answer | {"items": explorer.items_of(answer)}
 
 
 def _add_map(app: FastAPI, explorer: Explorer) -> None:

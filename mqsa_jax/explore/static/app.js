@@ -50,6 +50,7 @@ function tell(...lines) {
 /** Shows the view that the address names; makes it when it is first shown. */
 function startViews(run) {
   const views = {};
+  let shownView = null;
   const context = {
     run,
     /** Shows an item on the map. */
@@ -68,12 +69,14 @@ function startViews(run) {
   function show() {
     const wanted = location.hash.slice(1);
     const name = wanted in VIEWS ? wanted : "lists";
-    for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== name;
+    for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== `view-${name}`;
     for (const link of document.querySelectorAll("nav a")) {
       if (link.dataset.view === name) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
-    views[name] ??= VIEWS[name](document.getElementById(name), context);
+    views[name] ??= VIEWS[name](document.getElementById(`view-${name}`), context);
+    if (name !== shownView) scrollTo(0, 0);
+    shownView = name;
     views[name].shown?.();
   }
   addEventListener("hashchange", show);

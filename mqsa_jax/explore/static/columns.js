@@ -1,6 +1,6 @@
 // The lists side by side. An item that is selected, or pointed at, is marked in all of them.
 
-import { h, nameOf, shown } from "./dom.js";
+import { h, nameOf, shown, small } from "./dom.js";
 
 export function listColumns(run, select) {
   const { k } = run.defaults;
@@ -43,21 +43,23 @@ export function listColumns(run, select) {
     event.preventDefault();
   }
 
-  function show(answer, state) {
+  /** Shows lists; `base` are those by the run's own settings, if these are others. */
+  function show(answer, state, base) {
     const focused = element.contains(document.activeElement) ? document.activeElement : null;
-    const before = focused && { item: focused.dataset.item, key: focused.dataset.column };
+    const kept = focused && { item: focused.dataset.item, key: focused.dataset.column };
     for (const { key, list } of columns) {
       const entries = answer.lists[key] ?? [];
       const scores = entries.map(({ score }) => score);
       const [high, low] = [Math.max(...scores), Math.min(...scores, 0)];
-      const rows = entries.map((entry, at) => row(key, entry, at, answer.items[entry.item], high, low, state));
+      const before = base?.lists[key].map(({ item }) => item);
+      const rows = entries.map((entry, at) => row(key, entry, at, answer.items[entry.item], (entry.score - low) / (high - low || 1), state, before));
       while (rows.length < k) rows.push(h("li", { class: "blank", "aria-hidden": "true" }, rows.length ? "" : "Nothing to list"));
       list.replaceChildren(...rows);
     }
-    if (before) element.querySelector(`[data-item="${before.item}"][data-column="${before.key}"]`)?.focus();
+    if (kept) element.querySelector(`[data-item="${kept.item}"][data-column="${kept.key}"]`)?.focus();
   }
 
-  function row(key, { item, score }, at, described, high, low, state) {
+  function row(key, { item, score }, at, described, share, state, before) {
     const isTarget = state.target?.index === item;
     return h(
       "li",
@@ -71,12 +73,12 @@ export function listColumns(run, select) {
           "data-column": key,
           "aria-pressed": String(state.selected === item),
           title: `${nameOf(described)} (id ${described.id}): ${shown(score, 4)}${isTarget ? ", held out" : ""}`,
-          vars: { share: high > low ? (score - low) / (high - low) : 1 },
+          vars: { share },
           on: { click: () => select(item) },
         },
-        h("span", { class: "rank quiet" }, String(at + 1)),
-        h("span", { class: "name" }, nameOf(described)),
-        h("span", { class: "score quiet" }, shown(score, score < 1 && key === "teacher" ? 3 : 2)),
+        h("span", { class: "rank quiet" }, String(at + 1), change(before, item, at)),
+        h("span", { class: "two-lines" }, nameOf(described)),
+        h("span", { class: "score quiet" }, key === "teacher" ? small(score) : shown(score, 2)),
       ),
     );
   }
@@ -89,4 +91,14 @@ export function listColumns(run, select) {
 
   clear();
   return { element, show, clear };
+}
+
+/** How far an item rose or fell from its place by the run's own settings. */
+function change(before, item, at) {
+  if (!before) return null;
+  const was = before.indexOf(item);
+  if (was < 0) return h("b", { class: "up", title: "not listed by the run's own settings" }, "new");
+  if (was === at) return null;
+  const [mark, way] = was > at ? ["▲", "up"] : ["▼", "down"];
+  return h("b", { class: way, title: `rank ${was + 1} by the run's own settings` }, `${mark}${Math.abs(was - at)}`);
 }

@@ -41,6 +41,11 @@ export function shown(value, digits = 3) {
   return size >= 1000 ? Math.round(value).toLocaleString("en") : value.toFixed(size >= 100 ? 1 : digits);
 }
 
+/** A probability, however small. */
+export function small(value) {
+  return value === 0 || value >= 0.001 ? value.toFixed(3) : value.toExponential(0).replace("e-", "e−");
+}
+
 export function percent(share) {
   const value = 100 * share;
   return `${value >= 10 || value === 0 ? Math.round(value) : value.toFixed(1)} %`;

@@ -21,7 +21,7 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
     "section",
     { class: "panel history-panel", "aria-label": "History" },
     h("header", {}, title, facts, clearButton),
-    h("label", { class: "check", for: held.id }, held, "Hold out the newest item, as a test does"),
+    h("label", { class: "check", for: held.id }, held, "Hold out the newest item"),
     target,
     legend,
     list,
@@ -59,8 +59,7 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
         "aria-pressed": String(state.selected === item.index),
         on: { click: () => select(item.index) },
       },
-      before,
-      nameOf(item),
+      h("span", { class: "two-lines" }, before, nameOf(item)),
     );
   }
 
@@ -93,13 +92,14 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
 
   /** Draws attention, the window and the transitions into the selected item. */
   function showAnswer(state, values, answer) {
+    const largest = Math.max(...Object.values(answer.attention).flat(), 1e-9);
     const links = new Map((answer.reasons?.transitions ?? []).map((link) => [link.item, link]));
     rows.forEach((cells, back) => {
       run.branches.forEach((branch, at) => {
         const weights = answer.attention[branch] ?? [];
         const weight = weights[weights.length - 1 - back] ?? 0;
         const bar = cells.bars[at];
-        bar.style.setProperty("--share", weight);
+        bar.style.setProperty("--share", weight / largest);
         bar.lastChild.textContent = percent(weight);
         bar.title = `${BRANCHES[branch]}: ${percent(weight)} of its attention`;
       });

@@ -12,6 +12,7 @@ import { settingsPanel } from "./settings.js";
 export function listsView(section, context) {
   const { run } = context;
   const state = { history: [], user: null, target: null, selected: null };
+  let base = { key: null, answer: null };
   const error = h("p", { class: "note", role: "alert", hidden: true });
   const settings = settingsPanel(run, () => ask());
   const history = historyPanel(run, {
@@ -37,7 +38,8 @@ export function listsView(section, context) {
   });
   const columns = listColumns(run, select);
   const reasons = reasonsPanel(run, context);
-  const pickers = h("div", { class: "pickers" }, ...userPicker(run, setUser), itemPicker(append).element);
+  const users = run.users ? userPicker(setUser) : null;
+  const pickers = h("div", { class: "pickers" }, ...(users?.elements ?? []), itemPicker(append).element);
   section.append(
     error,
     pickers,
@@ -51,6 +53,7 @@ export function listsView(section, context) {
 
   function setHistory(items, user) {
     Object.assign(state, { history: [...items], user, target: null, selected: null });
+    users?.show(user);
     history.resetHoldOut();
     ask();
   }
@@ -84,6 +87,14 @@ export function listsView(section, context) {
     error.hidden = false;
   }
 
+  /** The answer by the run's own settings; null if these are the settings. */
+  async function baseOf({ history: items, exclude_seen: policy }) {
+    if (settings.areTheRuns()) return null;
+    const key = JSON.stringify([items, policy]);
+    if (base.key !== key) base = { key, answer: await post("/api/lists", { history: items, exclude_seen: policy }) };
+    return base.answer;
+  }
+
   const ask = latest(async () => {
     history.show(state);
     if (!state.history.length) {
@@ -97,7 +108,7 @@ export function listsView(section, context) {
       const answer = await post("/api/lists", question);
       error.hidden = true;
       history.showAnswer(state, values, answer);
-      columns.show(answer, state);
+      columns.show(answer, state, await baseOf(question));
       reasons.show(answer, values);
       const [first] = answer.lists.model;
       if (first) announce(`First of the list: ${nameOf(answer.items[first.item])}, score ${shown(first.score)}`);
@@ -106,13 +117,12 @@ export function listsView(section, context) {
     }
   });
 
-  if (run.users) get("/api/users").then(([first]) => !state.history.length && setUser(first), fail);
-  else ask();
+  ask();
+  if (users) get("/api/users").then(([first]) => !state.history.length && setUser(first), fail);
   return { append };
 }
 
-function userPicker(run, setUser) {
-  if (!run.users) return [];
+function userPicker(setUser) {
   const picker = combobox({
     label: "User",
     placeholder: "Id of a user",
@@ -127,15 +137,13 @@ function userPicker(run, setUser) {
       type: "button",
       on: {
         async click() {
-          const user = await get("/api/users/random");
-          picker.input.value = user;
-          setUser(user);
+          setUser(await get("/api/users/random"));
         },
       },
     },
     "Random user",
   );
-  return [picker.element, random];
+  return { elements: [picker.element, random], show: (user) => (picker.input.value = user ?? "") };
 }
 
 function itemPicker(append) {

@@ -144,7 +144,7 @@ export function mapView(section, { run, append }) {
         h(
           "button",
           { type: "button", class: "plain entry", vars: { share: Math.max(each.cosine, 0) }, "data-neighbour": each.index, on: { click: () => choose(each.index) } },
-          h("span", { class: "name" }, nameOf(each)),
+          h("span", { class: "two-lines" }, nameOf(each)),
           h("span", { class: "score quiet" }, shown(each.cosine, 2)),
         ),
       ),

@@ -1,6 +1,6 @@
 // Why an item is where it is: what each part adds to its score, and the transitions into it.
 
-import { h, nameOf, percent, s, shown } from "./dom.js";
+import { h, nameOf, percent, s, shown, small } from "./dom.js";
 
 const ROW = 36; // Height of a link's row, as in views.css.
 const MAX_LINKS = 8;
@@ -76,14 +76,14 @@ export function reasonsPanel(run, { showOnMap, append }) {
           "tr",
           {},
           h("th", { scope: "row" }, h("span", { class: "key teacher" }, "Teacher")),
-          h("td", {}, `p = ${shown(parts.teacher.score, 4)}`),
+          h("td", {}, `p = ${small(parts.teacher.score)}`),
           h("td"),
           h("td", {}, ranked(parts.teacher.rank)),
         ),
       );
     }
     const head = ["Part", "Score", "Adds", "Rank"].map((text) => h("th", { scope: "col" }, text));
-    return h("table", { class: "adds" }, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows));
+    return h("div", { class: "scrolls" }, h("table", { class: "adds" }, h("thead", {}, h("tr", {}, ...head)), h("tbody", {}, ...rows)));
   }
 
   /** The transitions into the item, as links whose width is their share. */
@@ -150,5 +150,6 @@ function ranked(rank) {
 function diverging(key, value, largest) {
   const size = `${(50 * Math.abs(value)) / largest}%`;
   const bar = h("i", { class: `fill ${key}`, vars: { from: value < 0 ? `calc(50% - ${size})` : "50%", size } });
-  return h("td", { class: "diverging" }, h("span", { class: "track" }, bar), h("span", { class: "adds-value" }, (value < 0 ? "−" : "+") + shown(Math.abs(value), 2)));
+  const text = (value < 0 ? "−" : "+") + shown(Math.abs(value), 2);
+  return h("td", {}, h("div", { class: "diverging" }, h("span", { class: "track" }, bar), h("span", { class: "adds-value" }, text)));
 }

@@ -17,10 +17,9 @@ export function settingsPanel(run, changed) {
     function refresh() {
       output.textContent = text(input.valueAsNumber);
       input.setAttribute("aria-valuetext", text(input.valueAsNumber));
-      reset.disabled = sliders.every((each) => each.input.valueAsNumber === each.value) && policy.value === defaults.exclude_seen;
     }
     input.addEventListener("input", () => {
-      refresh();
+      refreshAll();
       changed();
     });
     sliders.push({ name, input, value, refresh });
@@ -39,9 +38,14 @@ export function settingsPanel(run, changed) {
     changed();
   });
 
+  /** Whether all sliders stand where the run has them. */
+  function areTheRuns() {
+    return sliders.every(({ input, value }) => input.valueAsNumber === value);
+  }
+
   function refreshAll() {
-    reset.disabled = policy.value === defaults.exclude_seen;
     for (const each of sliders) each.refresh();
+    reset.disabled = areTheRuns() && policy.value === defaults.exclude_seen;
   }
 
   function resetAll() {
@@ -54,27 +58,27 @@ export function settingsPanel(run, changed) {
   const rows = [];
   if (defaults.alpha !== null) {
     rows.push(slider({
-      name: "alpha", label: "α, weight of the short branch", min: 0, max: 1, step: 0.01, value: defaults.alpha,
-      text: (value) => value.toFixed(2), hint: `the run: ${defaults.alpha.toFixed(2)}`,
+      name: "alpha", label: "α, short branch", min: 0, max: 1, step: 0.01, value: defaults.alpha,
+      text: (value) => value.toFixed(2), hint: `the run’s: ${defaults.alpha.toFixed(2)}`,
     }));
   }
   if (defaults.window !== null) {
     rows.push(slider({
-      name: "window", label: "L, window of the long branch", min: 1, max: defaults.max_len, step: 1, value: defaults.window,
+      name: "window", label: "L, window", min: 1, max: defaults.max_len, step: 1, value: defaults.window,
       text: (value) => (value >= defaults.max_len ? `all ${value} items` : value === 1 ? "1 item" : `${value} items`),
-      hint: `the run: ${defaults.window}`,
+      hint: `the run’s: ${defaults.window}`,
     }));
   }
   if (defaults.term_weight !== null) {
     rows.push(slider({
-      name: "term_factor", label: "Weight of the transition term", min: 0, max: defaults.max_factor, step: 0.05, value: 1,
-      text: (value) => shown(value * defaults.term_weight, 1), hint: `the run: ${shown(defaults.term_weight, 1)}`,
+      name: "term_factor", label: "Term’s weight", min: 0, max: defaults.max_factor, step: 0.05, value: 1,
+      text: (value) => shown(value * defaults.term_weight, 1), hint: `the run’s: ${shown(defaults.term_weight, 1)}`,
     }));
   }
   const leftOut = h(
     "div",
     { class: "slider" },
-    h("label", { for: "setting-policy" }, "Left out of the lists"),
+    h("label", { for: "setting-policy" }, "Left out"),
     policy,
   );
   const element = h("form", { class: "panel settings", "aria-label": "Settings" }, ...rows, leftOut, reset);
@@ -86,5 +90,6 @@ export function settingsPanel(run, changed) {
       const chosen = Object.fromEntries(sliders.map(({ name, input }) => [name, input.valueAsNumber]));
       return { ...chosen, exclude_seen: policy.value };
     },
+    areTheRuns,
   };
 }

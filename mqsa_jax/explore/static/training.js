@@ -1,7 +1,7 @@
 // The view of training: test figures, curves by epoch, and where the run is good.
 
 import { get } from "./api.js";
-import { barChart, lineChart } from "./chart.js";
+import { barChart, lineChart, NARROW } from "./chart.js";
 import { h, shown } from "./dom.js";
 
 const LOSSES = { loss: ["all", "model"], loss_rec: ["ranking", "short"], loss_kd: ["distillation", "long"] };
@@ -11,7 +11,11 @@ export function trainingView(section) {
   const waiting = h("p", { class: "quiet" }, "Reading the run …");
   section.append(waiting);
   get("/api/training").then(
-    (record) => section.replaceChildren(...content(record)),
+    (record) => {
+      const draw = () => section.replaceChildren(...content(record));
+      NARROW.addEventListener("change", draw);
+      draw();
+    },
     (error) => waiting.replaceWith(h("p", { class: "note", role: "alert" }, error.message)),
   );
   return {};
@@ -27,7 +31,7 @@ function content({ epochs, best, test, breakdown, missing }) {
   if (missing) parts.push(h("p", { class: "note" }, `No breakdown: ${missing}`));
   if (breakdown.length) {
     const charts = breakdown.map((entry) =>
-      h("section", { class: "panel", "aria-label": entry.title }, h("header", {}, h("h2", {}, "Test NDCG@20 by group")), barChart(entry.title, entry)),
+      h("section", { class: "panel", "aria-label": entry.title }, h("header", {}, h("h2", {}, "Test NDCG@20"), h("p", { class: "quiet" }, `by ${entry.title.toLowerCase()}`)), barChart(entry)),
     );
     parts.push(h("div", { class: "two" }, ...charts));
   }
