@@ -198,7 +198,7 @@ def _standing(value_V: np.ndarray, allowed_V: np.ndarray, item: int) -> dict[str
     return {"score": float(value), "rank": rank if rank is None else float(rank)}
 
 
-def _listed(item_K: np.ndarray, score_K: np.ndarray) -> list[dict[str, float]]:
+def _listed(item_K: np.ndarray, score_K: np.ndarray) -> list[dict[str, int | float]]:
     return [
         {"item": int(item), "score": float(score)}
         for item, score in zip(item_K, score_K, strict=True)

@@ -42,7 +42,7 @@ class Transitions:
         np.add.at(probability_V, successor_M, np.asarray(rows.bump, np.float64))
         return probability_V
 
-    def into(self, item: int, history_T: np.ndarray) -> list[dict[str, float]]:
+    def into(self, item: int, history_T: np.ndarray) -> list[dict[str, int | float]]:
         """Transitions from the items of a history into one, the most probable first.
 
         Returns:

@@ -1,0 +1,32 @@
+"""Small runs, and files of titles and attributes of their items."""
+
+import json
+
+import pytest
+
+from mqsa_jax.commands.train import train_main
+from tests.commands.histories import write_histories
+
+FLAGS = ["--dim=8", "--max-len=8", "--batch-size=16", "--epochs=2", "--devices=1", "--seed=1"]
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory):
+    """A folder of runs on `data.txt`, and what is known of the items."""
+    folder = tmp_path_factory.mktemp("explore")
+    write_histories(folder / "data.txt")
+    # What looks like HTML must be shown as it is; the last one is of no item.
+    titles = {str(item): f"Toy <b>{item}</b> & more" for item in range(1, 31)} | {"999": "Gone"}
+    (folder / "titles.json").write_text(json.dumps(titles))
+    attributes = {str(item): [f"colour {item % 3}", "toy"] for item in range(1, 30)}
+    (folder / "attributes.json").write_text(json.dumps(attributes))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run_dir(home):
+    """The folder of a trained run, of the model that has all parts."""
+    folder = home / "mqsa-ted-plus"
+    arguments = [f"--dataset={home / 'data.txt'}", "--model=mqsa-ted-plus", *FLAGS]
+    assert train_main([*arguments, f"--run-dir={folder}"]) == 0
+    return folder

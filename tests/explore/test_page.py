@@ -1,0 +1,356 @@
+"""The page in a real browser: clicks, keys and sliders, wide and narrow, light and dark."""
+
+import json
+import os
+import shutil
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+
+for module in ("selenium", "fastapi", "uvicorn", "openTSNE"):
+    pytest.importorskip(module)
+
+import mqsa_jax
+from tests.explore.browser import Browser, Keys, asked, chromium, served
+
+if "MQSA_REQUIRE_CHROMIUM" not in os.environ and not (chromium() and shutil.which("chromedriver")):
+    pytest.skip("no Chromium with its driver", allow_module_level=True)
+
+
+TEXTS = ("text", "quiet", "accent", "short", "long", "term", "teacher", "warn")
+GROUNDS = ("ground", "panel", "raised")
+
+
+@pytest.fixture(scope="module")
+def run(run_dir):
+    return mqsa_jax.load_run(run_dir)
+
+
+@pytest.fixture(scope="module")
+def url(home, run):
+    files = [
+        f"--item-titles={home / 'titles.json'}",
+        f"--item-attributes={home / 'attributes.json'}",
+    ]
+    with served(run.folder, *files) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def driven():
+    browser = Browser()
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def page(driven, url):
+    """The page with the first user's lists; nothing may be reported as wrong at the end."""
+    opened(driven, url)
+    yield driven
+    logged = [entry["message"] for entry in driven.driver.get_log("browser")]
+    assert logged == []
+
+
+def opened(browser, url, **how):
+    browser.open(url, **how)
+    browser.until("return document.querySelector('.column.model .entry')")
+    return browser
+
+
+def title(item):
+    return f"Toy <b>{item}</b> & more"
+
+
+def listed(page, key):
+    return page.texts(f".column.{key} .entry .two-lines")
+
+
+def history_of(url, user):
+    return [item["index"] for item in asked(url, "api/history", user=user)]
+
+
+def test_lists_are_those_of_the_run_and_titles_are_text(page, url, run):
+    columns = page.texts(".column h3")
+    assert columns == [
+        "MQSA-TED+",
+        "Both branches",
+        "Short branch",
+        "Long branch",
+        "Transition term",
+        "Teacher",
+    ]
+    history = history_of(url, "1")
+    (expected,) = run.recommend([run.item_ids[history]], k=10)
+    assert listed(page, "model") == [title(item) for item, _ in expected]
+    newest_first = [title(run.item_ids[item]) for item in history[::-1]]
+    assert page.texts(".history .two-lines") == newest_first[: run.recommender.max_len]
+    assert page.one("#run-title").text == "MQSA-TED+ on data.txt"
+    assert "1 items are not in the run's data" in page.one("#notes").text
+
+
+def test_a_moved_alpha_changes_the_lists_and_can_be_taken_back(page):
+    before = listed(page, "model"), listed(page, "mixed")
+    assert listed(page, "mixed") != listed(page, "short") and not page.all(".rank b")
+    panels = "return [...document.querySelectorAll('.panel')].map((e) => e.offsetTop)"
+    places = page.run(panels)
+    page.slide("alpha", 1.0)
+    page.until("return document.querySelector('.column.mixed .rank b')")
+    same = "const f = (k) => [...document.querySelectorAll(`.column.${k} .two-lines`)].map((e) => e.textContent).join(); return f('mixed') === f('short')"  # noqa: E501
+    page.until(same)
+    assert page.run(panels) == places  # Nothing jumps.
+    assert page.one('output[for="setting-alpha"]').text == "1.00"
+    page.one(".settings button").click()
+    page.until("return !document.querySelector('.rank b')")
+    assert (listed(page, "model"), listed(page, "mixed")) == before
+
+
+def test_window_and_term_act_on_their_lists(page):
+    page.slide("window", 5.0)
+    page.until("return document.querySelectorAll('.history .in-window').length === 5")
+    page.slide("term_factor", 0.0)
+    page.until("return !document.querySelector('.column.term .entry')")
+    assert listed(page, "model") == listed(page, "mixed")
+    assert page.texts(".column.term .blank")[0] == "Nothing to list"
+
+
+def test_an_item_is_found_and_appended_by_the_keyboard(page):
+    before = page.texts(".history .two-lines")
+    field = page.one("input[placeholder='Title or id of an item']")
+    field.send_keys("toy")
+    page.until("return document.querySelectorAll('li[role=option]').length > 2")
+    page.press(Keys.ARROW_DOWN, Keys.ARROW_UP, Keys.ESCAPE)
+    assert field.get_attribute("aria-expanded") == "false"
+    field.send_keys(Keys.CONTROL, "a", Keys.CONTROL, "<b>13</b>", Keys.ENTER)
+    page.until("return document.querySelector('.history .two-lines').textContent.includes('13')")
+    assert page.texts(".history .two-lines")[:2] == [title(13), before[0]]
+    assert page.one(".history-panel h2").text == "History"  # No longer that of the user.
+    page.all(".history .remove")[0].click()
+    page.until(f"return !document.querySelector('.history').textContent.includes({title(13)!r})")
+    assert page.texts(".history .two-lines") == before
+    page.one(".history-panel header button").click()
+    page.until("return document.querySelector('.history .empty')")
+    assert listed(page, "model") == []
+
+
+def test_users_are_picked_by_id(page, url):
+    field = page.one("input[placeholder='Id of a user']")
+    field.send_keys("17", Keys.ENTER)
+    page.until("return document.querySelector('.history-panel h2').textContent === 'User 17'")
+    assert len(page.all(".history .name")) == min(len(history_of(url, "17")), 8)
+
+
+def test_reasons_add_up_and_an_item_is_marked_in_every_list(page, run):
+    page.all(".column.model .entry")[0].send_keys(Keys.ENTER)
+    page.until("return document.querySelector('.reasons .adds')")
+    best = listed(page, "model")[0]
+    assert page.one(".reasons h2").text.startswith(best)
+    pressed = page.texts('.column [aria-pressed="true"] .two-lines')
+    assert pressed and set(pressed) == {best}
+    adds = [float(text.replace("−", "-")) for text in page.texts(".adds tbody .adds-value")]
+    assert sum(adds[:-1]) == pytest.approx(adds[-1], abs=0.016)
+    shares = page.texts(".history .bar.short b")
+    assert sum(float(text.removesuffix(" %")) for text in shares) == pytest.approx(100, abs=4)
+    # Arrow keys go to the next list and down it.
+    page.press(Keys.ARROW_RIGHT, Keys.ARROW_DOWN)
+    focused = "const e = document.activeElement; return [e.dataset.column, e.textContent]"
+    column, text = page.run(focused)
+    assert column == "mixed" and listed(page, "mixed")[1] in text
+
+
+def test_a_held_out_item_is_ranked(page, url, run):
+    newest = history_of(url, "1")[-1]
+    page.one("#hold-out").click()
+    page.until("return document.querySelector('.reasons h2').textContent.includes('Toy')")
+    assert title(run.item_ids[newest]) in page.one(".target").text
+    question = {"history": history_of(url, "1")[:-1], "item": newest}
+    rank = asked(url, "api/lists", question)["reasons"]["parts"]["model"]["rank"]
+    assert page.texts(".adds .sum td")[-1] == f"{rank:g}"
+    page.one("#hold-out").click()
+    page.until("return document.querySelector('.target').hidden")
+
+
+def test_a_point_of_the_map_shows_its_neighbours(page, url, run):
+    page.view("map")
+    page.until("return document.querySelector('.map-status progress').hidden")
+    ready = page.until("return document.querySelector('canvas').dataset.points")
+    assert int(ready) == 30
+    painted = """const c = document.querySelector('canvas');
+      const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+      let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n"""
+    page.until(painted)
+    click_on_point(page, url, 4)
+    page.until("return document.querySelector('.chosen h3')")
+    item = run.item_ids[4]
+    assert page.one(".chosen h2").text == title(item)
+    expected = run.similar(int(item), k=10)
+    assert page.texts(".neighbours .two-lines") == [title(other) for other, _ in expected]
+    page.all(".neighbours button")[0].send_keys(Keys.ENTER)
+    name = title(expected[0][0])
+    page.until(f"return document.querySelector('.chosen h2').textContent === {name!r}")
+    page.one(".chosen .actions button").click()
+    page.until(f"return document.querySelector('.history .two-lines')?.textContent === {name!r}")
+
+
+def click_on_point(page, url, place):
+    """Clicks on a point where the whole map shows it."""
+    content = urllib.request.urlopen(url + "api/map/positions").read()
+    x, y = np.frombuffer(content, "<f4").reshape(-1, 2)[place].tolist()
+    page.run(
+        """const [x, y] = arguments; const c = document.querySelector('canvas');
+        const box = c.getBoundingClientRect();
+        const unit = 0.95 * Math.min(box.width, box.height) / 2;
+        const at = { clientX: box.x + box.width / 2 + x * unit, clientY: box.y + box.height / 2 - y * unit,
+          pointerId: 1, bubbles: true };
+        for (const kind of ['pointerdown', 'pointerup']) c.dispatchEvent(new PointerEvent(kind, at));""",  # noqa: E501
+        x,
+        y,
+    )
+
+
+def test_the_map_is_coloured_zoomed_and_lit_up_by_the_keyboard(page):
+    page.view("map")
+    page.until("return document.querySelector('.map-status progress').hidden")
+    page.one(".values .name")
+    values = page.texts(".values .name")
+    assert values == ["toy", "colour 1", "colour 2", "colour 0"]
+    picture = "return document.querySelector('canvas').toDataURL()"
+    seen = {page.run(picture)}
+
+    def changed():
+        page.until(f"return !arguments[0].includes(({picture.replace('return ', '')}))", [*seen])
+        seen.add(page.run(picture))
+
+    page.one(".values button").send_keys(Keys.ENTER)
+    changed()
+    assert page.one(".values button").get_attribute("aria-pressed") == "true"
+    page.one("canvas").send_keys("+", Keys.ARROW_LEFT)
+    changed()
+    page.one("#attribute").send_keys("popularity")
+    changed()
+    assert len(page.texts(".scale-ends span")) == 3 and not page.all(".values")
+
+
+def test_training_shows_the_figures_of_the_run(page, run):
+    page.view("training")
+    page.one(".tiles")
+    test = json.loads((run.folder / "test_metrics.json").read_text())
+    shown = dict(zip(page.texts(".tiles dt"), page.texts(".tiles dd"), strict=True))
+    assert shown["NDCG@20"] == f"{test['NDCG@20']:.4f}"
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    chart = page.one("svg.chart")
+    chart.send_keys(Keys.ARROW_LEFT * 3)
+    first = lines[0]["valid_NDCG@20"]
+    assert page.texts(".readout")[0] == f"Epoch 1: NDCG@20 {first:.4f}"
+    page.one("#metric").send_keys("HR@5")
+    page.until(
+        "return document.querySelector('svg.chart').getAttribute('aria-label').includes('HR@5')"
+    )
+    # No test transition ever occurs in training: all users are in the first of 5 groups.
+    bars = page.texts('[aria-label^="Occurrences of the test"] .chart rect title')
+    assert len(bars) == 5 and bars[0].endswith("60 users")
+
+
+def test_the_theme_is_the_systems_until_one_is_chosen(page, url):
+    ground = "return getComputedStyle(document.body).backgroundColor"
+    light = page.run(ground)
+    opened(page, url, dark=True)
+    dark = page.run(ground)
+    assert brightness(light) > 0.8 and brightness(dark) < 0.2
+    page.one("#theme").click()
+    assert page.run(ground) == light
+    opened(page, url, dark=True)
+    assert page.run(ground) == light  # The choice is kept.
+    page.run("localStorage.clear()")
+
+
+def brightness(colour):
+    """Relative luminance, by WCAG 2, of `rgb(r, g, b)` or #rrggbb."""
+    if colour.startswith("#"):
+        channels = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    else:
+        channels = [float(part) for part in colour.split("(")[1].rstrip(")").split(",")[:3]]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in np.array(channels) / 255
+    ]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_has_the_contrast_that_wcag_asks_for(page, url, dark):
+    opened(page, url, dark=dark)
+    value = (
+        "return getComputedStyle(document.documentElement).getPropertyValue(arguments[0]).trim()"
+    )
+    colour = {
+        name: brightness(page.run(value, f"--{name}")) for name in (*TEXTS, *GROUNDS, "on-accent")
+    }
+
+    def contrast(one, other):
+        high, low = sorted((colour[one], colour[other]), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    for text in TEXTS:
+        for ground in GROUNDS:
+            assert contrast(text, ground) >= 4.5, (text, ground)
+    assert contrast("on-accent", "accent") >= 4.5
+
+
+@pytest.mark.parametrize("width", [375, 768, 1440])
+def test_views_fit_their_width_and_have_their_structure(page, url, width):
+    opened(page, url, width=width)
+    page.all(".column.model .entry")[0].send_keys(Keys.ENTER)
+    page.until("return document.querySelector('.reasons .adds')")
+    box = "const b = document.querySelector(arguments[0]).getBoundingClientRect(); return [b.left, b.top, b.right, b.bottom]"  # noqa: E501
+    history, columns = page.run(box, ".history-panel"), page.run(box, ".columns")
+    if width == 1440:
+        assert history[2] < columns[0]  # side by side
+        tops = page.run(
+            "return [...document.querySelectorAll('.column ol')].map((e) => e.offsetTop)"
+        )
+        assert len(set(tops)) == 1
+    if width == 375:
+        assert history[3] < columns[1] and history[0] == columns[0]  # one below the other
+    for view in ("lists", "map", "training"):
+        page.view(view)
+        if view == "training":
+            page.one("svg.chart")
+        wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert page.run(wide) == 0, view
+
+
+def test_every_control_has_a_name_and_nothing_comes_from_elsewhere(page, url):
+    for view in ("lists", "map", "training"):
+        page.view(view)
+    page.one("svg.chart")
+    controls = page.all("button, input, select, a, canvas, summary")
+    assert len(controls) > 40
+    for control in controls:
+        assert control.accessible_name, control.get_attribute("outerHTML")
+    loaded = page.run("return performance.getEntriesByType('resource').map((e) => e.name)")
+    assert len(loaded) > 10 and all(name.startswith(url) for name in loaded)
+
+
+def test_refused_questions_are_told(page, url):
+    for path, question, status in (
+        ("api/lists", {"history": []}, 422),
+        ("api/lists", {"history": [3], "alpha": 2}, 422),
+        ("api/lists", {"history": [30]}, 404),
+        ("api/lists", {"history": [-1]}, 404),
+        ("api/neighbours?item=30", None, 404),
+        ("api/history?user=nobody", None, 404),
+        ("api/map/colours?attribute=size", None, 404),
+        ("api/map/members?attribute=attribute&value=99", None, 404),
+        ("static/../app.py", None, 404),
+    ):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            asked(url, path, question)
+        assert caught.value.code == status, path
+    # A page of another site that has its own name lead here is not answered.
+    request = urllib.request.Request(url, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 400
