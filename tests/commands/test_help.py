@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mqsa_jax.commands.evaluate import EvalConfig
+from mqsa_jax.commands.explore import ExploreConfig
 from mqsa_jax.commands.recommend import RecommendConfig
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
 
@@ -65,6 +66,7 @@ def test_a_reader_who_leaves_is_no_error():
         ("train.py", [Config, ModelConfig, ObjectiveConfig, TrainingConfig, RunConfig]),
         ("eval.py", [EvalConfig]),
         ("mqsa_jax/__main__.py recommend", [RecommendConfig]),
+        ("mqsa_jax/__main__.py explore", [ExploreConfig]),
     ],
 )
 def test_help_explains_each_flag_without_importing_jax(script, classes):
@@ -72,7 +74,7 @@ def test_help_explains_each_flag_without_importing_jax(script, classes):
     assert ending == "0 set()"
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", printed).split())
     flags = descriptions(*classes)
-    assert {"dataset", "dim", "resume"} <= flags.keys() or {"run_dir", "split"} <= flags.keys()
+    assert {"dataset", "dim", "resume"} <= flags.keys() or {"run_dir", "dataset"} <= flags.keys()
     for cls in classes:
         for field in dataclasses.fields(cls):
             if not dataclasses.is_dataclass(field.type):
@@ -89,6 +91,7 @@ def test_help_explains_each_flag_without_importing_jax(script, classes):
         ("mqsa_jax/__main__.py", ["sweep", "--dataset", "no/such"]),
         ("eval.py", []),
         ("mqsa_jax/__main__.py", ["recommend", "--run-dir", "."]),
+        ("mqsa_jax/__main__.py", ["explore", "--run-dir", "."]),
         ("mqsa_jax/__main__.py", ["recommend", "--run-dir=.", "--all", "--output=a.txt"]),
     ],
 )
