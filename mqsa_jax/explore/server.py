@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib.util
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -12,6 +13,8 @@ from mqsa_jax.errors import UserError
 
 PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "openTSNE": "openTSNE"}
 """Modules that the page needs beside those of the package itself, and who has them."""
+SWITCH_SECONDS = 0.0005
+"""After which a thread of Python hands over to another one; its default is ten times as much."""
 ANY_HOST = ("0.0.0.0", "::", "")
 
 
@@ -71,9 +74,11 @@ def serve(load: Callable[[], object], host: str, listener: socket.socket, browse
 
     from mqsa_jax.explore.app import make_app
 
+    # While the map is computed, answers wait for Python no longer than this.
+    sys.setswitchinterval(SWITCH_SECONDS)
     explorer, url = load(), address(host, listener)
     # The names of a page that is to be seen from other machines are theirs to choose.
-    hosts = ["*"] if host in ANY_HOST else ["127.0.0.1", "localhost", "[::1]", host]
+    hosts = ["*"] if host in ANY_HOST else ["127.0.0.1", "localhost", "::1", "[::1]", host]
     app = make_app(explorer, hosts)
     explorer.item_map.start()
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))

@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 ROOT = Path(__file__).parents[2]
-WAIT = 60
+WAIT = 120
 """Seconds after which what should have come has not; a busy machine takes long."""
 
 

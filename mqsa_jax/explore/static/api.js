@@ -41,11 +41,14 @@ export function latest(work) {
     next = args;
     if (running) return;
     running = true;
-    while (next) {
-      const now = next;
-      next = null;
-      await work(...now);
+    try {
+      while (next) {
+        const now = next;
+        next = null;
+        await work(...now);
+      }
+    } finally {
+      running = false;
     }
-    running = false;
   };
 }

@@ -91,7 +91,7 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
   }
 
   /** Draws attention, the window and the transitions into the selected item. */
-  function showAnswer(state, values, answer) {
+  function showAnswer(values, answer) {
     const largest = Math.max(...Object.values(answer.attention).flat(), 1e-9);
     const links = new Map((answer.reasons?.transitions ?? []).map((link) => [link.item, link]));
     rows.forEach((cells, back) => {

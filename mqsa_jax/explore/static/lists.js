@@ -96,8 +96,8 @@ export function listsView(section, context) {
   }
 
   const ask = latest(async () => {
-    history.show(state);
     if (!state.history.length) {
+      history.show(state);
       columns.clear();
       reasons.clear();
       return;
@@ -106,13 +106,17 @@ export function listsView(section, context) {
     const question = { history: state.history.map((item) => item.index), item: state.selected, ...values };
     try {
       const answer = await post("/api/lists", question);
+      const ownSettings = await baseOf(question);
       error.hidden = true;
-      history.showAnswer(state, values, answer);
-      columns.show(answer, state, await baseOf(question));
+      // All at once, so that nothing is seen without its numbers.
+      history.show(state);
+      history.showAnswer(values, answer);
+      columns.show(answer, state, ownSettings);
       reasons.show(answer, values);
       const [first] = answer.lists.model;
       if (first) announce(`First of the list: ${nameOf(answer.items[first.item])}, score ${shown(first.score)}`);
     } catch (problem) {
+      history.show(state);
       fail(problem);
     }
   });

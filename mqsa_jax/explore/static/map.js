@@ -60,6 +60,8 @@ export function mapView(section, { run, append }) {
     for (;;) {
       const now = await get("/api/map");
       if (now.steps !== last) drawing.setPositions(await getNumbers("/api/map/positions", Float32Array));
+      // Chosen in another view, before there was a map.
+      if (last < 0 && selected !== null) choose(selected, true);
       last = now.steps;
       const done = now.steps === now.total;
       progress.hidden = done || now.error !== null;
@@ -71,7 +73,6 @@ export function mapView(section, { run, append }) {
       if (done || now.error !== null) break;
       await new Promise((resolve) => setTimeout(resolve, POLL));
     }
-    if (selected !== null) drawing.centre(placeOf(selected));
   }
 
   async function colour() {

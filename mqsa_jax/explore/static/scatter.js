@@ -49,13 +49,14 @@ export function scatter(clicked) {
     if (!colours) return;
     const palette = colours.palette();
     const radius = Math.min(1.3 * Math.max(camera.zoom, 0.7) ** 0.45 * Math.sqrt(3000 / Math.max(batches.total, 300)) + 0.7, 7);
-    batches.forEach((places, group) => points(places, palette[group], radius, width, height));
-    if (spotlight) points(spotlight, palette.at(-1), radius * 1.5, width, height, 1, lightColour());
+    batches.forEach((places, group) => points(places, palette[group], radius, spotlight ? 0.13 : 0.85));
+    if (spotlight) points(spotlight, colourOf("--long"), radius * 1.5, 1);
     marks();
   }
 
-  function points(places, colour, radius, width, height, alpha = spotlight ? 0.13 : 0.85, own = colour) {
-    pen.fillStyle = own;
+  function points(places, colour, radius, alpha) {
+    const { width, height } = size();
+    pen.fillStyle = colour;
     pen.globalAlpha = alpha;
     pen.beginPath();
     for (const place of places) {
@@ -72,13 +73,12 @@ export function scatter(clicked) {
     pen.globalAlpha = 1;
   }
 
-  const lightColour = () => getComputedStyle(canvas).getPropertyValue("--long").trim();
+  const colourOf = (name) => getComputedStyle(canvas).getPropertyValue(name).trim();
 
   function marks() {
     if (selected < 0) return;
-    const style = getComputedStyle(canvas);
     const [x, y] = toScreen(selected);
-    pen.strokeStyle = style.getPropertyValue("--text").trim();
+    pen.strokeStyle = colourOf("--text");
     pen.lineWidth = 1;
     for (const place of neighbours) {
       const [x2, y2] = toScreen(place);
