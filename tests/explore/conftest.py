@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import mqsa_jax
 from mqsa_jax.commands.train import train_main
 from tests.commands.histories import write_histories
 
@@ -30,3 +31,42 @@ def run_dir(home):
     arguments = [f"--dataset={home / 'data.txt'}", "--model=mqsa-ted-plus", *FLAGS]
     assert train_main([*arguments, f"--run-dir={folder}"]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def run(run_dir):
+    """That run, loaded."""
+    return mqsa_jax.load_run(run_dir)
+
+
+@pytest.fixture(scope="session")
+def url(home, run):
+    """The address of its page."""
+    from tests.explore.browser import served
+
+    files = [
+        f"--item-titles={home / 'titles.json'}",
+        f"--item-attributes={home / 'attributes.json'}",
+    ]
+    with served(run.folder, *files) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def driven():
+    """A browser."""
+    from tests.explore.browser import Browser
+
+    browser = Browser()
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def page(driven, url):
+    """The page with the first user's lists; nothing may be reported as wrong at the end."""
+    from tests.explore.browser import opened
+
+    driven.driver.get_log("browser")
+    yield opened(driven, url)
+    assert [entry["message"] for entry in driven.driver.get_log("browser")] == []

@@ -25,8 +25,8 @@ ASKED = Asked(HISTORY, alpha=0.3, window=2, term_factor=2.0, exclude_seen="histo
 
 
 @pytest.fixture(scope="module")
-def plus(run_dir):
-    return ModelLists(mqsa_jax.load_run(run_dir), 10)
+def plus(run):
+    return ModelLists(run, 10)
 
 
 def ordered(score_V, left_out, k):
