@@ -54,7 +54,7 @@ def asked(url: str, path: str, question: dict | None = None, **query: str | int)
     """The JSON that the server answers."""
     data = None if question is None else json.dumps(question).encode()
     headers = {"Content-Type": "application/json"}
-    full = f"{url}{path}?{urlencode(query)}"
+    full = f"{url}{path}?{urlencode(query)}" if query else url + path
     with urllib.request.urlopen(urllib.request.Request(full, data, headers)) as answer:
         return json.load(answer)
 
