@@ -123,15 +123,18 @@ def load_explorer(options: ExploreOptions, warn: Callable[[str], None]) -> Explo
     config = run_dir.config()
     run = load_run(run_dir.path)
     lists = ModelLists(run, options.k)
-    titles, attributes = [""] * run.num_items, {}
+    titles, attributes, unknown = [""] * run.num_items, {}, {}
     if options.item_titles is not None:
-        titles, unknown = read_titles(options.item_titles, options.title_column, run.item_ids)
-        if unknown:
-            note(f"{options.item_titles}: {unknown} items are not in the run's data: left out")
+        titles, unknown[options.item_titles] = read_titles(
+            options.item_titles, options.title_column, run.item_ids
+        )
     if options.item_attributes is not None:
-        attributes, unknown = read_attributes(options.item_attributes, run.item_ids)
-        if unknown:
-            note(f"{options.item_attributes}: {unknown} items are not in the run's data: left out")
+        attributes, unknown[options.item_attributes] = read_attributes(
+            options.item_attributes, run.item_ids
+        )
+    for path, count in unknown.items():
+        if count:
+            note(f"{path}: {count} items are not in the run's data: left out")
     count_V = _counts(lists, note)
     if count_V is not None:
         attributes = attributes | {POPULARITY: Numbers(count_V.astype(np.float64))}

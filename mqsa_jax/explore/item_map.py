@@ -18,7 +18,7 @@ from mqsa_jax.runs.run_directory import RunDirectory
 
 FILE = "item_map.npz"
 MAX_ITEMS = 50_000
-"""Items on the map, the most frequent ones: a minute or so of one core for 10,000 of them."""
+"""Items on the map, the most frequent ones."""
 PERPLEXITY = 30
 EARLY_STEPS, STEPS = 250, 500
 """Steps of t-SNE with and without exaggeration."""

@@ -61,12 +61,12 @@ class ModelLists:
         """Those of `PARTS` that differ from one another in this model."""
 
     @functools.cached_property
-    def transitions(self) -> Transitions | UserError:
-        """Those of training; or why there are none: then there is no teacher either."""
+    def transitions(self) -> Transitions | None:
+        """Those of training; None where the run does not hold them: there is no teacher then."""
         try:
             return Transitions(self.run.counts.transitions, float(self.run.hparams.tau))
-        except UserError as error:
-            return error
+        except UserError:
+            return None
 
     def columns(self) -> list[dict[str, str]]:
         """`key`, `title` and `note` of each list, in the order of the page."""
@@ -81,7 +81,7 @@ class ModelLists:
             "long": ("Long branch", "queries the mean of the last L"),
             "term": ("Transition term", "transitions from the latest items"),
         }
-        if not isinstance(self.transitions, UserError):
+        if self.transitions is not None:
             used = config.objective.lambda_kd > 0
             note = "what followed the newest item" if used else "not used by this model"
             named["teacher"] = ("Teacher", note)
@@ -117,7 +117,7 @@ class ModelLists:
             for part, item_K, score_K in zip(self.parts, found.items, found.scores, strict=True)
         }
         reasons = None if asked.item is None else self._reasons(asked, found)
-        if not isinstance(self.transitions, UserError):
+        if self.transitions is not None:
             newest = asked.history[-1]
             probability_V = self.transitions.probabilities(newest)
             followed = self.transitions.followers(newest)
@@ -173,7 +173,6 @@ class ModelLists:
         standing = zip(self.parts, found.item_score, found.item_rank, strict=True)
         read = self._read(asked)
         from_recent = zip(reversed(read), found.from_recent, strict=False)
-        known = not isinstance(self.transitions, UserError)
         return {
             "item": asked.item,
             "parts": {
@@ -185,7 +184,9 @@ class ModelLists:
                 for item, score in from_recent
                 if score > 0
             ],
-            "transitions": self.transitions.into(asked.item, np.array(read)) if known else [],
+            "transitions": []
+            if self.transitions is None
+            else self.transitions.into(asked.item, np.array(read)),
         }
 
 

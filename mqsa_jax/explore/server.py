@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 from mqsa_jax.errors import UserError
 
-PACKAGES = {"fastapi": "fastapi", "uvicorn": "uvicorn", "openTSNE": "openTSNE"}
-"""Modules that the page needs beside those of the package itself, and who has them."""
+PACKAGES = ("fastapi", "uvicorn", "openTSNE")
+"""What the page needs beside the package's own requirements."""
 SWITCH_SECONDS = 0.0005
 """After which a thread of Python hands over to another one; its default is ten times as much."""
 ANY_HOST = ("0.0.0.0", "::", "")
@@ -20,7 +20,7 @@ ANY_HOST = ("0.0.0.0", "::", "")
 
 def check_installed() -> None:
     """Raises UserError if a package that the page needs is missing."""
-    missing = [name for module, name in PACKAGES.items() if not importlib.util.find_spec(module)]
+    missing = [name for name in PACKAGES if not importlib.util.find_spec(name)]
     if missing:
         raise UserError(f"explore needs {', '.join(missing)}: pip install 'mqsa-jax[explore]'")
 

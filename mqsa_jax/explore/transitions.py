@@ -3,6 +3,8 @@
 Shape legend: V items, T items of a history, M transitions from one item.
 """
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
@@ -19,13 +21,14 @@ class Transitions:
     def __init__(self, matrix: scipy.sparse.csr_array, tau: float):
         """Takes [V, V] counts, and the temperature of the teacher."""
         self._matrix, self._tau = matrix, tau
+        self.probabilities = functools.lru_cache(maxsize=4)(self._probabilities)
+        """float64 [V] the teacher's p(j | item); kept, since a moved slider asks for the same."""
 
     def followers(self, item: int) -> np.ndarray:
         """Ascending indices of the items that ever followed one."""
         return np.unique(self._row(item)[0])
 
-    def probabilities(self, item: int) -> np.ndarray:
-        """float64 [V] the teacher's p(j | item)."""
+    def _probabilities(self, item: int) -> np.ndarray:
         successor_M, count_M = self._row(item)
         room = max(1 << max(len(successor_M) - 1, 0).bit_length(), LEAST_ROOM)
         behind = (0, room - len(successor_M))

@@ -60,6 +60,6 @@ def test_a_port_in_use_is_refused(config_only, refused):
 
 
 def test_a_missing_library_is_told_with_its_extra(config_only, refused, monkeypatch):
-    monkeypatch.setitem(server.PACKAGES, "no_such_module", "fastapi")
+    monkeypatch.setattr(server, "PACKAGES", ("json", "no_such_package"))
     message = refused(explore_main, "--run-dir=run")
-    assert "explore needs fastapi: pip install 'mqsa-jax[explore]'" in message
+    assert "explore needs no_such_package: pip install 'mqsa-jax[explore]'" in message
