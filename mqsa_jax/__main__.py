@@ -11,6 +11,7 @@ COMMANDS = {
     "recommend": "lists of items for users, for histories of your own, or like an item",
     "export": "the best epoch of a run as StableHLO, ONNX, safetensors and Parquet",
     "serve": "answer requests for recommendations over HTTP",
+    "explore": "a local web page of a run: lists and why, a map of the items, curves",
     "sweep": "train many settings and seeds into one table",
     "preflight": "compile a run's programs for accelerators that are not there",
     "report": "tables, tests and figures from the results of runs",

@@ -26,7 +26,7 @@ def test_requirements_are_those_of_the_package_and_its_tests():
 def test_every_package_of_the_source_is_in_the_wheel(wheel):
     sources = {
         path.relative_to(ROOT).as_posix()
-        for pattern in ("*.py", "*.cc", "*.h", "py.typed")
+        for pattern in ("*.py", "*.cc", "*.h", "py.typed", "*.html", "*.css", "*.js", "*.svg")
         for path in (ROOT / "mqsa_jax").rglob(pattern)
     }
     configs = {f"mqsa_jax/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}

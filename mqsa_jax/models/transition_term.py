@@ -105,11 +105,11 @@ def term_init(
 
 
 def with_term_factor(
-    params: Mapping[str, Any], factor: float | Float[np.ndarray, " P"]
+    params: Mapping[str, Any], factor: float | Float[Array | np.ndarray, "*P"]
 ) -> dict[str, Any]:
     """A recommender's parameters with the term's weight times a factor, which may be 0.
 
-    Stacked parameters [P, ...] take a factor each.
+    Stacked parameters [P, ...] take a factor each. The factor may be traced.
     """
     term = params["transition_term"]
     shift = jnp.log(jnp.asarray(factor, jnp.float32))[..., None]

@@ -107,17 +107,25 @@ def _chosen(files: InputFiles, role: str, name: str | None) -> str | None:
         if name not in files.names:
             raise SettingError(
                 f"{{{role}_column}} {name!r} is no column of {files.paths[0]}, which has: "
-                f"{_shown(files.names)}"
+                f"{shown_names(files.names)}"
             )
         return name
-    plain = {_plain(column): column for column in reversed(files.names)}
-    found = (plain[_plain(known)] for known in KNOWN[role].split() if _plain(known) in plain)
-    return next(found, None)
+    return guessed_column(files.names, KNOWN[role].split())
+
+
+def guessed_column(names: Sequence[str], known: Sequence[str]) -> str | None:
+    """The column that has one of the known names, the likeliest first; None if none has.
+
+    >>> guessed_column(["Title", "Item_ID", "id"], ["item", "itemid"])
+    'Item_ID'
+    """
+    plain = {_plain(column): column for column in reversed(names)}
+    return next((plain[_plain(name)] for name in known if _plain(name) in plain), None)
 
 
 def _missing(files: InputFiles, role: str) -> SettingError:
     return SettingError(
-        f"{files.paths[0]}: no column looks like the {role}'s among: {_shown(files.names)}; "
+        f"{files.paths[0]}: no column looks like the {role}'s among: {shown_names(files.names)}; "
         f"name it with {{{role}_column}}"
     )
 
@@ -126,5 +134,6 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").strip()
 
 
-def _shown(names: Sequence[str]) -> str:
+def shown_names(names: Sequence[str]) -> str:
+    """Names of columns, in quotes, for a message."""
     return ", ".join(map(repr, names[:20])) + (", …" if len(names) > 20 else "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mqsa_jax.commands.evaluate import eval_main
+from mqsa_jax.commands.explore import explore_main
 from mqsa_jax.commands.serve import serve_main
 from mqsa_jax.commands.train import train_main
 from tests.commands.histories import write_histories
@@ -34,7 +35,12 @@ def refused(home, capsys) -> Callable[..., str]:
         before = tree(home)
         assert main(arguments) == 2
         printed = capsys.readouterr()
-        programs = {train_main: "train.py", eval_main: "eval.py", serve_main: "mqsa-jax serve"}
+        programs = {
+            train_main: "train.py",
+            eval_main: "eval.py",
+            serve_main: "mqsa-jax serve",
+            explore_main: "mqsa-jax explore",
+        }
         program = programs.get(main, "mqsa-jax recommend")
         assert printed.err.startswith(f"{program}: error: ") and printed.err.endswith("\n")
         assert len(printed.err.splitlines()) == 1 and printed.out == ""

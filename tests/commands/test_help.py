@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mqsa_jax.commands.evaluate import EvalConfig
+from mqsa_jax.commands.explore import ExploreConfig
 from mqsa_jax.commands.recommend import RecommendConfig
 from mqsa_jax.commands.serve import ServeConfig
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, RunConfig, TrainingConfig
@@ -67,6 +68,7 @@ def test_a_reader_who_leaves_is_no_error():
         ("eval.py", [EvalConfig]),
         ("mqsa_jax/__main__.py recommend", [RecommendConfig]),
         ("mqsa_jax/__main__.py serve", [ServeConfig]),
+        ("mqsa_jax/__main__.py explore", [ExploreConfig]),
     ],
 )
 def test_help_explains_each_flag_without_importing_jax(script, classes):
@@ -74,7 +76,7 @@ def test_help_explains_each_flag_without_importing_jax(script, classes):
     assert ending == "0 set()"
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", printed).split())
     flags = descriptions(*classes)
-    of_some = ({"dataset", "dim", "resume"}, {"run_dir", "split"}, {"model", "port"})
+    of_some = ({"dataset", "dim", "resume"}, {"run_dir", "dataset"}, {"model", "port"})
     assert any(names <= flags.keys() for names in of_some)
     for cls in classes:
         for field in dataclasses.fields(cls):
@@ -93,6 +95,7 @@ def test_help_explains_each_flag_without_importing_jax(script, classes):
         ("eval.py", []),
         ("mqsa_jax/__main__.py", ["recommend", "--run-dir", "."]),
         ("mqsa_jax/__main__.py", ["serve", "--model", "no/such"]),
+        ("mqsa_jax/__main__.py", ["explore", "--run-dir", "."]),
         ("mqsa_jax/__main__.py", ["recommend", "--run-dir=.", "--all", "--output=a.txt"]),
     ],
 )
