@@ -213,7 +213,10 @@ def with_full_path(config: Config) -> Config:
     training, source = config.training, config.training.init_from
     if source is not None:
         training = dataclasses.replace(training, init_from=os.path.abspath(source))
-    return dataclasses.replace(config, dataset=_full_path(config.dataset), training=training)
+    attributes = config.attributes.with_full_paths()
+    return dataclasses.replace(
+        config, dataset=_full_path(config.dataset), training=training, attributes=attributes
+    )
 
 
 def _full_path(dataset: str) -> str:

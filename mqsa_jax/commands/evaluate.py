@@ -69,7 +69,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     with locked(run_dir.path):
         experiment = Experiment.load(config)
         num_items = experiment.histories.num_items
-        run_dir.check_data(experiment.histories.fingerprint())
+        run_dir.check_data(experiment.histories.inputs_fingerprint())
         own = experiment.protocol(options.split)
         policy = options.exclude_seen or own.exclude_seen
         protocol = Protocol(options.split, policy, own.sample)

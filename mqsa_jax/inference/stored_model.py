@@ -34,7 +34,8 @@ RELATIONS = "relations.npz"
 COUNTED = "counted_model.npz"
 COUNTS = "training_counts.npz"
 _PARTS = {"graph": ItemGraph, "neighbours": Neighbours}
-"""Relations that scores depend on; the teacher's counts matter in training alone."""
+"""Relations that scores depend on; the teacher's counts matter in training alone. Attributes have a
+file of their own (`stored_attributes.py`)."""
 
 
 def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Dataset) -> None:
@@ -48,7 +49,7 @@ def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: 
     }
     if arrays:
         run_dir.write_arrays(
-            RELATIONS, arrays | {"data_fingerprint": np.array(histories.fingerprint())}
+            RELATIONS, arrays | {"data_fingerprint": np.array(histories.inputs_fingerprint())}
         )
 
 
@@ -73,9 +74,10 @@ def write_counts(
       histories: all data.
       max_len: items of a history that training reads.
     """
-    fingerprint = histories.fingerprint()
+    fingerprint = histories.inputs_fingerprint()
     with contextlib.suppress(UserError):
-        if str(_read(run_dir, COUNTS, ["data_fingerprint"])["data_fingerprint"]) == fingerprint:
+        stored = read_arrays(run_dir, COUNTS, ["data_fingerprint"])
+        if str(stored["data_fingerprint"]) == fingerprint:
             return
     matrix = counts.to_scipy()
     run_dir.write_arrays(
@@ -96,7 +98,7 @@ def read_counts(run_dir: RunDirectory, num_items: int) -> TrainingCounts:
     Raises:
       UserError: naming the file, if it is missing, damaged, or of other data.
     """
-    arrays = _read(
+    arrays = read_arrays(
         run_dir, COUNTS, ["data_fingerprint", "items", "count", "successor", "row_start"]
     )
     stored = str(arrays["data_fingerprint"])
@@ -131,7 +133,7 @@ def read_relations(
         if needed[part]
     }
     names = [name for part_names in fields.values() for name in part_names]
-    arrays = _read(run_dir, RELATIONS, ["data_fingerprint", *names])
+    arrays = read_arrays(run_dir, RELATIONS, ["data_fingerprint", *names])
     if str(arrays["data_fingerprint"]) != data_fingerprint:
         raise UserError(
             f"{run_dir.path / RELATIONS}: made of other data than the checkpoint; evaluate the run "
@@ -155,7 +157,7 @@ def write_counted_model(
     """
     path, matrix = run_dir.path / COUNTED, model.matrix
     if path.exists():
-        _check_config(run_dir, config, _read(run_dir, COUNTED, ["config"]))
+        _check_config(run_dir, config, read_arrays(run_dir, COUNTED, ["config"]))
     arrays = {
         "config": np.array(json.dumps(config.stored())),
         "item_ids": to_stored(histories.item_ids),
@@ -178,7 +180,7 @@ def read_counted_model(run_dir: RunDirectory) -> tuple[CountedModel, np.ndarray]
         run's.
     """
     names = ["config", "item_ids", "data", "indices", "indptr", "decay", "num_recent"]
-    arrays = _read(run_dir, COUNTED, names)
+    arrays = read_arrays(run_dir, COUNTED, names)
     _check_config(run_dir, run_dir.config(), arrays)
     item_ids = from_stored(arrays["item_ids"])
     parts = (arrays["data"], arrays["indices"], arrays["indptr"])
@@ -205,8 +207,12 @@ def _check_config(run_dir: RunDirectory, config: Config, arrays: dict[str, Any])
         )
 
 
-def _read(run_dir: RunDirectory, file: str, names: list[str]) -> dict[str, Any]:
-    """The arrays of a file; UserError naming it, if it is missing or damaged or lacks a name."""
+def read_arrays(run_dir: RunDirectory, file: str, names: list[str]) -> dict[str, Any]:
+    """The arrays of a run's file.
+
+    Raises:
+      UserError: naming it, if it is missing or damaged or lacks a name.
+    """
     path = run_dir.path / file
     try:
         # Opened here, since NumPy leaves open a file that it cannot read.

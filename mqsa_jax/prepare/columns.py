@@ -110,7 +110,12 @@ def _chosen(files: InputFiles, role: str, name: str | None) -> str | None:
                 f"{_shown(files.names)}"
             )
         return name
-    plain = {_plain(column): column for column in reversed(files.names)}
+    return guessed_column(files.names, role)
+
+
+def guessed_column(names: Sequence[str], role: str) -> str | None:
+    """The column that looks likeliest to be of a role, one of `KNOWN`; None if none does."""
+    plain = {_plain(column): column for column in reversed(names)}
     found = (plain[_plain(known)] for known in KNOWN[role].split() if _plain(known) in plain)
     return next(found, None)
 

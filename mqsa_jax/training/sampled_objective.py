@@ -61,6 +61,7 @@ def sampled_objective(
         dropout=hparams.dropout,
         key=encoder_key,
         item_VD=table,
+        traits=batch.traits,
     )
     weight = data_weight(batch, axis_name)
     loss_rec = weight * _ranking(user_SRTD, table, batch, items.negatives, recommender, sampling)
