@@ -8,7 +8,6 @@ import functools
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -18,12 +17,18 @@ MIN_OWNERS = 2
 """Fewest items of an attribute: what one item alone has, tells nothing beside its own vector."""
 
 
-class Column(Protocol):
-    """Values of one field, as `prepare.attribute_files.Column`."""
+Id = int | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """Values of one field; without those that are missing."""
 
     name: str
-    owners: list[int | str]
+    owners: list[Id]
+    """[N] the item or user of each value; one of several values occurs several times."""
     values: list[float] | list[str]
+    """[N] numbers, each owner once; or names of categories."""
     is_number: bool
 
 

@@ -201,8 +201,8 @@ def load_run(path: str | os.PathLike[str]) -> TrainedRun | CountedRun:
     hparams = HParams(**state["hparams"])
     relations = read_relations(run_dir, recommender, best.data_fingerprint)
     if stored.items is not None:
-        attributes = jax.tree.map(jnp.asarray, attribute_matrix(stored.items))
-        relations = (relations or ItemRelations()).replace(attributes=attributes)
+        relations = relations or ItemRelations()
+        relations = relations.replace(attributes=attribute_matrix(stored.items))
     if params["item_embedding"].shape != (recommender.num_items, recommender.dim):
         raise UserError(f"{best.folder}: parameters of another shape than the configuration's")
     return TrainedRun(

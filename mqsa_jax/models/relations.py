@@ -47,7 +47,7 @@ def item_relations(data: Dataset, config: Config) -> ItemRelations:
 
 
 def attribute_matrix(lists: Attributes) -> SparseMatrix:
-    """[V, A] the weights of attributes, of lists [V]; on the host."""
+    """[V, A] the weights of attributes, of lists [V]; not under jit."""
     shape = (lists.num_rows, lists.num_attributes)
     parts = (lists.weight, lists.attribute, lists.row_start)
     return SparseMatrix.of(scipy.sparse.csr_array(parts, shape=shape))

@@ -7,6 +7,7 @@ short ones of as many entries.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
 from jaxtyping import Array, Float, Float32, Int32
@@ -39,7 +40,7 @@ class SparseMatrix:
 
     @classmethod
     def of(cls, matrix: scipy.sparse.sparray) -> "SparseMatrix":
-        """The rounds of a SciPy array; NumPy arrays, on the host."""
+        """The rounds of a SciPy array; not under jit."""
         return cls(_rounds(matrix.tocsr()), _rounds(matrix.T.tocsr()))
 
 
@@ -57,7 +58,7 @@ def _rounds(matrix: scipy.sparse.csr_array) -> tuple[Round, ...]:
         shape = (int(parts_R.sum()), min(WIDTH, max(int(length_R.max(initial=0)), 1)))
         index_NW, weight_NW = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         index_NW[at], weight_NW[at] = index_M, weight_M
-        rounds.append(Round(index_NW, weight_NW))
+        rounds.append(Round(jnp.asarray(index_NW), jnp.asarray(weight_NW)))
         index_M, weight_M = np.arange(shape[0]), np.ones(shape[0], np.float32)
         length_R = parts_R
     return tuple(rounds)

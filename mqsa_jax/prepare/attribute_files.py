@@ -1,6 +1,5 @@
 """Files of what items or users are: JSON, JSON lines, CSV, TSV or Parquet, as columns of values."""
 
-import dataclasses
 import gzip
 import json
 import math
@@ -8,6 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from mqsa_jax.data.attributes import Column, Id
 from mqsa_jax.errors import SettingError, UserError
 from mqsa_jax.prepare.columns import guessed_column
 from mqsa_jax.prepare.input_files import SEPARATORS, format_of, open_text, readable
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 Role = Literal["item", "user"]
 """What a file describes."""
-Id = int | str
 SETTINGS: dict[Role, tuple[str, str]] = {
     "item": ("item_attributes", "attribute_columns"),
     "user": ("user_traits", "trait_columns"),
@@ -36,18 +35,6 @@ _INTEGERS = (
 )
 _SHOWN = 40
 """Characters of an odd value that a message repeats."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """Values of one field; without those that are missing."""
-
-    name: str
-    owners: list[Id]
-    """[N] the item or user of each value; one of several values occurs several times."""
-    values: list[float] | list[str]
-    """[N] numbers, each owner once; or names of categories."""
-    is_number: bool
 
 
 def read_attribute_file(path: str, role: Role, columns: str | None = None) -> list[Column]:
@@ -139,7 +126,7 @@ def _category(value: str | int) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _finite(path: str, name: str, value: float) -> float:
+def _finite(path: str, name: str, value: float | int) -> float:
     try:
         number = float(value)
     except OverflowError:
