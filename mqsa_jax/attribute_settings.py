@@ -57,6 +57,18 @@ class AttributesConfig:
         }
         return dataclasses.replace(self, **full)
 
+    def moved(self, *paths: str | None) -> "AttributesConfig":
+        """The same with other paths of `FILES`; None: as they are.
+
+        Raises:
+          SettingError: if a file is named that the settings had none of.
+        """
+        moved = {flag: path for flag, path in zip(FILES, paths, strict=True) if path is not None}
+        for flag in moved:
+            if getattr(self, flag) is None:
+                raise SettingError(f"the run was trained without {{{flag}}}; leave it out")
+        return dataclasses.replace(self, **moved)
+
     def check(self) -> None:
         """Raises SettingError if a setting has nothing to say without one that is missing."""
         missing = () if self.describes_items else _OF_ITEMS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from mqsa_jax.commands.command_line import with_place
+from mqsa_jax.commands.run_place import with_place
 from mqsa_jax.config import Config
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories

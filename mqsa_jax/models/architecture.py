@@ -95,7 +95,7 @@ class Recommender:
         return dataclasses.replace(self, precision="float32")
 
 
-def part_of(params: Params, name: str, why: str) -> Mapping[str, Array]:
+def part_of(params: Params, name: str, why: str) -> Mapping[str, Array] | Array:
     """The parameters of a part; ValueError if they are missing."""
     if name not in params:
         raise ValueError(f"a recommender with {why} needs parameters {name!r}; `init` makes them")

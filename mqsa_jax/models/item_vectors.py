@@ -37,9 +37,11 @@ class ItemTables:
     score: Table
     """As user vectors, and students, are multiplied with."""
 
-    def scored(self, num_items: int) -> Table:
-        """[num_items, D] vectors of the first items, which training scores."""
-        return self.score if num_items == self.score.shape[0] else self.score[:num_items]
+    def of_first(self, num_items: int) -> "ItemTables":
+        """Those that score the first items alone, as training does."""
+        if num_items == self.score.shape[0]:
+            return self
+        return ItemTables(self.input, self.score[:num_items])
 
 
 def item_parts(recommender: Recommender, key: Key[Array, ""]) -> Params:

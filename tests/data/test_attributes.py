@@ -65,7 +65,9 @@ def test_items_that_the_data_do_not_have_are_counted_once_each():
 def test_numbers_are_cut_at_quantiles_of_the_items_that_train():
     ids = np.arange(8)
     # Two bins of the six that train, 1 2 3 | 4 5 6: the border is the least number above the half.
-    price = Column("price", ids.tolist(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -1e308, 1e308], is_number=True)
+    price = Column(
+        "price", ids.tolist(), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, -1e308, 1e308], is_number=True
+    )
     trains = np.array([True] * 6 + [False] * 2)
     attributes = encode([price], ids, trains, bins=2, power=0.5).attributes
     low, high = "price in [-inf, 4)", "price in [4, inf)"
