@@ -17,13 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mqsa_jax.data.attributes import Attributes, combined_fingerprint
-from mqsa_jax.data.ids import Ids, as_ids, to_stored
+from mqsa_jax.data.ids import LARGEST_ID, Ids, as_ids, to_stored
 from mqsa_jax.errors import UserError
 
 MIN_ITEMS = 3
 """Fewest items in a history: one each for training, validation and test."""
 
-_INT64_MAX = int(np.iinfo(np.int64).max)
 _SAFE_DIGITS = 18  # every number of so many digits fits int64
 _INTEGER = re.compile(rb"-?[0-9]+")
 _MOST_RATING = 10  # of the usual scales
@@ -295,6 +294,6 @@ def _parse_id(token: bytes, where: str, header: bool) -> int:
     digits = token.lstrip(b"0")
     if token.startswith(b"-") or not digits:
         raise UserError(f"{where}: id {shown} is below 1; number users and items from 1")
-    if len(digits) > len(str(_INT64_MAX)) or int(digits) > _INT64_MAX:
-        raise UserError(f"{where}: id {shown} is too large; the largest id is {_INT64_MAX}")
+    if len(digits) > len(str(LARGEST_ID)) or int(digits) > LARGEST_ID:
+        raise UserError(f"{where}: id {shown} is too large; the largest id is {LARGEST_ID}")
     return int(digits)

@@ -101,9 +101,7 @@ def apply(
         )
     if item_VD is None:
         item_VD = item_tables(recommender, params, relations).input
-    expected = (recommender.num_items, recommender.dim)
-    if item_VD.shape != expected:
-        raise ValueError(f"item vectors have shape {item_VD.shape}, expected [V, D] = {expected}")
+    _check_table(recommender, item_VD)
     sequences = jax.tree.map(jnp.asarray, sequences)
     encoder, masks = recommender.encoder, None
     if key is not None:
@@ -114,6 +112,12 @@ def apply(
         user_TD += trait_vectors(recommender, params, traits, sequences.segment_ids)
     valid = rows_are_valid(sequences, recommender.num_items, recommender.max_len)
     return user_TD * jnp.where(valid, 1, jnp.nan)[..., None, None]
+
+
+def _check_table(recommender: Recommender, item_VD: Table) -> None:
+    expected = (recommender.num_items, recommender.dim)
+    if item_VD.shape != expected:
+        raise ValueError(f"item vectors have shape {item_VD.shape}, expected [V, D] = {expected}")
 
 
 def score_term(

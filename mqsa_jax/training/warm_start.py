@@ -145,7 +145,7 @@ def item_embedding(
     Args:
       old_WD: [W, D] vectors of the other run.
       old_ids: [W] ids of its items, ascending.
-      new_ids: [V] ids of the items of the data, ascending, of the same kind.
+      new_ids: [V] ids of the items of the data, of the same kind.
       transitions_VV: [V, V] sparse; an entry i, j that is not 0 makes i and j neighbours.
       initial_VD: [V, D] vectors for items that get no other.
 
