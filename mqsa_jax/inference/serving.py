@@ -50,7 +50,7 @@ class LoadedRun(abc.ABC):
     epoch: int
     """The best epoch; 0 for a counted model."""
     item_ids: np.ndarray
-    """int64 or strings [V] id of each item in the data, cold ones last; its position is its index."""
+    """int64 or strings [V] id of each item, cold ones last; its position is its index."""
     folder: Path
     """The run's."""
 
