@@ -61,6 +61,7 @@ def split(histories: Histories, cold: set[int]) -> tuple[Histories, list[tuple[l
 
 def figures(rank_Q: np.ndarray, num_items: int) -> dict[str, float]:
     """HR@20, NDCG@20 and MRR of ranks, and what a random order of so many items comes to."""
+
     def means(rank: np.ndarray) -> dict[str, float]:
         found = rank <= 20
         return {
