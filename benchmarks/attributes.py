@@ -6,7 +6,7 @@ Each run is a process of `train.py`; DATA holds the data sets and S3-Rec's lists
 (`Toys_and_Games_item2attributes.json`, ...). Runs lie in RUNS and go on where they were stopped.
 Figures are kept one by one in docs/performance/attributes.json, from which --page-only writes
 docs/attributes_results.md; what `make report` reads is copied to docs/results/benchmarks.
-`--speed` times an epoch with attributes and without in turn instead.
+`--speed` times an epoch, or some steps, with attributes and without in turn instead.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -153,8 +154,11 @@ def page(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def speed(data: str, repeats: int) -> None:
-    """Seconds of a training epoch without and with attributes, measured in turn."""
+def speed(data: str, repeats: int, steps: int) -> None:
+    """Seconds of training steps without and with attributes, measured in turn.
+
+    Of the wall, and of the processor: the latter count on a machine that does other work too.
+    """
     from mqsa_jax.attribute_settings import AttributesConfig
     from mqsa_jax.config import Config
     from mqsa_jax.training.epoch import compile_epoch
@@ -166,19 +170,24 @@ def speed(data: str, repeats: int) -> None:
         config = Config(dataset=data, attributes=AttributesConfig(item_attributes=path))
         experiment = Experiment.load(config)
         source = experiment.batch_source()
-        (batches,) = source.batches(0, 512, source.capacity())
+        batches = next(source.batches(0, steps, source.capacity()))
         program = compile_epoch(experiment.recommender, experiment.layout)
         arguments = (experiment.initial_state(), batches, run_key(1), experiment.relations())
         calls[name] = partial(program, *arguments)
         one_call(calls[name])
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    busy: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            times[name].append(one_call(call))
-    for name, seconds in times.items():
-        print(f"{name}: median {statistics.median(seconds):.2f} s, least {min(seconds):.2f} s")
-    ratios = [b / a for a, b in zip(*times.values(), strict=True)]
-    print(f"ratio of neighbours: median {statistics.median(ratios):.3f}")
+            began = time.process_time()
+            wall[name].append(one_call(call))
+            busy[name].append(time.process_time() - began)
+    for what, times in (("wall", wall), ("processor", busy)):
+        for name, seconds in times.items():
+            shown = ", ".join(f"{second:.2f}" for second in seconds)
+            print(f"{what}, {name} attributes: {shown} s")
+        ratios = [b / a for a, b in zip(*times.values(), strict=True)]
+        print(f"{what}, ratio of neighbours: median {statistics.median(ratios):.3f}")
 
 
 def main() -> None:
@@ -193,10 +202,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page-only", action="store_true", help="run nothing")
-    parser.add_argument("--speed", type=int, metavar="REPEATS", help="time epochs in turn instead")
+    parser.add_argument("--speed", type=int, metavar="REPEATS", help="time steps in turn instead")
+    parser.add_argument("--steps", type=int, default=512, help="steps of --speed, an epoch at most")
     choice, choice.flags = parser.parse_known_args()
     if choice.speed:
-        speed(choice.data[0], choice.speed)
+        speed(choice.data[0], choice.speed, choice.steps)
         return
     if not choice.page_only:
         if choice.work is None:
