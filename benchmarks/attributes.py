@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.measure import one_call
 from mqsa_jax.data.sources import SOURCES, dataset_title
+from mqsa_jax.reporting.results import rank_in
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "performance" / "attributes.json"
@@ -45,9 +46,11 @@ COLUMNS = ("valid_NDCG@20", "test_HR@20", "test_NDCG@20", "test_MRR")
 
 
 def attribute_file(data: str) -> Path:
-    """S3-Rec's lists of a data set; beside its histories."""
-    name = Path(SOURCES[data].file_name).stem
-    return Path(os.environ["MQSA_DATA_DIR"], f"{name}_item2attributes.json").absolute()
+    """Lists of attributes of a data set; beside its histories, and named like them."""
+    path = Path(data)
+    if data in SOURCES:
+        path = Path(os.environ["MQSA_DATA_DIR"], SOURCES[data].file_name)
+    return path.with_name(f"{path.stem}_item2attributes.json").absolute()
 
 
 def shuffled(path: Path, out: Path, seed: int = 0) -> Path:
@@ -74,7 +77,7 @@ def flags_of(data: str, variant: str, work: Path) -> list[str]:
 
 def run(data: str, model: str, variant: str, seed: int, work: Path, more: list[str]) -> dict:
     """One run, gone on with where it was stopped: what it came to."""
-    name = f"{data}-{model}-attributes-{variant.replace(', ', '-')}-{seed}"
+    name = f"{Path(data).stem}-{model}-attributes-{variant.replace(', ', '-')}-{seed}"
     folder, flags = work / name, flags_of(data, variant, work)
     command = [sys.executable, str(ROOT / "train.py"), f"--dataset={data}", f"--model={model}"]
     command += [f"--seed={seed}", f"--run-dir={folder}", *flags, *more]
@@ -139,11 +142,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    order = (list(SOURCES), list(MODELS), list(VARIANTS))
     names = ("data", "model", "variant")
-    for row in sorted(
-        rows, key=lambda row: [known.index(row[n]) for known, n in zip(order, names, strict=True)]
-    ):
+    order = (*SOURCES, *MODELS, *VARIANTS)
+    for row in sorted(rows, key=lambda row: [rank_in(order, row[name]) for name in names]):
         groups.setdefault(tuple(row[name] for name in names), []).append(row)
     for (data, model, variant), own in groups.items():
         cells = [dataset_title(data), MODELS[model], variant, len(own)]
@@ -194,9 +195,7 @@ def main() -> None:
     """Completes the results and writes the page, or measures the speed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument(
-        "--data", nargs="+", choices=SOURCES, default=["toys", "beauty", "yelp", "sports"]
-    )
+    parser.add_argument("--data", nargs="+", default=["toys", "beauty", "yelp", "sports"])
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--work", type=Path, help="folder of the runs")
