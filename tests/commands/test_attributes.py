@@ -18,11 +18,14 @@ WITH = ["--item-attributes=items.json", "--user-traits=users.csv", "--cold-items
 COLD = 77
 
 
-def write_attributes(home, **more):
+def write_attributes(home, num_users=60, **more):
     """Items have their number modulo 3; so has a cold one. Users have a sex, and some an age."""
     lists = {str(item): [item % 3, 10 + item % 4] for item in range(1, 31)} | more
     (home / "items.json").write_text(json.dumps(lists | {str(COLD): [2]}))
-    rows = [f"{user},{'mf'[user % 2]},{20.5 + user if user % 3 else ''}" for user in range(1, 61)]
+    rows = [
+        f"{user},{'mf'[user % 2]},{20.5 + user if user % 3 else ''}"
+        for user in range(1, num_users + 1)
+    ]
     (home / "users.csv").write_text("\n".join(["user,sex,age", *rows]))
 
 
@@ -59,7 +62,8 @@ def test_a_run_is_evaluated_continued_and_recommends_cold_items(home, run, capsy
     (home / "moved.json").rename(home / "items.json")
     (home / "people.csv").rename(home / "users.csv")
     capsys.readouterr()
-    arguments.append("--k=31")
+    # The run went on with the file that has moved.
+    arguments += ["--k=31", "--item-attributes=items.json"]
     assert recommend_main([*arguments, "--users=5"]) == 0
     known = lists_of(capsys.readouterr().out)
     assert COLD in [item for item, _ in known]
@@ -102,7 +106,7 @@ def test_a_new_run_starts_from_it_by_the_names_of_attributes(home, run, capsys, 
     old = load_run("run")
     write_histories(home / "data.txt", f"61 {COLD} 3 {COLD} 5 6 8 1 2")
     # Attributes of other numbers, one of which is new.
-    write_attributes(home, **{"1": [1, 11, 5], "2": [2, 12, 5]})
+    write_attributes(home, num_users=61, **{"1": [1, 11, 5], "2": [2, 12, 5]})
     flags = ["--dataset=data.txt", *FLAGS, "--run-dir=new", "--init-from=run", "--lr=1e-9"]
     assert train_main([*flags, *WITH]) == 0
     assert "30 items carried over, 1 new from their neighbours" in capsys.readouterr().out
