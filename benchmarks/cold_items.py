@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.attributes import attribute_file
 from benchmarks.small_data import write
 from mqsa_jax.data.histories import MIN_ITEMS, Histories, make_histories, read_histories
-from mqsa_jax.data.sources import find_dataset
+from mqsa_jax.data.sources import resolve_dataset
 from mqsa_jax.inference.loaded_run import TrainedRun, load_run
 
 ROOT = Path(__file__).parents[1]
@@ -94,11 +94,12 @@ def ranks(run: TrainedRun, queries: list[tuple[list[int], int]], cold: np.ndarra
 def measure(data: str, seed: int, work: Path, flags: list[str]) -> dict[str, Any]:
     """Trains, or goes on, and ranks."""
     lists = json.loads(attribute_file(data).read_text())
-    histories = read_histories(find_dataset(data))
+    histories = read_histories(resolve_dataset(data))
     cold = taken_out(histories, {int(item) for item, each in lists.items() if each}, seed)
     left, queries = split(histories, cold)
     work.mkdir(parents=True, exist_ok=True)
-    path, folder = work / f"{data}-{seed}.txt", work / f"{data}-{seed}"
+    name = f"{Path(data).stem}-{seed}"
+    path, folder = work / f"{name}.txt", work / name
     write(left, path)
     command = [sys.executable, str(ROOT / "train.py"), f"--dataset={path}", f"--seed={seed}"]
     command += [f"--item-attributes={attribute_file(data)}", "--cold-items", f"--run-dir={folder}"]
@@ -125,7 +126,7 @@ def measure(data: str, seed: int, work: Path, flags: list[str]) -> dict[str, Any
 def main() -> None:
     """Measures one data set and prints and keeps the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", choices=("toys", "beauty", "sports", "yelp"), default="toys")
+    parser.add_argument("--data", default="toys", help="a name, or a file of histories")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--work", type=Path, required=True, help="folder of the run")
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -32,7 +32,7 @@ from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
 from mqsa_jax.runs.run_directory import RunDirectory
 
-SHAPING = ("model", "dim", "max_len", "num_blocks", "num_heads", "term_items", "attribute_side")
+SHAPING = ("model", "dim", "max_len", "num_blocks", "num_heads", "term_items")
 """Settings in which the two runs must agree: they decide what the parameters are."""
 
 
@@ -113,8 +113,12 @@ def check_source(source: Source, config: Config, item_ids: Ids) -> None:
         for name in SHAPING
         if there[name] != here[name]
     ]
-    if source.config.attributes.describes_items and not config.attributes.describes_items:
-        differing.append("item_attributes there, none here")
+    if source.config.attributes.describes_items:
+        if not config.attributes.describes_items:
+            differing.append("item_attributes there, none here")
+        elif there["attribute_side"] != here["attribute_side"]:
+            sides = there["attribute_side"], here["attribute_side"]
+            differing.append("attribute_side {} there, {} here".format(*sides))
     if differing:
         raise UserError(
             f"{source.path}: its parameters do not fit ({', '.join(differing)}); give the same "
