@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     from mqsa_jax.losses.teacher import Teacher as Teacher
     from mqsa_jax.losses.teacher import teacher_probabilities as teacher_probabilities
     from mqsa_jax.losses.teacher import transition_teacher as transition_teacher
+    from mqsa_jax.models.item_vectors import item_vectors as item_vectors
     from mqsa_jax.models.recommender import Recommender as Recommender
     from mqsa_jax.models.recommender import apply as apply
     from mqsa_jax.models.recommender import init as init
-    from mqsa_jax.models.recommender import item_vectors as item_vectors
     from mqsa_jax.models.recommender import scores as scores
     from mqsa_jax.models.relations import item_relations as item_relations
     from mqsa_jax.ops.sparse_logits import SparseLogits as SparseLogits
@@ -79,7 +79,8 @@ _MODULES = {
     "losses.sampled_distillation": ("sampled_distillation_loss",),
     "losses.sampled_ranking": ("gbce_loss", "sampled_ranking_loss"),
     "losses.teacher": ("Teacher", "teacher_probabilities", "transition_teacher"),
-    "models.recommender": ("Recommender", "apply", "init", "item_vectors", "scores"),
+    "models.item_vectors": ("item_vectors",),
+    "models.recommender": ("Recommender", "apply", "init", "scores"),
     "models.relations": ("item_relations",),
     "ops.sparse_logits": ("SparseLogits",),
 }

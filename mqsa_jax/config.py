@@ -7,6 +7,7 @@ Python values and imports no JAX, so that `--help` and argument errors come at o
 import dataclasses
 from typing import Annotated, Any, Literal
 
+from mqsa_jax.attribute_settings import AttributesConfig
 from mqsa_jax.errors import SettingError, UserError
 from mqsa_jax.fields import (
     BelowOne,
@@ -219,6 +220,7 @@ class Config:
     model: ModelConfig = ModelConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
     term: TermConfig = TermConfig()
+    attributes: AttributesConfig = AttributesConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
@@ -234,6 +236,7 @@ class Config:
             if value is not None and wanted and not wanted.accepts(value):
                 raise SettingError(f"{{{name}}} must be {wanted.wording}, got {value}")
         self._check_mesh()
+        self.attributes.check()
         dim, heads = self.model.dim, self.model.num_heads
         if dim % heads:
             raise SettingError(

@@ -27,5 +27,13 @@ WITHOUT_FLAG: dict[str, Any] = {
     "lazy_adam": False,
     "mesh": "data=-1,model=1",
     "shard_items": "model",
+    "item_attributes": None,
+    "user_traits": None,
+    "attribute_columns": None,
+    "trait_columns": None,
+    "attribute_bins": 10,
+    "attribute_side": "both",
+    "attribute_power": 0.5,
+    "cold_items": False,
 }
 """What runs did before a flag was there, whatever its default is today."""

@@ -68,6 +68,11 @@ def _check(config: Config) -> None:
             f"{{model}} {name} works on a graph of all items at every step; {loss} saves nothing "
             "there, use full"
         )
+    if config.attributes.describes_items:
+        raise SettingError(
+            f"{{item_attributes}} changes the vectors of all items at every step; {loss} saves "
+            "nothing there, use full"
+        )
     if config.term.term_items and config.term.term_dropout < 1:
         raise SettingError(f"{loss} cannot train the term: use {{term_dropout}} 1, or full")
     if objective.ranking_loss == "gbce" and (

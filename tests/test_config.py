@@ -28,7 +28,7 @@ def test_flat_holds_every_value_by_its_own_name_in_order():
         training=TrainingConfig(epochs=7),
         run=RunConfig(parallel="pmap"),
     )
-    parts = (config.model, config.objective, config.term, config.training)
+    parts = (config.model, config.objective, config.term, config.attributes, config.training)
     parts += (config.evaluation, config.run)
     names = ["dataset"] + [field.name for part in parts for field in dataclasses.fields(part)]
     flat = config.flat()

@@ -4,7 +4,6 @@ Without JAX, so that help and errors come at once.
 """
 
 import contextlib
-import dataclasses
 import errno
 import io
 import os
@@ -12,15 +11,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import tyro
 
 from mqsa_jax import hosts
-from mqsa_jax.config import Config, RunConfig, ShardItems
-from mqsa_jax.data.sources import check_dataset, dataset_names
+from mqsa_jax.config import RunConfig
 from mqsa_jax.errors import SettingError, StoppedError, UserError
-from mqsa_jax.prepare.cache import is_raw_log, prepared_in_cache
 
 Parsed = TypeVar("Parsed")
 Command = Callable[[str, Sequence[str]], None]
@@ -200,64 +197,6 @@ def numbers(flag: str, text: str, kind: type) -> list[float | int]:
     except ValueError:
         what = "whole numbers" if kind is int else "numbers"
         raise UserError(f"--{flag} takes {what} with commas between them, got {text}") from None
-
-
-def with_full_path(config: Config) -> Config:
-    """The configuration with full paths, and a data set's name in lower case.
-
-    A raw log is prepared into the user's cache on the way.
-
-    Raises:
-      UserError: if there is no such name or file, or the log cannot be prepared.
-    """
-    training, source = config.training, config.training.init_from
-    if source is not None:
-        training = dataclasses.replace(training, init_from=os.path.abspath(source))
-    return dataclasses.replace(config, dataset=_full_path(config.dataset), training=training)
-
-
-def _full_path(dataset: str) -> str:
-    if dataset.lower() in dataset_names():
-        return dataset.lower()
-    if is_raw_log(dataset):
-        return str(prepared_in_cache(dataset, lambda line: print(line, flush=True)))
-    check_dataset(dataset)
-    return os.path.abspath(dataset)
-
-
-@runtime_checkable
-class Place(Protocol):
-    """Flags of a command that say where a run's data lie now, and which devices work."""
-
-    dataset: str | None
-    """File of the run's data; None: as in training."""
-    data_dir: str | None
-    """Folder of the data files; None: as in training."""
-    devices: int | None
-    mesh: str
-    shard_items: ShardItems
-
-
-def with_place(config: Config, place: Place) -> Config:
-    """A run's configuration, with data and devices as they are now.
-
-    Raises:
-      UserError: if there is no such data set.
-    """
-    run = dataclasses.replace(
-        config.run,
-        data_dir=place.data_dir or config.run.data_dir,
-        devices=place.devices,
-        mesh=place.mesh,
-        shard_items=place.shard_items,
-        parallel="jit",
-    )
-    config = dataclasses.replace(config, run=run, dataset=place.dataset or config.dataset)
-    config.validate()
-    try:
-        return with_full_path(config)
-    except UserError as error:
-        raise UserError(f"{error}; --dataset names the file where it lies now") from None
 
 
 def parse(

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Literal
 
-from mqsa_jax.commands.command_line import numbers, parse, run_command, with_place
+from mqsa_jax.commands.command_line import numbers, parse, run_command
+from mqsa_jax.commands.run_place import with_place
 from mqsa_jax.config import ExcludeSeen, RunConfig, ShardItems
 from mqsa_jax.errors import DataError, UserError
 
@@ -30,6 +31,10 @@ class EvalConfig:
     """File of the run's data, where it lies now (default: as in training)."""
     data_dir: str | None = None
     """Folder of the data files (default: as in training)."""
+    item_attributes: str | None = None
+    """File of the items' attributes, where it lies now (default: as in training)."""
+    user_traits: str | None = None
+    """File of the users' traits, where it lies now (default: as in training)."""
     devices: int | None = None
     """Local devices to use (default: all of them)."""
     mesh: str = RunConfig.mesh
@@ -69,7 +74,7 @@ def _evaluate(program: str, arguments: Sequence[str]) -> None:
     with locked(run_dir.path):
         experiment = Experiment.load(config)
         num_items = experiment.histories.num_items
-        run_dir.check_data(experiment.histories.fingerprint())
+        run_dir.check_data(experiment.histories.inputs_fingerprint())
         own = experiment.protocol(options.split)
         policy = options.exclude_seen or own.exclude_seen
         protocol = Protocol(options.split, policy, own.sample)

@@ -11,7 +11,8 @@ from typing import Annotated
 
 import tyro
 
-from mqsa_jax.commands.command_line import parse, run_command, with_full_path
+from mqsa_jax.commands.command_line import parse, run_command
+from mqsa_jax.commands.run_place import with_full_path
 from mqsa_jax.errors import DataError, UserError
 from mqsa_jax.explore.options import ExploreOptions
 from mqsa_jax.explore.server import check_installed, listening, serve

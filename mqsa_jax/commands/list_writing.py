@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from mqsa_jax.commands.command_line import with_place
+from mqsa_jax.commands.run_place import with_place
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.ids import Lookup
+from mqsa_jax.data.ids import Lookup, ids_like
 from mqsa_jax.data.sources import load_dataset
 from mqsa_jax.data.streamed import joined
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
@@ -20,7 +20,6 @@ from mqsa_jax.export.loading import load_model
 from mqsa_jax.inference.evaluation_set import Protocol, Queries
 from mqsa_jax.inference.history_files import (
     UserColumn,
-    ids_like,
     read_given_histories,
     read_item_list,
 )
@@ -29,6 +28,7 @@ from mqsa_jax.inference.lists import Lists
 from mqsa_jax.inference.loaded_run import CountedRun, TrainedRun
 from mqsa_jax.inference.ranks import NO_ITEM
 from mqsa_jax.inference.recommend import KnownUsers, lists_of_blocks, queries_of
+from mqsa_jax.models.registry import check_split
 
 if TYPE_CHECKING:
     from mqsa_jax.commands.recommend import RecommendConfig
@@ -111,6 +111,8 @@ def _write_recommended(
     if options.explain:
         run.counts  # noqa: B018  Read now, so that a run without them is refused at once.
     layout = DeviceLayout.of(options.devices, options.mesh, options.shard_items)
+    if layout.item_axes:
+        check_split(run.config)
     maker = run.list_maker(options.k, allowed_V, layout)
     policy = options.exclude_seen or run.config.evaluation.exclude_seen
     if options.histories is not None:
@@ -135,7 +137,7 @@ def _count(notes: Notes, queries: Queries, lists: Lists) -> None:
 def _run_data(run: TrainedRun | CountedRun, options: "RecommendConfig") -> Dataset:
     """The data of the run; DataError if what lies there now is other data."""
     data = load_dataset(with_place(run.config, options))
-    run.check_data(data.fingerprint())
+    run.check_data(data.inputs_fingerprint())
     return data
 
 

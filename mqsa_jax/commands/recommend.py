@@ -55,6 +55,10 @@ class RecommendConfig:
     """File of the run's data, where it lies now (default: as in training)."""
     data_dir: str | None = None
     """Folder of the data files (default: as in training)."""
+    item_attributes: str | None = None
+    """File of the items' attributes, where it lies now (default: as in training)."""
+    user_traits: str | None = None
+    """File of the users' traits, where it lies now (default: as in training)."""
     devices: int | None = None
     """Local devices to use (default: all of them)."""
     mesh: str = RunConfig.mesh

@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from mqsa_jax.commands.command_line import peek, with_full_path
+from mqsa_jax.commands.command_line import peek
+from mqsa_jax.commands.run_place import with_full_path
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.sources import dataset_names, load_dataset

@@ -74,7 +74,7 @@ def _sweep(program: str, arguments: Sequence[str]) -> None:
             )
         if not base.run.resume:
             sweep_dir.delete()
-        sweep_dir.start(base, experiment.histories.fingerprint())
+        sweep_dir.start(base, experiment.histories.inputs_fingerprint())
         at_once = options.population or default_population(experiment.layout)
         if decided:
             print(decided, flush=True)

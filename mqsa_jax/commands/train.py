@@ -63,8 +63,8 @@ def _train(program: str, arguments: Sequence[str]) -> None:
         resume = config.run.resume and run_dir.check_resumable(config)
         experiment = Experiment.load(config, histories)
         if resume:
-            run_dir.check_data(experiment.histories.fingerprint())
-        hosts.check_agreement("data set", experiment.histories.fingerprint())
+            run_dir.check_data(experiment.histories.inputs_fingerprint())
+        hosts.check_agreement("data set", experiment.histories.inputs_fingerprint())
         hosts.check_agreement("configuration", json.dumps(_trained(config)))
         if not resume:
             # Before anything is deleted or printed.

@@ -10,13 +10,11 @@ from jaxtyping import Array, Float32, Int32
 
 from mqsa_jax.data import splits
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.packing import PackedRows, pack, ragged, round_up
+from mqsa_jax.data.packing import Capacity, PackedRows, pack, ragged
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.data.transitions import TransitionCounts
+from mqsa_jax.data.user_traits import UserTraits
 from mqsa_jax.pytree import pytree_dataclass
-
-CAPACITY_MARGIN = 1.1
-"""Room for later epochs over what the first one needs, so that they share its compiled program."""
 
 
 @pytree_dataclass
@@ -42,24 +40,8 @@ class Batch:
     """Item that it leads to; 0 behind the last."""
     successor_count: Float32[Array, "*steps S M"]
     """How often it was counted, for the teacher (`losses/teacher.py`); 0 behind the last."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Capacity:
-    """Static sizes of a batch."""
-
-    rows: int
-    distinct: int
-    transitions: int
-
-    def margined(self) -> "Capacity":
-        """With room for other draws of users, rounded to few different sizes."""
-        return Capacity(*(round_up(int(n * CAPACITY_MARGIN)) for n in dataclasses.astuple(self)))
-
-    def holding(self, needed: "Capacity") -> "Capacity":
-        """At least this, and at least what is needed, again rounded."""
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(needed), strict=True)
-        return Capacity(*(have if need <= have else round_up(need) for have, need in pairs))
+    traits: UserTraits | None = None
+    """[S, B] of the users, if anything is known of them."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -185,6 +167,8 @@ class Draft:
     items: np.ndarray
     """[N] int32 items of the users' histories."""
     num_steps: int
+    user_GB: np.ndarray
+    """[G, B] user of each slot; -1: none."""
     rows: PackedRows
     group_I: np.ndarray
     """[I] group of each distinct item."""
@@ -220,7 +204,8 @@ class Draft:
         group_N = rows.index // rows.segment_ids[0].size
         key_N = group_N * num_items + items[rows.source]
         key_I, count_I = np.unique(key_N, return_counts=True)
-        return cls(source, items, steps, rows, key_I // num_items, key_I % num_items, count_I)
+        group_I, item_I = np.divmod(key_I, num_items)
+        return cls(source, items, steps, users, rows, group_I, item_I, count_I)
 
     def needed(self) -> Capacity:
         """Sizes that hold the draft."""
@@ -255,8 +240,14 @@ class Draft:
             distinct_item=self._filled(distinct, index_I, self.item_I, np.int32),
             distinct_count=self._filled(distinct, index_I, self.count_I, np.float32),
             num_positions=(inputs.segment_ids >= 0).sum((1, 2, 3)).astype(np.float32),
+            traits=self._traits(),
             **self._successors(column_I, capacity),
         )
+
+    def _traits(self) -> UserTraits | None:
+        user_SB = self._by_step(self.user_GB)
+        # Slot n of a step is the column n // S of its shard.
+        return UserTraits.of(self.source.histories.traits, user_SB, self.source.num_shards)
 
     def _successors(self, column_I: np.ndarray, capacity: Capacity) -> dict[str, np.ndarray]:
         """The transitions from the distinct items, group by group."""

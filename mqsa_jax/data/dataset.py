@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
+from mqsa_jax.data.attributes import Attributes
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Ids
 
@@ -28,10 +29,25 @@ class Dataset(Protocol):
 
     @property
     def item_ids(self) -> Ids:
-        """[V] the vocabulary, ascending."""
+        """[V] the vocabulary, ascending, and behind it the cold items."""
+
+    @property
+    def num_cold(self) -> int:
+        """Items at the end of the vocabulary that no history holds."""
+
+    @property
+    def attributes(self) -> Attributes | None:
+        """[V] lists of the items' attributes; None: nothing is known of them."""
+
+    @property
+    def traits(self) -> Attributes | None:
+        """[U] lists of the users' traits; None: nothing is known of them."""
 
     def fingerprint(self) -> str:
-        """A SHA-256 (hexadecimal) that differs where the data differ."""
+        """A SHA-256 (hexadecimal) that differs where the histories differ."""
+
+    def inputs_fingerprint(self) -> str:
+        """A SHA-256 that differs where anything differs that a run reads; see `Histories`."""
 
     def blocks(self) -> Iterator[Histories]:
         """All histories, in their order: one block in memory, of bounded size from a stream.

@@ -4,25 +4,25 @@ Shape legend: U users, V items in the vocabulary, N interactions of all users to
 """
 
 import codecs
+import dataclasses
 import functools
 import hashlib
 import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mqsa_jax.data.ids import Ids, as_ids, to_stored
+from mqsa_jax.data.attributes import Attributes, combined_fingerprint
+from mqsa_jax.data.ids import LARGEST_ID, Ids, as_ids, to_stored
 from mqsa_jax.errors import UserError
 
 MIN_ITEMS = 3
 """Fewest items in a history: one each for training, validation and test."""
 
-_INT64_MAX = int(np.iinfo(np.int64).max)
 _SAFE_DIGITS = 18  # every number of so many digits fits int64
 _INTEGER = re.compile(rb"-?[0-9]+")
 _MOST_RATING = 10  # of the usual scales
@@ -35,7 +35,7 @@ _SEPARATORS = re.compile(r"[,;|]|::")
 _SHOWN = 40  # characters of a bad token that a message repeats
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Histories:
     """All users' histories, one after the other (compressed sparse rows).
 
@@ -45,10 +45,13 @@ class Histories:
         items: int32 [N], item indices in 0..V-1.
         offsets: int64 [U+1], where each user's history starts; the last entry is N.
         user_ids: int64 or strings [U], the users' ids in the source.
-        item_ids: int64 or strings [V], the vocabulary: the items' ids in the source, ascending. An
-            item's index is its position in this array.
+        item_ids: int64 or strings [V], the vocabulary: the items' ids in the source, ascending, and
+            behind them the cold ones. An item's index is its position in this array.
         cuts: int64 [U, 2], after a split by time: each user's number of items before the
             validation and before the test. None: leave-one-out.
+        num_cold: items at the end of the vocabulary that no history holds.
+        attributes: [V] lists, of the items. None: nothing is known.
+        traits: [U] lists, of the users. None: nothing is known.
     """
 
     items: npt.NDArray[np.int32]
@@ -56,6 +59,9 @@ class Histories:
     user_ids: Ids
     item_ids: Ids
     cuts: npt.NDArray[np.int64] | None = None
+    num_cold: int = 0
+    attributes: Attributes | None = None
+    traits: Attributes | None = None
 
     @property
     def num_users(self) -> int:
@@ -75,12 +81,13 @@ class Histories:
     def of_users(self, kept_U: npt.NDArray[np.bool_]) -> "Histories":
         """The histories of some users; the vocabulary stays."""
         kept_N = np.repeat(kept_U, self.lengths)
-        return Histories(
+        return dataclasses.replace(
+            self,
             items=self.items[kept_N],
             offsets=np.append(0, np.cumsum(self.lengths[kept_U])),
             user_ids=self.user_ids[kept_U],
-            item_ids=self.item_ids,
             cuts=None if self.cuts is None else self.cuts[kept_U],
+            traits=None if self.traits is None else self.traits.of_rows(kept_U),
         )
 
     def blocks(self) -> Iterator["Histories"]:
@@ -94,6 +101,10 @@ class Histories:
         machine's byte order. It is computed once.
         """
         return self._fingerprint
+
+    def inputs_fingerprint(self) -> str:
+        """Return the SHA-256 of all that a run reads: histories, attributes and traits."""
+        return combined_fingerprint(self.fingerprint(), self.attributes, self.traits)
 
     @functools.cached_property
     def _fingerprint(self) -> str:
@@ -283,6 +294,6 @@ def _parse_id(token: bytes, where: str, header: bool) -> int:
     digits = token.lstrip(b"0")
     if token.startswith(b"-") or not digits:
         raise UserError(f"{where}: id {shown} is below 1; number users and items from 1")
-    if len(digits) > len(str(_INT64_MAX)) or int(digits) > _INT64_MAX:
-        raise UserError(f"{where}: id {shown} is too large; the largest id is {_INT64_MAX}")
+    if len(digits) > len(str(LARGEST_ID)) or int(digits) > LARGEST_ID:
+        raise UserError(f"{where}: id {shown} is too large; the largest id is {LARGEST_ID}")
     return int(digits)

@@ -4,6 +4,7 @@ Everything else counts from 0: an item's index is the position of its id in a vo
 ascending. Strings are ordered by code point, as UTF-8 is by byte.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,9 @@ import numpy as np
 Ids = np.ndarray
 """[N] int64 or `STRING`."""
 STRING = np.dtypes.StringDType()
-_INT64_MAX = int(np.iinfo(np.int64).max)
+LARGEST_ID = int(np.iinfo(np.int64).max)
+"""Of ids that are integers."""
+_CANONICAL = re.compile(r"0|[1-9][0-9]{0,18}")
 
 
 def as_ids(values: Iterable[Any], where: str) -> Ids:
@@ -42,8 +45,8 @@ def as_ids(values: Iterable[Any], where: str) -> Ids:
             return _checked_strings(np.array(ids, STRING), where)
         _check_kind(ids, int | np.integer, "integer", where)
     for value in (min(ids), max(ids)) if len(ids) else ():
-        if not 0 <= value <= _INT64_MAX:
-            raise ValueError(f"{where}: id {value} is not between 0 and {_INT64_MAX}")
+        if not 0 <= value <= LARGEST_ID:
+            raise ValueError(f"{where}: id {value} is not between 0 and {LARGEST_ID}")
     return np.array(ids, np.int64)
 
 
@@ -95,6 +98,44 @@ def to_plain(ids: Ids) -> np.ndarray:
         return ids
     width = int(np.strings.str_len(ids).max()) if len(ids) else 1
     return ids.astype(f"U{width}")
+
+
+def ids_like(vocabulary: Ids, values: list[Any]) -> Ids:
+    """Ids of the kind of a vocabulary; those that cannot be in it become one that is not.
+
+    Args:
+      vocabulary: int64 or strings.
+      values: integers and strings. Among integers only those in canonical decimal notation,
+        `17` and not `017` or `+17`, stand for a number.
+
+    Returns:
+      [N] int64, -1 for what is no id; or strings, empty for what is no id.
+
+    Example:
+      >>> ids_like(np.array([5, 17]), [17, "17", "017", "B01"]).tolist()
+      [17, 17, -1, -1]
+    """
+    if is_text(vocabulary):
+        texts = [str(value) if type(value) is int else value for value in values]
+        return np.array([text if is_text_id(text) else "" for text in texts], vocabulary.dtype)
+    if set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= LARGEST_ID:
+        return np.array(values, np.int64)
+    return np.array([as_integer(value) for value in values], np.int64)
+
+
+def as_integer(value: int | str) -> int:
+    """The integer id that a value stands for; -1 if it is none."""
+    if isinstance(value, str):
+        value = int(value) if _CANONICAL.fullmatch(value) else -1
+    return value if 0 <= value <= LARGEST_ID else -1
+
+
+def is_text_id(text: str) -> bool:
+    """Whether a string can be an id: it is Unicode text, and no part of it is a NUL."""
+    try:
+        return "\0" not in text and bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 class Lookup:

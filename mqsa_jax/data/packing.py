@@ -13,6 +13,9 @@ from jaxtyping import Int, Int32
 
 from mqsa_jax.data.splits import Slices
 
+CAPACITY_MARGIN = 1.1
+"""Room for later epochs over what the first one needs, so that they share its compiled program."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PackedRows:
@@ -114,3 +117,21 @@ def round_up(size: int) -> int:
     """
     step = 1 << max(size.bit_length() - 4, 0)
     return max(-(-size // step) * step, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Capacity:
+    """Static sizes of a batch."""
+
+    rows: int
+    distinct: int
+    transitions: int
+
+    def margined(self) -> "Capacity":
+        """With room for other draws of users, rounded to few different sizes."""
+        return Capacity(*(round_up(int(n * CAPACITY_MARGIN)) for n in dataclasses.astuple(self)))
+
+    def holding(self, needed: "Capacity") -> "Capacity":
+        """At least this, and at least what is needed, again rounded."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(needed), strict=True)
+        return Capacity(*(have if need <= have else round_up(need) for have, need in pairs))

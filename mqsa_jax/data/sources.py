@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.dataset import Dataset
+from mqsa_jax.data.described import with_attributes
 from mqsa_jax.data.histories import Histories, read_histories
 from mqsa_jax.data.prepared import read_manifest, read_prepared
 from mqsa_jax.data.streamed import StreamedHistories, streams
@@ -92,14 +93,17 @@ def load_histories(dataset: str, data_dir: str | os.PathLike[str] | None = None)
 
 
 def load_dataset(config: Config) -> Dataset:
-    """The data of a configuration: in memory, or a stream.
+    """The data of a configuration, in memory or a stream, with attributes of items and users.
 
     Raises:
-      UserError: see `load_histories`, `streams` and `StreamedHistories.open`.
+      UserError: see `load_histories`, `streams`, `StreamedHistories.open` and `with_attributes`.
     """
+    data: Dataset
     if streams(config.run.stream, config.dataset):
-        return StreamedHistories.open(config.dataset)
-    return load_histories(config.dataset, config.run.data_dir)
+        data = StreamedHistories.open(config.dataset)
+    else:
+        data = load_histories(config.dataset, config.run.data_dir)
+    return with_attributes(data, config.attributes, config.model.max_len)
 
 
 def resolve_dataset(

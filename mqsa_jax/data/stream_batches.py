@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from mqsa_jax.data.batches import Batch, BatchSource, Capacity, like_blocks
+from mqsa_jax.data.batches import Batch, BatchSource, like_blocks
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.data.stream_order import StreamOrder
 from mqsa_jax.data.stream_packer import Packer, Span
 from mqsa_jax.data.streamed import StreamedHistories

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from mqsa_jax.data import splits
-from mqsa_jax.data.batches import Batch, BatchSource, Capacity, Draft
+from mqsa_jax.data.batches import Batch, BatchSource, Draft
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.data.splits import Slices
 from mqsa_jax.data.stream_order import StreamOrder, Window
 from mqsa_jax.data.streamed import StreamedHistories

@@ -16,6 +16,7 @@ import numpy as np
 
 from mqsa_jax.config import Stream
 from mqsa_jax.data import splits
+from mqsa_jax.data.attributes import Attributes, combined_fingerprint, joined_attributes
 from mqsa_jax.data.histories import MIN_ITEMS, Histories
 from mqsa_jax.data.ids import Ids
 from mqsa_jax.data.prepared import ITEMS, USERS, check_file, is_prepared, read_ids, read_manifest
@@ -65,6 +66,12 @@ class StreamedHistories:
     """bool, for each row of all row groups, whether its history can be split."""
     trained_U: np.ndarray
     """uint16 [U] items that a user trains on, at most 65535: inputs and targets together."""
+    attributes: Attributes | None = None
+    """[V] lists, of the items."""
+    traits: None = None
+    """They take histories in memory."""
+    num_cold: int = 0
+    """Likewise."""
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> "StreamedHistories":
@@ -140,6 +147,10 @@ class StreamedHistories:
         same histories in memory."""
         return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
 
+    def inputs_fingerprint(self) -> str:
+        """See `Histories`."""
+        return combined_fingerprint(self.fingerprint(), self.attributes)
+
     def blocks(self) -> Iterator[Histories]:
         """See `Dataset.blocks`: runs of row groups of `BLOCK_ITEMS` interactions or little more."""
         waiting: list[Histories] = []
@@ -155,13 +166,16 @@ class StreamedHistories:
 def joined(parts: list[Histories]) -> Histories:
     """Histories of one vocabulary, one after the other."""
     lengths = np.concatenate([part.lengths for part in parts])
-    cuts = None
+    cuts, traits = None, None
     if parts[0].cuts is not None:
         cuts = np.concatenate([part.cuts for part in parts])
-    return Histories(
+    if parts[0].traits is not None:
+        traits = joined_attributes([part.traits for part in parts])
+    return dataclasses.replace(
+        parts[0],
         items=np.concatenate([part.items for part in parts]),
         offsets=np.append(0, np.cumsum(lengths)),
         user_ids=np.concatenate([part.user_ids for part in parts]),
-        item_ids=parts[0].item_ids,
         cuts=cuts,
+        traits=traits,
     )

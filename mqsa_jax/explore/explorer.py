@@ -170,7 +170,7 @@ def _users(
     dataset = options.dataset or config.dataset
     try:
         data = load_dataset(dataclasses.replace(config, run=place, dataset=dataset))
-        run_dir.check_data(data.fingerprint())
+        run_dir.check_data(data.inputs_fingerprint())
     except UserError as error:
         if options.dataset is not None or options.data_dir is not None:
             raise

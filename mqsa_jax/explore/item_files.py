@@ -17,9 +17,8 @@ from typing import Any, TextIO
 import duckdb
 import numpy as np
 
-from mqsa_jax.data.ids import Ids, Lookup
+from mqsa_jax.data.ids import Ids, Lookup, ids_like
 from mqsa_jax.errors import UserError
-from mqsa_jax.inference.history_files import ids_like
 from mqsa_jax.prepare.columns import KNOWN, guessed_column, shown_names
 from mqsa_jax.prepare.input_files import format_of
 

@@ -16,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.inference.ranks import best_items, ranks_of
 from mqsa_jax.models.encoder import newest_attention
-from mqsa_jax.models.recommender import Params, Recommender, apply, item_vectors, score_term
+from mqsa_jax.models.item_vectors import item_tables
+from mqsa_jax.models.recommender import Params, Recommender, apply, score_term
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.ops.sharded_scores import only_allowed, scores_of, with_sparse
@@ -80,7 +81,7 @@ def part_lists(
       item: index of an item to say more of.
       relations: item transitions, if the model needs them.
     """
-    item_VD = item_vectors(recommender, params, relations)
+    tables = item_tables(recommender, params, relations)
 
     def user_vector(alpha: Array) -> Array:
         user_1TD = apply(
@@ -89,13 +90,13 @@ def part_lists(
             sequences,
             window=settings.window,
             alpha=alpha,
-            item_VD=item_VD,
+            item_VD=tables.input,
         )
         return user_1TD[0, -1]
 
     # Only the mixture depends on alpha: the branches themselves run once.
     alphas = jnp.stack([settings.alpha, jnp.float32(1), jnp.float32(0)])
-    score_3V = scores_of(jax.vmap(user_vector)(alphas), item_VD)
+    score_3V = scores_of(jax.vmap(user_vector)(alphas), tables.score)
     score_of = dict(zip(("mixed", "short", "long"), score_3V, strict=True))
     score_of |= {"model": score_of["mixed"], "term": jnp.full_like(score_3V[0], -jnp.inf)}
     from_recent = jnp.zeros(0)
@@ -115,7 +116,7 @@ def part_lists(
         *best_items(listed_PV, k),
         score_PV[:, item],
         ranks_of(listed_PV, jnp.broadcast_to(item, len(parts))),
-        _attention(recommender, params, sequences, settings.window, item_VD),
+        _attention(recommender, params, sequences, settings.window, tables.input),
         from_recent,
     )
 

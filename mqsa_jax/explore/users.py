@@ -3,8 +3,7 @@
 import functools
 
 from mqsa_jax.data.histories import Histories
-from mqsa_jax.data.ids import Lookup
-from mqsa_jax.inference.history_files import ids_like
+from mqsa_jax.data.ids import Lookup, ids_like
 
 
 class Users:

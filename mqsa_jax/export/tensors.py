@@ -1,6 +1,6 @@
 """A model as named tensors, in the form that the exported program and safetensors take.
 
-item_vectors              [V, D] what a graph model makes of its graph is in them
+item_vectors              [V, D] what a graph or attributes add is in them
 encoder.NAME              parameters of the encoder
 transition_term.NAME      of a model with a term: `log_weight` [K], and rows of M
 matrix.NAME, prior        of a counted model: row, column and weight of the entries, and [V]
@@ -31,7 +31,7 @@ def trained_tensors(run: TrainedRun) -> dict[str, np.ndarray]:
     """The tensors of a trained model."""
     params = dict(run.params)
     tensors: dict[str, Any] = {"item_vectors": run.item_vectors()}
-    for part in ("item_embedding", "graph"):
+    for part in ("item_embedding", "graph", "attribute_embedding", "trait_embedding"):
         params.pop(part, None)
     term = params.pop("transition_term", None)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
@@ -58,8 +58,10 @@ def count_tensors(counts: TrainingCounts) -> dict[str, np.ndarray]:
 
 
 def exported_recommender(recommender: Recommender) -> Recommender:
-    """The model that reads `trained_tensors`: its item vectors are made already."""
-    return dataclasses.replace(recommender, graph="unused")
+    """The model that reads `trained_tensors`: its item vectors are made already, and it knows no
+    users."""
+    sizes = {"num_attributes": 0, "num_traits": 0, "num_cold": 0}
+    return dataclasses.replace(recommender, graph="unused", attribute_side="both", **sizes)
 
 
 def params_of(tensors: Tensors) -> tuple[Params, ItemRelations | None]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from safetensors.numpy import save
 
+from mqsa_jax.attribute_settings import FILES
 from mqsa_jax.config import RUN_FLAGS, Config
 from mqsa_jax.data.ids import Ids
 from mqsa_jax.data.sources import dataset_names
@@ -65,6 +66,7 @@ def export_run(
     """
     if index is not None and isinstance(run, CountedRun):
         raise UserError(f"{run.config.model.model} is counted: it has no item vectors to index")
+    _check_exportable(run)
     program = exported_program(run)
     tensors = counted_tensors(run) if isinstance(run, CountedRun) else trained_tensors(run)
     with new_folder(output, replace) as draft:
@@ -92,6 +94,17 @@ def export_run(
         (draft / CARD).write_text(model_card(stored, names))
         write_checksums(draft)
         return sorted(path.name for path in draft.iterdir())
+
+
+def _check_exportable(run: TrainedRun | CountedRun) -> None:
+    """Raises UserError if a model has two vectors for an item, of which an export has one."""
+    if isinstance(run, TrainedRun) and run.recommender.num_attributes:
+        side = run.recommender.attribute_side
+        if side != "both":
+            raise UserError(
+                f"{run.folder}: items have two vectors (--attribute-side {side}), exports one; "
+                "only a run with attributes on both sides can be exported"
+            )
 
 
 def _write_vocabulary(path: Path, item_ids: Ids) -> None:
@@ -138,12 +151,9 @@ def _data_name(config: Config) -> str:
 def _public_config(config: Config) -> dict[str, Any]:
     """What the model was trained with, without the paths of this machine and the run's flags."""
     stored = {name: value for name, value in config.stored().items() if name not in RUN_FLAGS}
-    source = stored["init_from"]
-    return {
-        **stored,
-        "dataset": _data_name(config),
-        "init_from": None if source is None else Path(source).name,
-    }
+    paths = {name: stored[name] for name in ("init_from", *FILES)}
+    names = {name: None if path is None else Path(path).name for name, path in paths.items()}
+    return {**stored, "dataset": _data_name(config), **names}
 
 
 def _metrics(run_dir: RunDirectory, epoch: int) -> dict[str, Any]:

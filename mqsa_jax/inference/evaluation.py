@@ -21,8 +21,9 @@ from mqsa_jax.inference.evaluation_set import (
 )
 from mqsa_jax.inference.ranks import best_items, ranks_of
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.item_vectors import item_tables
 from mqsa_jax.models.placement import as_tables, specs
-from mqsa_jax.models.recommender import Params, Recommender, item_vectors, scores
+from mqsa_jax.models.recommender import Params, Recommender, scores
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.ops.sharded_scores import Scores, ShardedScores, only_allowed
 
@@ -102,7 +103,7 @@ def map_chunk_scores(
     score_fn: ScoreFn,
 ) -> Any:
     """[C, S, B] what `map_user_scores` gives, of the users of each chunk."""
-    item_VD = item_vectors(recommender, params, relations)
+    tables = item_tables(recommender, params, relations)
 
     def map_chunk(_, chunk: Chunk):
         inputs = jax.tree.map(lambda leaf: leaf.astype(jnp.int32), chunk.inputs)
@@ -114,7 +115,8 @@ def map_chunk_scores(
             window=hparams.window,
             alpha=hparams.alpha,
             relations=relations,
-            item_VD=item_VD,
+            tables=tables,
+            traits=chunk.traits,
         )
         return None, score_fn(without_left_out(score_SBV, chunk, data, allowed_V), chunk.target)
 

@@ -12,10 +12,12 @@ from flax import struct
 from jaxtyping import Array, Int32
 
 from mqsa_jax.data import splits
+from mqsa_jax.data.attributes import Attributes
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.packing import pack
 from mqsa_jax.data.sequences import Sequences
+from mqsa_jax.data.user_traits import UserTraits
 from mqsa_jax.inference.seen_pairs import (
     PairRange,
     SeenPairs,
@@ -66,6 +68,8 @@ class Queries:
     """[U] slices of `items` that are left out of the rankings."""
     targets: np.ndarray
     """[U] int32 item that each user went on to; 0 where lists alone are asked for."""
+    traits: Attributes | None = None
+    """[U] lists, of the users; None: nothing is known of them."""
 
     @property
     def num_users(self) -> int:
@@ -115,6 +119,11 @@ class UserQueries:
         """[U] int32."""
         return splits.targets(self.histories, self.protocol.split)
 
+    @property
+    def traits(self) -> Attributes | None:
+        """[U]."""
+        return self.histories.traits
+
     def of_users(self, users: np.ndarray) -> Queries:
         """Those of some users, by index."""
         return Queries(
@@ -123,6 +132,7 @@ class UserQueries:
             self.inputs[users],
             self.seen[users],
             self.targets[users],
+            self.traits and self.traits.of_rows(users),
         )
 
 
@@ -142,6 +152,8 @@ class Chunk:
     """Rows of `EvaluationSet.seen.own` that are the chunk's."""
     shared_pairs: PairRange
     """Rows of `EvaluationSet.seen.shared` that are the chunk's."""
+    traits: UserTraits | None = None
+    """[C, S, B] of the users, if anything is known of them."""
 
 
 @pytree_dataclass
@@ -198,6 +210,7 @@ def pack_queries(
         user=by_chunk(np.where(users_GB < 0, queries.num_users, users_GB).astype(np.int32)),
         own_pairs=own_pairs,
         shared_pairs=shared_pairs,
+        traits=UserTraits.of(queries.traits, by_chunk(users_GB)),
     )
     return EvaluationSet(chunks, pairs, num_users=queries.num_users)
 

@@ -11,22 +11,17 @@ import gzip
 import io
 import itertools
 import json
-import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mqsa_jax.data.ids import Ids, is_text
+from mqsa_jax.data.ids import LARGEST_ID, Ids, as_integer, ids_like, is_text, is_text_id
 from mqsa_jax.errors import SettingError, UserError
 
 STANDARD_INPUT = "-"
 JSON_ENDINGS = (".jsonl", ".json", ".ndjson")
-_CANONICAL = re.compile(r"0|[1-9][0-9]{0,18}")
-_INT64_MAX = int(np.iinfo(np.int64).max)
 _SHOWN = 40  # characters of a bad value that a message repeats
 
 RawHistory = tuple[str, Any, list[Any]]
@@ -148,43 +143,6 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
-def ids_like(vocabulary: Ids, values: list[Any]) -> Ids:
-    """Ids of the kind of a vocabulary; those that cannot be in it become one that is not.
-
-    Args:
-      vocabulary: int64 or strings.
-      values: integers and strings. Among integers only those in canonical decimal notation,
-        `17` and not `017` or `+17`, stand for a number.
-
-    Returns:
-      [N] int64, -1 for what is no id; or strings, empty for what is no id.
-
-    Example:
-      >>> ids_like(np.array([5, 17]), [17, "17", "017", "B01"]).tolist()
-      [17, 17, -1, -1]
-    """
-    if is_text(vocabulary):
-        texts = [str(value) if type(value) is int else value for value in values]
-        return np.array([text if _is_text_id(text) else "" for text in texts], vocabulary.dtype)
-    if set(map(type, values)) == {int} and min(values) >= 0 and max(values) <= _INT64_MAX:
-        return np.array(values, np.int64)
-    return np.array([_as_integer(value) for value in values], np.int64)
-
-
-def _as_integer(value: int | str) -> int:
-    if isinstance(value, str):
-        value = int(value) if _CANONICAL.fullmatch(value) else -1
-    return value if 0 <= value <= _INT64_MAX else -1
-
-
-def _is_text_id(text: str) -> bool:
-    """Whether a string can be an id: it is Unicode text, and no part of it is a NUL."""
-    try:
-        return "\0" not in text and bool(text.encode())
-    except UnicodeEncodeError:
-        return False
-
-
 def read_item_list(path: str | None, vocabulary: Ids) -> Ids | None:
     """The ids of a text file of one a line, blank lines ignored; None without a file.
 
@@ -222,13 +180,13 @@ class UserColumn:
         if self.text:
             if isinstance(user, int):
                 user = str(user)
-            if not _is_text_id(user):
+            if not is_text_id(user):
                 raise UserError(f"{where}: {user[:_SHOWN]!r} is no user id")
             return user
-        number = _as_integer(user)
+        number = as_integer(user)
         if number < 0:
             raise UserError(
-                f"{where}: user {_shown(user)} is no integer from 0 to {_INT64_MAX}, as the first "
+                f"{where}: user {_shown(user)} is no integer from 0 to {LARGEST_ID}, as the first "
                 "user is; write all of them as strings, or all as integers"
             )
         return number

@@ -206,4 +206,5 @@ def filled_up(queries: Queries, num_users: int) -> Queries:
         longer(queries.inputs),
         longer(queries.seen),
         np.pad(queries.targets, behind),
+        queries.traits and queries.traits.filled_up(num_users),
     )

@@ -20,6 +20,7 @@ from mqsa_jax.inference.explanations import BRANCHES
 from mqsa_jax.inference.lists import CountedLists, Lists, TrainedLists
 from mqsa_jax.inference.ranks import best_items
 from mqsa_jax.inference.serving import LoadedRun, RawHistories, Unknown
+from mqsa_jax.inference.stored_attributes import read_attributes
 from mqsa_jax.inference.stored_model import (
     TrainingCounts,
     read_counted_model,
@@ -29,9 +30,10 @@ from mqsa_jax.inference.stored_model import (
 from mqsa_jax.models.counted import CountedModel
 from mqsa_jax.models.encoder import newest_attention
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import Params, Recommender, apply, item_vectors, scores
+from mqsa_jax.models.item_vectors import item_tables, item_vectors
+from mqsa_jax.models.recommender import Params, Recommender, apply, scores
 from mqsa_jax.models.registry import MODELS
-from mqsa_jax.models.relations import ItemRelations
+from mqsa_jax.models.relations import ItemRelations, attribute_matrix
 from mqsa_jax.models.transition_term import with_term_factor
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
 from mqsa_jax.runs.files import read_json
@@ -184,7 +186,7 @@ def _item_scores(recommender, params, sequences, last_B, hparams, relations):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _newest_attention(recommender, params, sequences, hparams, relations):
-    item_VD = item_vectors(recommender, params, relations)
+    item_VD = item_tables(recommender, params, relations).input
     return newest_attention(recommender.encoder, params, sequences, hparams.window, item_VD)
 
 
@@ -208,12 +210,16 @@ def load_run(path: str | os.PathLike[str]) -> TrainedRun | CountedRun:
         return CountedRun(config, 0, item_ids, *_stored_beside(run_dir, len(item_ids)), model)
     best = best_checkpoint(run_dir)
     state = best.restore_plain()
-    recommender = Recommender.of(best.config, len(best.item_ids)).in_float32()
+    stored = read_attributes(run_dir, best.config.attributes, best.data_fingerprint)
+    recommender = Recommender.of(best.config, len(best.item_ids), **stored.sizes).in_float32()
     params = state["params"] if state.get("ema_params") is None else state["ema_params"]
     if best.term_factor != 1:
         params = with_term_factor(params, best.term_factor)
     hparams = HParams(**state["hparams"])
     relations = read_relations(run_dir, recommender, best.data_fingerprint)
+    if stored.items is not None:
+        relations = relations or ItemRelations()
+        relations = relations.replace(attributes=attribute_matrix(stored.items))
     if params["item_embedding"].shape != (recommender.num_items, recommender.dim):
         raise UserError(f"{best.folder}: parameters of another shape than the configuration's")
     return TrainedRun(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from mqsa_jax.config import ExcludeSeen
+from mqsa_jax.data.attributes import Attributes
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Ids, Lookup
 from mqsa_jax.data.splits import Slices
@@ -41,14 +42,19 @@ def queries_of(
 
 
 def _queries_after(
-    item_N: np.ndarray, whole: Slices, num_items: int, max_len: int, exclude_seen: ExcludeSeen
+    item_N: np.ndarray,
+    whole: Slices,
+    num_items: int,
+    max_len: int,
+    exclude_seen: ExcludeSeen,
+    traits: Attributes | None = None,
 ) -> Queries:
     recent = Slices(np.maximum(whole.begin, whole.end - max_len), whole.end)
     policies = {"history": whole, "window": recent, "none": Slices(whole.end, whole.end)}
     if exclude_seen not in policies:
         raise ValueError(f"exclude_seen must be one of {tuple(policies)}, got {exclude_seen!r}")
     seen = policies[exclude_seen]
-    return Queries(item_N, num_items, recent, seen, np.zeros(len(whole.end), np.int32))
+    return Queries(item_N, num_items, recent, seen, np.zeros(len(whole.end), np.int32), traits)
 
 
 class KnownUsers:
@@ -62,7 +68,12 @@ class KnownUsers:
         else:
             whole = Slices(histories.offsets[:-1], histories.offsets[1:])
             self._all = _queries_after(
-                histories.items, whole, histories.num_items, max_len, protocol.exclude_seen
+                histories.items,
+                whole,
+                histories.num_items,
+                max_len,
+                protocol.exclude_seen,
+                histories.traits,
             )
 
     def queries(self, users: np.ndarray) -> Queries:
@@ -74,6 +85,7 @@ class KnownUsers:
             known.inputs[users],
             known.seen[users],
             known.targets[users],
+            known.traits and known.traits.of_rows(users),
         )
 
 

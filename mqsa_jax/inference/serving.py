@@ -51,7 +51,7 @@ class LoadedRun(abc.ABC):
     epoch: int
     """The best epoch; 0 for a counted model."""
     item_ids: np.ndarray
-    """int64 or strings [V] id of each item in the data, ascending; its position is its index."""
+    """int64 or strings [V] id of each item, cold ones last; its position is its index."""
     folder: Path
     """Of the run, or of the export."""
     data_fingerprint: str | None

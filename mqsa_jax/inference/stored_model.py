@@ -34,7 +34,8 @@ RELATIONS = "relations.npz"
 COUNTED = "counted_model.npz"
 COUNTS = "training_counts.npz"
 _PARTS = {"graph": ItemGraph, "neighbours": Neighbours}
-"""Relations that scores depend on; the teacher's counts matter in training alone."""
+"""Relations that scores depend on; the teacher's counts matter in training alone. Attributes have a
+file of their own (`stored_attributes.py`)."""
 
 
 def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: Dataset) -> None:
@@ -48,7 +49,7 @@ def write_relations(run_dir: RunDirectory, relations: ItemRelations, histories: 
     }
     if arrays:
         run_dir.write_arrays(
-            RELATIONS, arrays | {"data_fingerprint": np.array(histories.fingerprint())}
+            RELATIONS, arrays | {"data_fingerprint": np.array(histories.inputs_fingerprint())}
         )
 
 
@@ -73,12 +74,10 @@ def write_counts(
       histories: all data.
       max_len: items of a history that training reads.
     """
-    fingerprint = histories.fingerprint()
+    fingerprint = histories.inputs_fingerprint()
     with contextlib.suppress(UserError):
-        if (
-            str(read_arrays(run_dir, COUNTS, ["data_fingerprint"])["data_fingerprint"])
-            == fingerprint
-        ):
+        stored = read_arrays(run_dir, COUNTS, ["data_fingerprint"])
+        if str(stored["data_fingerprint"]) == fingerprint:
             return
     matrix = counts.to_scipy()
     run_dir.write_arrays(
@@ -209,7 +208,11 @@ def _check_config(run_dir: RunDirectory, config: Config, arrays: dict[str, Any])
 
 
 def read_arrays(run_dir: RunDirectory, file: str, names: list[str]) -> dict[str, Any]:
-    """The arrays of a file; UserError naming it, if it is missing or damaged or lacks a name."""
+    """The arrays of a run's file.
+
+    Raises:
+      UserError: naming it, if it is missing or damaged or lacks a name.
+    """
     path = run_dir.path / file
     try:
         # Opened here, since NumPy leaves open a file that it cannot read.

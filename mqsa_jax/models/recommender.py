@@ -1,99 +1,33 @@
 """The recommender: histories in, user vectors and scores of all items out.
 
-`Recommender` holds the sizes and parts of a model, nothing trained; `init` makes all of its
-parameters and the other functions read them. All are pure, for use under `jit`, `vmap` and `grad`.
+`Recommender` (`architecture.py`) holds the sizes and parts of a model, nothing trained; `init`
+makes its parameters and the other functions read them. All are pure, for `jit`, `vmap` and `grad`.
 
     score(u, j) = user_u . item_j [+ transition term of u's latest items, for a few j]
 """
-
-import dataclasses
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from mqsa_jax.config import Config, TermConfig
+from mqsa_jax.config import TermConfig
 from mqsa_jax.data.sequences import Sequences, position_units
+from mqsa_jax.data.user_traits import UserTraits
 from mqsa_jax.layers.dropout import keep_masks
-from mqsa_jax.layers.item_graph import gat, gat_init, graphsage, graphsage_init, smooth
-from mqsa_jax.models.encoder import Encoder, rows_are_valid
-from mqsa_jax.models.registry import MODELS, Backbone, Graph
-from mqsa_jax.models.relations import ItemRelations, graph_of, neighbours_of
+from mqsa_jax.models.architecture import Params, Recommender, part_of
+from mqsa_jax.models.encoder import rows_are_valid
+from mqsa_jax.models.item_vectors import ItemTables, item_parts, item_tables
+from mqsa_jax.models.relations import ItemRelations, neighbours_of
+from mqsa_jax.models.trait_vectors import trait_parts, trait_vectors
 from mqsa_jax.models.transition_term import (
     future_items,
     past_items,
     term_init,
     transition_term,
 )
-from mqsa_jax.ops.products import Precision
 from mqsa_jax.ops.sharded_scores import Scores, scores_of, with_sparse
-from mqsa_jax.ops.sharded_table import ShardedTable, Table
+from mqsa_jax.ops.sharded_table import Table
 from mqsa_jax.ops.sparse_logits import SparseLogits, is_index
-from mqsa_jax.ops.table_rows import TableRows
-
-SMOOTHING_LAYERS = 1
-"""Steps over the graph that GES takes, as by its authors' default."""
-_GRAPH_LAYERS = {"graphsage": (graphsage_init, graphsage), "gat": (gat_init, gat)}
-"""Graph layers with parameters: how those are made, and the layer."""
-_GRAPH_FOLD = 2**31 - 1
-"""Folded into the key for the graph layer: other parameters are drawn as in a model without it."""
-
-Params = Mapping[str, Array | ShardedTable | TableRows | Mapping]
-"""Nested dict of float32 arrays: the encoder's, `graph` and `transition_term`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommender:
-    """Sizes and parts of a model; hashable, so that it can be a static argument of `jit`."""
-
-    num_items: int
-    """V."""
-    dim: int = 64
-    """D."""
-    max_len: int = 50
-    """T, items of a history that are read."""
-    num_blocks: int = 1
-    """Attention blocks of each branch, or layers of another backbone."""
-    num_heads: int = 1
-    """H, attention heads."""
-    precision: Precision = "float32"
-    """Of the factors of matrix products."""
-    backbone: Backbone = "attention"
-    """What turns item vectors into user vectors."""
-    graph: Graph = "unused"
-    """How the graph of item transitions enters the item vectors."""
-    num_recent: int = 0
-    """K, latest items from which the transition term scores; 0: there is no term."""
-    term_trained: bool = False
-    """Whether the term takes part in training, or in scores alone."""
-
-    @classmethod
-    def of(cls, config: Config, num_items: int) -> "Recommender":
-        """The model of a configuration, for V = `num_items`."""
-        model, spec = config.model, MODELS[config.model.model]
-        return cls(
-            num_items=num_items,
-            dim=model.dim,
-            max_len=model.max_len,
-            num_blocks=model.num_blocks,
-            num_heads=model.num_heads,
-            precision=config.training.precision,
-            backbone=spec.backbone,
-            graph=spec.graph,
-            num_recent=config.term.term_items,
-            term_trained=config.term.term_dropout < 1,
-        )
-
-    @property
-    def encoder(self) -> Encoder:
-        """The flax module that turns item vectors into user vectors."""
-        sizes = (self.num_items, self.dim, self.max_len, self.num_blocks, self.num_heads)
-        return Encoder(*sizes, self.precision, self.backbone)
-
-    def in_float32(self) -> "Recommender":
-        """The same model with matrix products in float32, as evaluation wants them."""
-        return dataclasses.replace(self, precision="float32")
 
 
 def init(
@@ -112,39 +46,17 @@ def init(
       term_decay: factor of that weight from an item to the one before it.
 
     Returns:
-      `item_embedding` [V, D] and the encoder's others; `graph` and `transition_term` for models
-      that have such parts.
+      `item_embedding` [V, D] and the encoder's others; `graph`, `attribute_embedding`,
+      `trait_embedding` and `transition_term` for models that have such parts.
     """
     blank_1T = jnp.zeros((1, recommender.max_len), jnp.int32)
     blank = Sequences(blank_1T, blank_1T, blank_1T)
     params = recommender.encoder.init(key, blank, 1, 0.5)["params"]
-    if recommender.graph in _GRAPH_LAYERS:
-        graph_init, _ = _GRAPH_LAYERS[recommender.graph]
-        graph = graph_init(jax.random.fold_in(key, _GRAPH_FOLD), recommender.dim)
-        params = {**params, "graph": graph}
+    params = {**params, **item_parts(recommender, key), **trait_parts(recommender, key)}
     if recommender.num_recent:
         term = term_init(term_weight, term_decay, recommender.num_recent)
         params = {**params, "transition_term": term}
     return params
-
-
-def item_vectors(
-    recommender: Recommender, params: Params, relations: ItemRelations | None = None
-) -> Table:
-    """[V, D] item vectors, for input and output: the embedding, or what a graph makes of it.
-
-    Raises:
-      ValueError: if the model makes them of a graph, and the graph or its parameters are missing.
-    """
-    embedding_VD = params["item_embedding"]
-    if recommender.graph in ("unused", "regularised"):
-        return embedding_VD
-    graph = graph_of(relations, recommender.graph)
-    if recommender.graph == "smoothed":
-        return smooth(embedding_VD, graph, SMOOTHING_LAYERS)
-    _, layer = _GRAPH_LAYERS[recommender.graph]
-    layer_params = _part(params, "graph", f"graph={recommender.graph!r}")
-    return layer(layer_params, embedding_VD, graph, recommender.precision)
 
 
 def apply(
@@ -158,6 +70,7 @@ def apply(
     key: Key[Array, ""] | None = None,
     relations: ItemRelations | None = None,
     item_VD: Table | None = None,
+    traits: UserTraits | None = None,
 ) -> Float[Array, "*B T D"]:
     """User vector at every position of every history.
 
@@ -169,8 +82,9 @@ def apply(
       alpha: weight of the short branch, 0 to 1; may be traced.
       dropout: probability of dropping a unit; may be traced. Used only with a key.
       key: randomness of dropout; None, as at evaluation: nothing is dropped.
-      relations: item transitions, which some models make their item vectors of.
-      item_VD: [V, D] what `item_vectors` gives, where it is at hand; None: made here.
+      relations: what some models make their item vectors of, beside the parameters.
+      item_VD: [V, D] `item_tables(...).input`, where it is at hand; None: made here.
+      traits: of the users; None: nothing is known of them, and their traits add nothing.
 
     Returns:
       [..., T, D]; the last position of a history holds the vector that predicts its next item. A
@@ -186,18 +100,24 @@ def apply(
             f"{recommender.max_len}, and the newest item of a history has position max_len - 1"
         )
     if item_VD is None:
-        item_VD = item_vectors(recommender, params, relations)
-    expected = (recommender.num_items, recommender.dim)
-    if item_VD.shape != expected:
-        raise ValueError(f"item vectors have shape {item_VD.shape}, expected [V, D] = {expected}")
+        item_VD = item_tables(recommender, params, relations).input
+    _check_table(recommender, item_VD)
     sequences = jax.tree.map(jnp.asarray, sequences)
     encoder, masks = recommender.encoder, None
     if key is not None:
         widths = encoder.mask_widths(sequences.segment_ids.shape[-1])
         masks = keep_masks(key, dropout, position_units(sequences), widths)
     user_TD = encoder.apply({"params": params}, sequences, window, alpha, masks, item_VD)
+    if traits is not None:
+        user_TD += trait_vectors(recommender, params, traits, sequences.segment_ids)
     valid = rows_are_valid(sequences, recommender.num_items, recommender.max_len)
     return user_TD * jnp.where(valid, 1, jnp.nan)[..., None, None]
+
+
+def _check_table(recommender: Recommender, item_VD: Table) -> None:
+    expected = (recommender.num_items, recommender.dim)
+    if item_VD.shape != expected:
+        raise ValueError(f"item vectors have shape {item_VD.shape}, expected [V, D] = {expected}")
 
 
 def score_term(
@@ -228,7 +148,7 @@ def score_term(
     """
     if not recommender.num_recent:
         return None
-    term_params = _part(params, "transition_term", f"num_recent={recommender.num_recent}")
+    term_params = part_of(params, "transition_term", f"num_recent={recommender.num_recent}")
     neighbours = neighbours_of(relations, recommender.num_recent)
     span = neighbours.step_weight.shape[-1]
     past_P = past_items(sequences.item, sequences.segment_ids, recommender.num_recent + span)
@@ -249,24 +169,34 @@ def scores(
     window: Int[Array, ""] | int,
     alpha: Float[Array, ""] | float,
     relations: ItemRelations | None = None,
-    item_VD: Table | None = None,
+    tables: ItemTables | None = None,
+    traits: UserTraits | None = None,
 ) -> Scores:
     """[..., B, V] scores of all items as the next one of each history; none is left out.
 
     Args:
-      recommender, params, window, alpha, relations, item_VD: as of `apply`.
+      recommender, params, window, alpha, relations, traits: as of `apply`.
       sequences: histories packed into rows, [..., R, T].
       last_B: [..., B] position of each history's newest item in the flat [R, T]; its scores are NaN
         if no history is there. None: the end of each row, for one history a row.
+      tables: what `item_tables` gives, where it is at hand; None: made here.
 
     Raises:
       ValueError: as `apply`.
     """
     last_B = _last_positions(sequences, last_B)
-    if item_VD is None:
-        item_VD = item_vectors(recommender, params, relations)
-    user_TD = apply(recommender, params, sequences, window=window, alpha=alpha, item_VD=item_VD)
-    score_BV = scores_of(_at(user_TD, last_B), item_VD)
+    if tables is None:
+        tables = item_tables(recommender, params, relations)
+    user_TD = apply(
+        recommender,
+        params,
+        sequences,
+        window=window,
+        alpha=alpha,
+        item_VD=tables.input,
+        traits=traits,
+    )
+    score_BV = scores_of(_at(user_TD, last_B), tables.score)
     term = score_term(recommender, params, sequences, relations, last_B=last_B)
     return score_BV if term is None else with_sparse(score_BV, term)
 
@@ -285,10 +215,3 @@ def _at(value_RTK: Array, index_B: Int[Array, "*S B"]) -> Array:
     """[..., B, K] the values [..., R, T, K] at those positions of the flat [R, T]."""
     *shards, _, _, width = value_RTK.shape
     return jnp.take_along_axis(value_RTK.reshape(*shards, -1, width), index_B[..., None], axis=-2)
-
-
-def _part(params: Params, name: str, why: str) -> Mapping[str, Array]:
-    """The parameters of a part; ValueError if they are missing."""
-    if name not in params:
-        raise ValueError(f"a recommender with {why} needs parameters {name!r}; `init` makes them")
-    return params[name]

@@ -153,7 +153,23 @@ def check_model_settings(config: Config) -> None:
                 f"{{model}} {config.model.model} fixes {{{flag}}} at {value}, "
                 f"got {values[flag]}; leave it out, or choose another {{model}}"
             )
-    if config.training.init_from is not None and MODELS[config.model.model].counted:
+    if not MODELS[config.model.model].counted:
+        return
+    for flag in ("init_from", "item_attributes", "user_traits"):
+        if values[flag] is not None:
+            raise SettingError(
+                f"{{model}} {config.model.model} is counted, not trained: leave {{{flag}}} out"
+            )
+
+
+def check_split(config: Config) -> None:
+    """Raises SettingError if the item vectors of a configuration cannot be split over devices."""
+    problem = ""
+    if MODELS[config.model.model].graph != "unused":
+        problem = f"{{model}} {config.model.model} makes item vectors of a graph of all items"
+    elif config.attributes.describes_items:
+        problem = "{item_attributes} makes item vectors of those of all attributes"
+    if problem:
         raise SettingError(
-            f"{{model}} {config.model.model} is counted, not trained: leave {{init_from}} out"
+            f"{problem}, which cannot be split over devices: leave {{mesh}} and {{shard_items}} out"
         )

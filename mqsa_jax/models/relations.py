@@ -1,9 +1,12 @@
-"""What the training data tell of item transitions: constants that a model reads beside its inputs.
+"""What the data tell of items: constants that a model reads beside its inputs.
 
-They come from the training items alone, never from validation or test targets.
+Transitions come from the training items alone, never from validation or test targets.
 """
 
+import scipy.sparse
+
 from mqsa_jax.config import Config
+from mqsa_jax.data.attributes import Attributes
 from mqsa_jax.data.dataset import Dataset
 from mqsa_jax.data.multi_step import multi_step
 from mqsa_jax.data.splits import target_counts
@@ -12,13 +15,14 @@ from mqsa_jax.layers.item_graph import ItemGraph, item_graph
 from mqsa_jax.losses.negatives import ItemFrequency
 from mqsa_jax.models.registry import MODELS, Graph
 from mqsa_jax.models.transition_term import Neighbours, neighbours
+from mqsa_jax.ops.sparse_matrix import SparseMatrix
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.sampling import Sampling
 
 
 @pytree_dataclass
 class ItemRelations:
-    """Transitions in the forms that a model uses; None where it has no use for one."""
+    """What a model uses, in the form that it does; None where it has no use for one."""
 
     graph: ItemGraph | None = None
     """Graph of the teacher's transitions, for the models whose `graph` is not `unused`."""
@@ -26,6 +30,8 @@ class ItemRelations:
     """Strongest transitions from each item, for the transition term of the scores."""
     frequency: ItemFrequency | None = None
     """How often each item is a target, for sampled losses that correct for it."""
+    attributes: SparseMatrix | None = None
+    """[V, A] what each attribute's vector counts in that of an item."""
 
 
 def item_relations(data: Dataset, config: Config) -> ItemRelations:
@@ -36,7 +42,15 @@ def item_relations(data: Dataset, config: Config) -> ItemRelations:
     sampling = Sampling.of(config)
     if sampling is not None and sampling.needs_frequency:
         frequency = ItemFrequency.of(target_counts(data, config.model.max_len))
-    return ItemRelations(graph, term_neighbours(data, config), frequency)
+    attributes = None if data.attributes is None else attribute_matrix(data.attributes)
+    return ItemRelations(graph, term_neighbours(data, config), frequency, attributes)
+
+
+def attribute_matrix(lists: Attributes) -> SparseMatrix:
+    """[V, A] the weights of attributes, of lists [V]; not under jit."""
+    shape = (lists.num_rows, lists.num_attributes)
+    parts = (lists.weight, lists.attribute, lists.row_start)
+    return SparseMatrix.of(scipy.sparse.csr_array(parts, shape=shape))
 
 
 def term_neighbours(data: Dataset, config: Config) -> Neighbours | None:
@@ -88,6 +102,16 @@ def graph_of(relations: ItemRelations | None, kind: Graph) -> ItemGraph:
             "graph of item transitions; `item_relations` makes them"
         )
     return relations.graph
+
+
+def attributes_of(relations: ItemRelations | None, why: str) -> SparseMatrix:
+    """The attributes of the items; ValueError, saying why they are needed, if they are missing."""
+    if relations is None or relations.attributes is None:
+        raise ValueError(
+            f"a recommender with {why} needs `relations` with `attributes`; `item_relations` makes "
+            "them of data that have some"
+        )
+    return relations.attributes
 
 
 def frequency_of(relations: ItemRelations | None) -> ItemFrequency:

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mqsa_jax.attribute_settings import FILES
 from mqsa_jax.config import Config
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError, UserError
 from mqsa_jax.mesh_shape import mesh_shape
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.preflight import roofline
@@ -56,6 +57,12 @@ def preflight(config: Config, topology: str, sizes: Sizes) -> dict[str, Any]:
             f"{config.model.model} works on a graph of all items, whose size only data tell: no "
             "preflight of it"
         )
+    settings = config.attributes
+    for name in FILES:
+        if getattr(settings, name) is not None:
+            raise SettingError(
+                f"{{{name}}}: how many there are, only the file tells: no preflight with it"
+            )
     _check_installed(target)
     return _judged(config, target, sizes, _compiled(config, target, sizes))
 

@@ -12,7 +12,7 @@ from mqsa_jax.mesh_shape import mesh_shape
 STEPS_PER_PROGRAM = 512
 """`training.loop.STEPS_PER_PROGRAM`, which a test compares."""
 MARGIN = 1.1
-"""`data.batches.CAPACITY_MARGIN`, likewise."""
+"""`data.packing.CAPACITY_MARGIN`, likewise."""
 
 
 @dataclasses.dataclass(frozen=True)

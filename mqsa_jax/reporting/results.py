@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mqsa_jax.attribute_settings import FILES
 from mqsa_jax.config import RUN_FLAGS
 from mqsa_jax.data.sources import SOURCES, SYNTHETIC, dataset_names
 from mqsa_jax.errors import UserError
@@ -124,6 +125,8 @@ def as_flags(values: dict[str, Any]) -> str:
     words = []
     for name, value in values.items():
         flag = name.replace("_", "-")
+        # The folder of a file of attributes says nothing to a reader.
+        value = Path(value).name if name in FILES else value
         switch = f"--{flag}" if value else f"--no-{flag}"
         words.append(switch if isinstance(value, bool) else f"--{flag} {value}")
     return " ".join(words)

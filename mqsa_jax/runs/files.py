@@ -14,6 +14,7 @@ from typing import Any
 import filelock
 
 from mqsa_jax import hosts
+from mqsa_jax.attribute_settings import FILES
 from mqsa_jax.config import MAY_CHANGE, Config
 from mqsa_jax.data.sources import dataset_names
 from mqsa_jax.errors import FolderError, UserError
@@ -161,6 +162,7 @@ def differing_flags(
     values, others = one.flat(), other.flat()
     if not {one.dataset.lower(), other.dataset.lower()} & set(dataset_names()):
         ignored = ignored | {"dataset"}
+    ignored = ignored | {name for name in FILES if values[name] and others[name]}
     return [
         (name, values[name], others[name])
         for name in values

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.data.ids import is_text
-from mqsa_jax.inference.history_files import ids_like
+from mqsa_jax.data.ids import ids_like, is_text
 from mqsa_jax.inference.recommend import allowed_items
 from mqsa_jax.inference.serving import LoadedRun
 from mqsa_jax.server.requests import (

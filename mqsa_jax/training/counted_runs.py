@@ -22,7 +22,7 @@ from mqsa_jax.training.results import DEFAULT, record
 def count_and_test(experiment: Experiment, run_dir: RunDirectory) -> dict[str, Any]:
     """Evaluates on both splits; returns the test result, as written to `test_metrics.json`."""
     experiment.check_data()
-    run_dir.start(experiment.config, experiment.histories.fingerprint())
+    run_dir.start(experiment.config, experiment.histories.inputs_fingerprint())
     run_dir.write_history([])
     evaluate_counted(experiment, experiment.protocol("valid"), run_dir)
     return evaluate_counted(experiment, experiment.protocol("test"), run_dir)

@@ -19,14 +19,13 @@ from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.data.streamed import StreamedHistories
 from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.devices import DeviceLayout, enable_compilation_cache
-from mqsa_jax.errors import SettingError
 from mqsa_jax.inference.evaluation import Evaluator
 from mqsa_jax.inference.evaluation_set import Protocol
 from mqsa_jax.inference.stream_evaluation import AnyEvaluator, StreamEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.placement import place, shardings
 from mqsa_jax.models.recommender import Recommender
-from mqsa_jax.models.registry import MODELS, ModelSpec
+from mqsa_jax.models.registry import MODELS, ModelSpec, check_split
 from mqsa_jax.models.relations import ItemRelations, item_relations, teacher_counts
 from mqsa_jax.sampling import Sampling
 from mqsa_jax.training.optimizer import TF_ADAM
@@ -55,22 +54,27 @@ class Experiment:
     ) -> "Experiment":
         """Finds the devices and turns the compilation cache on; reads or generates missing data."""
         histories = histories or load_dataset(config)
+        settings = config.attributes
+        if (histories.attributes is None) == settings.describes_items or (
+            histories.traits is None
+        ) == settings.describes_users:
+            raise ValueError(
+                "the histories lack attributes that the settings name, or have others; "
+                "`with_attributes` of `mqsa_jax.data.described` adds them"
+            )
         enable_compilation_cache()
         run = config.run
         if run.debug_nans:
             jax.config.update("jax_debug_nans", True)
         layout = DeviceLayout.of(run.devices, run.mesh, run.shard_items)
-        if layout.item_axes and MODELS[config.model.model].graph != "unused":
-            raise SettingError(
-                f"{{model}} {config.model.model} makes item vectors of a graph of all items, which "
-                "cannot be split over devices: leave {mesh} and {shard_items} out"
-            )
+        if layout.item_axes:
+            check_split(config)
         return cls(config, histories, layout, optimizer)
 
     @property
     def recommender(self) -> Recommender:
         """The model."""
-        return Recommender.of(self.config, self.histories.num_items)
+        return Recommender.of_data(self.config, self.histories)
 
     @property
     def sampling(self) -> Sampling | None:

@@ -15,7 +15,6 @@ from mqsa_jax import hosts
 from mqsa_jax.data.batches import Batch, BatchSource
 from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.errors import DataError, DivergenceError, FolderError, UserError
-from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.inference.stream_evaluation import AnyEvaluator
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.relations import ItemRelations
@@ -28,7 +27,7 @@ from mqsa_jax.training.objective import Losses
 from mqsa_jax.training.process_shares import whole_batch
 from mqsa_jax.training.profiling import Profiler
 from mqsa_jax.training.progress import Progress
-from mqsa_jax.training.results import evaluate
+from mqsa_jax.training.results import evaluate, write_model_data
 from mqsa_jax.training.running_epoch import (
     RunningEpoch,
     epoch_starter,
@@ -78,7 +77,7 @@ def train(experiment: Experiment, run_dir: RunDirectory, resume: bool) -> dict[s
     experiment.check_data()
     with RunSaver(experiment, run_dir) as saver:
         start = _start(experiment, run_dir, saver, resume)
-        run_dir.start(experiment.config, experiment.histories.fingerprint())
+        run_dir.start(experiment.config, experiment.histories.inputs_fingerprint())
         state, history = _run_epochs(experiment, run_dir, saver, start)
         best = best_epoch(history)
         if best != len(history):
@@ -133,7 +132,7 @@ def check_warm_start(experiment: Experiment, run_dir: RunDirectory) -> Source | 
 
 
 def _check_data(experiment: Experiment, data_fingerprint: str) -> None:
-    if data_fingerprint != experiment.histories.fingerprint():
+    if data_fingerprint != experiment.histories.inputs_fingerprint():
         raise DataError("the run was trained on other data (fingerprints differ)")
 
 
@@ -183,9 +182,7 @@ def _run_epochs(
     relations = experiment.relations()
     validation = experiment.evaluator(experiment.protocol("valid"), relations)
     source = experiment.batch_source()
-    write_relations(run_dir, relations, experiment.histories)
-    max_len = experiment.config.model.max_len
-    write_counts(run_dir, experiment.transition_counts, experiment.histories, max_len)
+    write_model_data(experiment, relations, run_dir)
     ended = 0.0
     with (
         StopRequests() as stops,

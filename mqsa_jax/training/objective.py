@@ -13,15 +13,10 @@ from mqsa_jax.losses.distillation import distillation_cross_entropy
 from mqsa_jax.losses.ranking import ranking_cross_entropy
 from mqsa_jax.losses.teacher import teacher_rows
 from mqsa_jax.models.hparams import HParams
-from mqsa_jax.models.recommender import (
-    Params,
-    Recommender,
-    apply,
-    item_vectors,
-    score_term,
-)
+from mqsa_jax.models.item_vectors import ItemTables, item_tables
+from mqsa_jax.models.recommender import Params, Recommender, apply, score_term
 from mqsa_jax.models.relations import ItemRelations, graph_of
-from mqsa_jax.ops.sharded_table import Table, rows_at, sum_of_squares
+from mqsa_jax.ops.sharded_table import rows_at, sum_of_squares
 from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.training.leaf_stacks import LeafStacks
@@ -54,7 +49,8 @@ def objective(
     With `axis_name`, this device's part of it, so scaled that the mean over the axis is the whole.
     """
     encoder_key, student_key = jax.random.split(key)
-    item_VD = item_vectors(recommender, params, relations)
+    tables = item_tables(recommender, params, relations)
+    tables = tables.of_first(recommender.num_items - recommender.num_cold)
     user_SRTD = apply(
         recommender,
         params,
@@ -63,26 +59,27 @@ def objective(
         alpha=hparams.alpha,
         dropout=hparams.dropout,
         key=encoder_key,
-        item_VD=item_VD,
+        item_VD=tables.input,
+        traits=batch.traits,
     )
     shards, rows, length, dim = user_SRTD.shape
     weight = data_weight(batch, axis_name)
     # Both losses need the logits of rows over the catalogue: described here, computed by `combine`.
     ranking = ranking_cross_entropy(
         user_SRTD.reshape(shards, rows * length, dim),
-        item_VD,
+        tables.score,
         batch.target.reshape(shards, -1),
         weight * (batch.inputs.segment_ids.reshape(shards, -1) >= 0),
         sparse=_term(recommender, params, batch, key, hparams, relations),
     )
-    distillation = _distillation(batch, student_key, item_VD, hparams, weight)
+    distillation = _distillation(batch, student_key, tables, hparams, weight)
     loss, (loss_rec, loss_kd) = combine(
-        [ranking, distillation], item_VD, [1.0, hparams.lambda_kd], recommender.precision
+        [ranking, distillation], tables.score, [1.0, hparams.lambda_kd], recommender.precision
     )
     loss += hparams.l2 / 2 * decayed_squares(params)
     if recommender.graph == "regularised":
         loss += hparams.lambda_graph * regularisation(
-            item_VD, graph_of(relations, recommender.graph)
+            tables.input, graph_of(relations, recommender.graph)
         )
     return loss, Losses(loss, loss_rec, loss_kd)
 
@@ -130,24 +127,25 @@ def _term(
 def _distillation(
     batch: Batch,
     key: Key[Array, ""],
-    item_VD: Table,
+    tables: ItemTables,
     hparams: HParams,
     weight: Float[Array, ""],
 ) -> LinearCrossEntropy:
     """The distillation loss of the distinct items of a batch, each weighted by its count."""
     # The occurrences of an item in a shard have one row of the student, with one dropout mask.
-    mask_SID = keep_mask(key, hparams.dropout, batch.distinct_item, item_VD.shape[-1])
+    dim = tables.input.shape[-1]
+    mask_SID = keep_mask(key, hparams.dropout, batch.distinct_item, dim)
     labels = teacher_rows(
         batch.distinct_item,
         batch.successor_row,
         batch.successor,
         batch.successor_count,
-        item_VD.shape[0],
+        tables.score.shape[0],
         hparams.tau,
     )
     return distillation_cross_entropy(
-        item_VD.shape[-1] ** 0.5 * rows_at(item_VD, batch.distinct_item) * mask_SID,
-        item_VD,
+        dim**0.5 * rows_at(tables.input, batch.distinct_item) * mask_SID,
+        tables.score,
         weight * batch.distinct_count,
         labels,
         hparams.tau,

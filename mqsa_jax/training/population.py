@@ -17,7 +17,8 @@ import optax
 from jax.sharding import PartitionSpec
 
 from mqsa_jax.config import Config
-from mqsa_jax.data.batches import Batch, BatchSource, Capacity, alike_batches
+from mqsa_jax.data.batches import Batch, BatchSource, alike_batches
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 from mqsa_jax.inference.evaluation import map_user_scores
 from mqsa_jax.models.hparams import HParams

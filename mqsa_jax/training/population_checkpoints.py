@@ -39,7 +39,7 @@ def save_population(
         history=[],
         config=config.flat(),
         seed=config.training.seed,
-        data_fingerprint=experiment.histories.fingerprint(),
+        data_fingerprint=experiment.histories.inputs_fingerprint(),
         trials=[trial.plain() for trial in trials],
         slots=list(slots),
     )
@@ -55,7 +55,7 @@ def restore_population(
       UserError: if it was trained on other data.
     """
     snapshot = checkpoints.snapshot(epoch)
-    if snapshot.data_fingerprint != experiment.histories.fingerprint():
+    if snapshot.data_fingerprint != experiment.histories.inputs_fingerprint():
         raise UserError("the sweep was begun on other data (fingerprints differ)")
     num_trials = len(snapshot.slots)
 

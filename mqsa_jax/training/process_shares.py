@@ -10,7 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from mqsa_jax.data.batches import Batch, Capacity
+from mqsa_jax.data.batches import Batch
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.devices import DATA_AXIS, DeviceLayout
 
 

@@ -10,10 +10,11 @@ from mqsa_jax.data.coverage import consumed_targets, untrained_targets
 from mqsa_jax.data.splits import evaluated_users
 from mqsa_jax.devices import fetch
 from mqsa_jax.inference.evaluation_set import Protocol
+from mqsa_jax.inference.stored_attributes import write_attributes
 from mqsa_jax.inference.stored_model import write_counts, write_relations
 from mqsa_jax.losses.metrics import CUTOFFS, summarise
+from mqsa_jax.models.item_vectors import item_vectors
 from mqsa_jax.models.placement import cut
-from mqsa_jax.models.recommender import item_vectors
 from mqsa_jax.models.relations import ItemRelations
 from mqsa_jax.runs.provenance import provenance, versions
 from mqsa_jax.runs.run_directory import RunDirectory
@@ -49,9 +50,7 @@ def evaluate(
       The result, as written to `SPLIT_metrics.json`.
     """
     relations = relations or experiment.relations()
-    write_relations(run_dir, relations, experiment.histories)
-    max_len = experiment.config.model.max_len
-    write_counts(run_dir, experiment.transition_counts, experiment.histories, max_len)
+    write_model_data(experiment, relations, run_dir)
     evaluator = experiment.evaluator(protocol, relations)
     if figures.longest is None:
         ranks_U = evaluator.ranks(state.eval_params, state.hparams)
@@ -61,6 +60,16 @@ def evaluate(
     params = jax.tree.map(jnp.asarray, cut(fetch(state.eval_params), model.num_items))
     item_VD = np.asarray(item_vectors(model, params, relations))
     return record(experiment, ranks_U, epoch, protocol, run_dir, figures, list_UK, item_VD)
+
+
+def write_model_data(
+    experiment: Experiment, relations: ItemRelations, run_dir: RunDirectory
+) -> None:
+    """Writes what scores and reasons depend on beside the parameters, for use without the data."""
+    data = experiment.histories
+    write_relations(run_dir, relations, data)
+    write_attributes(run_dir, data)
+    write_counts(run_dir, experiment.transition_counts, data, experiment.config.model.max_len)
 
 
 def record(

@@ -74,6 +74,7 @@ def sampled_objective(
         dropout=hparams.dropout,
         key=encoder_key,
         item_VD=own,
+        traits=batch.traits,
     )
     weight = data_weight(batch, axis_name)
     loss_rec = weight * _ranking(user_SRTD, own, batch, items, recommender, sampling)

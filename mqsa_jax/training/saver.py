@@ -144,7 +144,7 @@ class RunSaver:
             history=list(history),
             config=config.stored(),
             seed=config.training.seed,
-            data_fingerprint=self._experiment.histories.fingerprint(),
+            data_fingerprint=self._experiment.histories.inputs_fingerprint(),
         )
 
 

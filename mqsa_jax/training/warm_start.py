@@ -10,7 +10,7 @@ Shape legend: V items of the data, W items of the other run.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from mqsa_jax.data.ids import Ids, Lookup, is_text
 from mqsa_jax.data.transitions import training_transitions
 from mqsa_jax.devices import fetch
 from mqsa_jax.errors import UserError
-from mqsa_jax.models.placement import cut
+from mqsa_jax.inference.stored_attributes import read_attributes
+from mqsa_jax.models.placement import ITEM_TABLE, cut
 from mqsa_jax.models.recommender import Params
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.best_checkpoint import best_checkpoint
@@ -63,6 +64,8 @@ class Source:
     params: Mapping[str, Any]
     """What it evaluates: the average over steps, where there is one. The transition term has its
     trained weights, without the factor that validation chose."""
+    names: Mapping[str, tuple[str, ...]]
+    """Of the rows of `attribute_embedding` and `trait_embedding`, where there are such."""
 
 
 def read_source(path: str | Path) -> Source:
@@ -82,9 +85,14 @@ def read_source(path: str | Path) -> Source:
     best = best_checkpoint(run_dir)
     state = best.restore_plain()
     params = state["params"] if state.get("ema_params") is None else state["ema_params"]
-    return Source(
-        run_dir.path, best.epoch, best.config, best.item_ids, jax.tree.map(np.asarray, params)
-    )
+    stored = read_attributes(run_dir, best.config.attributes, best.data_fingerprint)
+    names = {"attribute_embedding": stored.attribute_names, "trait_embedding": stored.trait_names}
+    params = jax.tree.map(np.asarray, dict(params))
+    # Items that no history held have no vectors of their own.
+    num_trained = len(best.item_ids) - stored.num_cold
+    params[ITEM_TABLE] = params[ITEM_TABLE][:num_trained]
+    item_ids = best.item_ids[:num_trained]
+    return Source(run_dir.path, best.epoch, best.config, item_ids, params, names)
 
 
 def check_source(source: Source, config: Config, item_ids: Ids) -> None:
@@ -105,6 +113,12 @@ def check_source(source: Source, config: Config, item_ids: Ids) -> None:
         for name in SHAPING
         if there[name] != here[name]
     ]
+    if source.config.attributes.describes_items:
+        if not config.attributes.describes_items:
+            differing.append("item_attributes there, none here")
+        elif there["attribute_side"] != here["attribute_side"]:
+            sides = there["attribute_side"], here["attribute_side"]
+            differing.append("attribute_side {} there, {} here".format(*sides))
     if differing:
         raise UserError(
             f"{source.path}: its parameters do not fit ({', '.join(differing)}); give the same "
@@ -135,7 +149,7 @@ def item_embedding(
     Args:
       old_WD: [W, D] vectors of the other run.
       old_ids: [W] ids of its items, ascending.
-      new_ids: [V] ids of the items of the data, ascending, of the same kind.
+      new_ids: [V] ids of the items of the data, of the same kind.
       transitions_VV: [V, V] sparse; an entry i, j that is not 0 makes i and j neighbours.
       initial_VD: [V, D] vectors for items that get no other.
 
@@ -167,13 +181,26 @@ def item_embedding(
     return vector_VD.astype(initial_VD.dtype), origins
 
 
+def _rows_by_name(
+    source: Source, part: str, names: Sequence[str], initial_AD: np.ndarray
+) -> np.ndarray:
+    """[A, D] vectors of attributes by their names; of those that are new, the initial ones."""
+    rows_AD, old_AD = initial_AD.copy(), source.params.get(part)
+    index_of = {name: index for index, name in enumerate(source.names[part])}
+    for row, name in enumerate(names):
+        if name in index_of:
+            rows_AD[row] = old_AD[index_of[name]]
+    return rows_AD
+
+
 def warm_params(
     source: Source, initial: Params, config: Config, histories: Dataset
 ) -> tuple[dict[str, Any], ItemOrigins]:
     """Parameters of a new run, on the host, and where its items' vectors are from.
 
-    All but the item vectors are copied. The weights of a transition term that is not trained are
-    settings, so they are those of the new run.
+    All but the vectors of items, attributes and traits are copied; attributes and traits are known
+    by their names, and new ones are initialised as usual. The weights of a transition term that is
+    not trained are settings, so they are those of the new run.
 
     Args:
       source: the run to start from.
@@ -195,6 +222,13 @@ def warm_params(
         transitions,
         initial["item_embedding"],
     )
+    for part, lists in (
+        ("attribute_embedding", histories.attributes),
+        ("trait_embedding", histories.traits),
+    ):
+        params.pop(part, None)
+        if lists is not None:
+            params[part] = _rows_by_name(source, part, lists.names, initial[part])
     if config.term.term_items and config.term.term_dropout == 1:
         params["transition_term"] = initial["transition_term"]
     shapes = [jax.tree.map(np.shape, tree) for tree in (params, initial)]

@@ -8,7 +8,8 @@ import pytest
 from flax import traverse_util
 
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig
-from mqsa_jax.data.batches import Batch, Capacity
+from mqsa_jax.data.batches import Batch
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.models.hparams import HParams
 from mqsa_jax.models.recommender import Recommender

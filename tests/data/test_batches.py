@@ -4,7 +4,7 @@ import chex
 import numpy as np
 import pytest
 
-from mqsa_jax.data.batches import Capacity
+from mqsa_jax.data.packing import Capacity
 from tests.data.batch_cases import (
     COUNTS,
     NUM_SUCCESSORS,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mqsa_jax.data import stream_batches
-from mqsa_jax.data.batches import BatchSource, Capacity
+from mqsa_jax.data.batches import BatchSource
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.data.prepared import read_prepared
 from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.data.stream_packer import Packer, Span

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from mqsa_jax.data.ids import STRING
+from mqsa_jax.data.ids import STRING, ids_like
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.history_files import (
     UserColumn,
-    ids_like,
     read_given_histories,
     read_item_list,
 )

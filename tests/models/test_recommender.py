@@ -12,11 +12,11 @@ from mqsa_jax.data.histories import make_histories
 from mqsa_jax.data.sequences import Sequences
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.item_vectors import item_vectors
 from mqsa_jax.models.recommender import (
     Recommender,
     apply,
     init,
-    item_vectors,
     score_term,
     scores,
 )

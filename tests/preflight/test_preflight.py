@@ -11,7 +11,7 @@ import pytest
 from mqsa_jax.__main__ import main
 from mqsa_jax.commands.train import train_main
 from mqsa_jax.config import Config, ModelConfig, ObjectiveConfig, TrainingConfig
-from mqsa_jax.data import batches
+from mqsa_jax.data import packing
 from mqsa_jax.data.synthetic import synthetic_histories
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
@@ -58,7 +58,7 @@ COMPILED = {
 
 def test_constants_are_those_of_training():
     assert sizes_module.STEPS_PER_PROGRAM == STEPS_PER_PROGRAM
-    assert sizes_module.MARGIN == batches.CAPACITY_MARGIN
+    assert sizes_module.MARGIN == packing.CAPACITY_MARGIN
 
 
 def test_it_is_the_very_program_of_training():

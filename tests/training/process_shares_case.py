@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mqsa_jax.data.batches import Capacity
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.data.stream_batches import StreamBatches
 from mqsa_jax.data.streamed import StreamedHistories
 from mqsa_jax.data.transitions import training_transitions

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mqsa_jax.config import Config, ModelConfig, TrainingConfig
-from mqsa_jax.data.batches import Capacity
 from mqsa_jax.data.histories import make_histories
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.errors import UserError
 from mqsa_jax.inference.evaluation_set import Protocol

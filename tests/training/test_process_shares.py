@@ -9,7 +9,7 @@ import sys
 import jax
 import pytest
 
-from mqsa_jax.data.batches import Capacity
+from mqsa_jax.data.packing import Capacity
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.training.process_shares import largest_of_processes, own_shards
 from tests.data.stream_cases import random_histories, write_folder
