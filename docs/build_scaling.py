@@ -120,7 +120,9 @@ def draw(programs: list[dict[str, Any]]) -> None:
             own.sort(key=lambda one: one["chips"])
             chips = [one["chips"] for one in own]
             axis.plot(chips, [one[name] / MIB for one in own], marker="o", label=title)
-        axis.set(xlabel="chips (TPU v5e)", ylabel=label, xscale="log", yscale="log")
+        axis.set(xlabel="chips (TPU v5e)", ylabel=label, xscale="log")
+        axis.set_yscale("log", base=4)
+        axis.yaxis.set_major_formatter("{x:,.0f}")
         axis.set_xticks([4, 16, 64, 256], ["4", "16", "64", "256"])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
