@@ -17,8 +17,8 @@ CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 256
 """Of USearch's graph: neighbours of an item, and candidates kept while adding and searching."""
 ITEMS_OF_CLUSTER = 256
 """Items a cluster of Faiss's, in the mean."""
-SHARE_OF_CLUSTERS = 1 / 16
-"""Of Faiss's clusters, how many a search goes through."""
+CLUSTERS_OF_SEARCH, FEWEST_OF_SEARCH = 1 / 16, 16
+"""Share of Faiss's clusters that a search goes through, and how many at least."""
 
 
 class ItemIndex(abc.ABC):
@@ -92,7 +92,7 @@ class FaissIndex(ItemIndex):
         index.cp.min_points_per_centroid = 1
         index.train(item_VD)
         index.add(item_VD)
-        index.nprobe = max(round(clusters * SHARE_OF_CLUSTERS), 1)
+        index.nprobe = max(round(clusters * CLUSTERS_OF_SEARCH), min(clusters, FEWEST_OF_SEARCH))
         return cls(index)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from mqsa_jax.export.folder import (
     new_folder,
     write_checksums,
 )
+from mqsa_jax.export.item_index import write_index
+from mqsa_jax.export.onnx_program import write_onnx
 from mqsa_jax.export.program import CountedProgram, exported_program, stablehlo
 from mqsa_jax.export.tensors import count_tensors, counted_tensors, trained_tensors
 from mqsa_jax.inference.list_files import arrow_ids
@@ -70,30 +73,29 @@ def export_run(
     program = exported_program(run)
     tensors = counted_tensors(run) if isinstance(run, CountedRun) else trained_tensors(run)
     with new_folder(output, replace) as draft:
-        facts: dict[str, Any] = {"outputs": program.outputs}
-        if isinstance(program, CountedProgram):
-            facts["counted"] = {"decay": program.decay, "num_recent": program.num_recent}
         (draft / MODEL).write_bytes(save(tensors))
         (draft / PROGRAM).write_bytes(stablehlo(program, tensors))
         _write_vocabulary(draft / VOCABULARY, run.item_ids)
-        facts["training_counts"] = _write_counts(draft / COUNTS, run)
+        _write_counts(draft / COUNTS, run)
+        facts: dict[str, Any] = {"outputs": program.outputs}
+        if isinstance(program, CountedProgram):
+            facts["counted"] = {"decay": program.decay, "num_recent": program.num_recent}
         if onnx:
-            from mqsa_jax.export.onnx_program import write_onnx
-
             sizes = (run.num_items, run.config.model.max_len)
             facts["onnx"] = write_onnx(draft / ONNX, program, tensors, *sizes)
         if index is not None:
-            from mqsa_jax.export.item_index import write_index
-
             facts["index"] = write_index(index, draft / INDEXES[index], tensors["item_vectors"])
-        stored = _description(run) | facts
-        (draft / CONFIG).write_text(
-            json.dumps(stored, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-        )
-        names = sorted(path.name for path in draft.iterdir())
-        (draft / CARD).write_text(model_card(stored, names))
-        write_checksums(draft)
-        return sorted(path.name for path in draft.iterdir())
+        return _finish(draft, _description(run) | facts)
+
+
+def _finish(draft: Path, stored: dict[str, Any]) -> list[str]:
+    """Writes the description, the card and the checksums; returns the names of all files."""
+    text = json.dumps(stored, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    (draft / CONFIG).write_bytes(text.encode())
+    names = sorted(path.name for path in draft.iterdir())
+    (draft / CARD).write_bytes(model_card(stored, names).encode())
+    write_checksums(draft)
+    return sorted(path.name for path in draft.iterdir())
 
 
 def _check_exportable(run: TrainedRun | CountedRun) -> None:
@@ -112,14 +114,12 @@ def _write_vocabulary(path: Path, item_ids: Ids) -> None:
     pa.parquet.write_table(pa.table({"index": index, "item_id": arrow_ids(item_ids)}), path)
 
 
-def _write_counts(path: Path, run: TrainedRun | CountedRun) -> bool:
-    """Whether the run has counts, for popular items and reasons; they are written then."""
+def _write_counts(path: Path, run: TrainedRun | CountedRun) -> None:
+    """Writes what occurred in training; warns if the run does not tell."""
     try:
-        counts = run.counts
-    except UserError:
-        return False
-    path.write_bytes(save(count_tensors(counts)))
-    return True
+        path.write_bytes(save(count_tensors(run.counts)))
+    except UserError as error:
+        warnings.warn(f"{error}: without popular items and reasons", UserWarning, stacklevel=2)
 
 
 def _description(run: TrainedRun | CountedRun) -> dict[str, Any]:
@@ -167,6 +167,5 @@ def _metrics(run_dir: RunDirectory, epoch: int) -> dict[str, Any]:
     }
     path, test = run_dir.path / "test_metrics.json", None
     if path.exists() and (stored := read_json(path))["epoch"] == epoch:
-        made = {name: value for name, value in stored["provenance"].items() if name != "command"}
-        test = {**stored, "provenance": made}
+        test = {name: value for name, value in stored.items() if name != "provenance"}
     return {"valid": valid or None, "test": test}
