@@ -36,7 +36,7 @@ def run_dir(home):
 @pytest.fixture(scope="session")
 def run(run_dir):
     """That run, loaded."""
-    return mqsa_jax.load_run(run_dir)
+    return mqsa_jax.load_model(run_dir)
 
 
 @pytest.fixture(scope="session")
