@@ -51,7 +51,8 @@ class ModelLists:
         self.attends = run.recommender.backbone == "attention"
         mixes = self.attends and 0 < self.alpha < 1
         self.branches = BRANCHES if mixes else (BRANCHES[self.alpha == 0],) * self.attends
-        has_term = run.recommender.num_recent > 0
+        self.term_weight = _term_weight(run)
+        has_term = self.term_weight is not None
         self.parts: tuple[str, ...] = (
             "model",
             *("mixed",) * has_term,
@@ -93,15 +94,13 @@ class ModelLists:
 
     def defaults(self) -> dict[str, Any]:
         """The run's own settings; None for one that its lists do not depend on."""
-        run, weight = self.run, None
-        if "term" in self.parts:
-            weight = float(jnp.exp(run.params["transition_term"]["log_weight"][0]))
+        run = self.run
         return {
             "alpha": round(self.alpha, 6) if len(self.branches) > 1 else None,
             "window": min(int(run.hparams.window), self.max_len)
             if "long" in self.branches
             else None,
-            "term_weight": weight,
+            "term_weight": self.term_weight,
             "max_factor": MAX_FACTOR,
             "max_len": self.max_len,
             "exclude_seen": run.config.evaluation.exclude_seen,
@@ -188,6 +187,13 @@ class ModelLists:
             if self.transitions is None
             else self.transitions.into(asked.item, np.array(read)),
         }
+
+
+def _term_weight(run: TrainedRun) -> float | None:
+    """The weight of the newest item's transitions; None without a term or if it is 0."""
+    if not run.recommender.num_recent:
+        return None
+    return float(jnp.exp(run.params["transition_term"]["log_weight"][0])) or None
 
 
 def _standing(value_V: np.ndarray, allowed_V: np.ndarray, item: int) -> dict[str, float | None]:

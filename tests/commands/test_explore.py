@@ -40,7 +40,7 @@ def counted(own_file):
         (["--run-dir=run", "--item-attributes=no.json"], "--item-attributes no.json: no such"),
         (["--run-dir=run", "--title-column=x"], "--title-column is of the file that"),
         (["--run-dir=run", "--dataset=qq"], "unknown data set 'qq'"),
-        (["--run-dir=run"], "no checkpoint"),
+        (["--run-dir=run"], "no whole checkpoint; train first"),
     ],
 )
 def test_flags_and_runs_of_no_use_are_refused(config_only, refused, flags, message):

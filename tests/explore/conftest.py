@@ -2,20 +2,31 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import mqsa_jax
 from mqsa_jax.commands.train import train_main
-from tests.commands.histories import write_histories
 
 FLAGS = ["--dim=8", "--max-len=8", "--batch-size=16", "--epochs=2", "--devices=1", "--seed=1"]
+
+
+def histories() -> str:
+    """60 users who mostly go from an item to the next of 30, so that transitions tell a lot."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for user in range(1, 61):
+        steps = np.where(rng.random(rng.integers(5, 12)) < 0.8, 1, rng.integers(2, 29))
+        items = (user + np.cumsum(steps)) % 30 + 1
+        lines.append(" ".join(map(str, [user, *items])))
+    return "".join(f"{line}\n" for line in lines)
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory):
     """A folder of runs on `data.txt`, and what is known of the items."""
     folder = tmp_path_factory.mktemp("explore")
-    write_histories(folder / "data.txt")
+    (folder / "data.txt").write_text(histories())
     # What looks like HTML must be shown as it is; the last one is of no item.
     titles = {str(item): f"Toy <b>{item}</b> & more" for item in range(1, 31)} | {"999": "Gone"}
     (folder / "titles.json").write_text(json.dumps(titles))

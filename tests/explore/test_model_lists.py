@@ -38,7 +38,7 @@ def ordered(score_V, left_out, k):
 
 def scores_by(run, *, alpha, window, factor, history=HISTORY):
     params = with_term_factor(run.params, factor)
-    sequences = Sequences.of([history], run.recommender.max_len)
+    sequences = jax.tree.map(jnp.asarray, Sequences.of([history], run.recommender.max_len))
     found = scores(
         run.recommender, params, sequences, window=window, alpha=alpha, relations=run.relations
     )
