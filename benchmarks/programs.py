@@ -107,12 +107,18 @@ class Options:
 
     most: int = 1000
     """Programs that are compiled before the command ends."""
+    only: str = ""
+    """Part of their names in the file, as `v5p` or `-128-`; others are left out."""
 
 
 def main(options: Options) -> None:
     """Compiles what is missing."""
     found = json.loads(FILE.read_text()) if FILE.exists() else {"programs": {}}
-    missing = [program for program in programs() if program.name not in found["programs"]]
+    missing = [
+        program
+        for program in programs()
+        if program.name not in found["programs"] and options.only in program.name
+    ]
     for program in missing[: options.most]:
         result = compiled(program)
         compiler = "libtpu" if program.series != "gpus" else "jax-cuda12-pjrt"
