@@ -135,12 +135,12 @@ def _evaluated(traced: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
     return [value_of(atom) for atom in traced.jaxpr.outvars]
 
 
-def _padded(array: Any, fill: Any, padding: Sequence[tuple[int, int, int]]) -> Any:
+def _padded(array: Any, fill: Any, padding: Sequence[Sequence[Any]]) -> Any:
     """`lax.pad` without gaps inside and without negative widths."""
     for axis, (low, high, _) in enumerate(padding):
         before, after = (
             [_filled(fill, (*array.shape[:axis], width, *array.shape[axis + 1 :]))] if width else []
-            for width in (low, high)
+            for width in (int(low), int(high))
         )
         if before or after:
             array = jax.lax.concatenate([*before, array, *after], axis)
