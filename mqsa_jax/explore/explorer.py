@@ -68,7 +68,6 @@ class Explorer:
             "columns": self.lists.columns(),
             "branches": self.lists.branches,
             "defaults": self.lists.defaults(),
-            "has_titles": any(self.catalogue.titles),
             "attributes": list(self.attributes),
             "notes": self.notes,
         }

@@ -29,6 +29,7 @@ from selenium.webdriver.common.keys import Keys
 ROOT = Path(__file__).parents[2]
 WAIT = 120
 """Seconds after which what should have come has not; a busy machine takes long."""
+TEXTS = "[...document.querySelectorAll(arguments[0])].map((element) => element.textContent)"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 if "MQSA_REQUIRE_CHROMIUM" not in os.environ and not (CHROMIUM and shutil.which("chromedriver")):
@@ -105,8 +106,13 @@ class Browser:
 
     def texts(self, selector: str) -> list[str]:
         """The text of all that a selector finds."""
-        script = "return [...document.querySelectorAll(arguments[0])].map((e) => e.textContent)"
-        return self.run(script, selector)
+        return self.run(f"return {TEXTS}", selector)
+
+    def until_texts(self, selector: str, expected: list[str]) -> None:
+        """Waits until the texts of all that a selector finds are these."""
+        self.until(
+            f"return JSON.stringify({TEXTS}) === JSON.stringify(arguments[1])", selector, expected
+        )
 
     def press(self, *keys: str) -> None:
         """Presses keys one after the other."""

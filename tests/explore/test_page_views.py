@@ -37,7 +37,8 @@ def test_a_point_of_the_map_shows_its_neighbours(page, url, run):
 
 def click_on_point(page, url, place):
     """Clicks on a point where the whole map shows it."""
-    content = urllib.request.urlopen(url + "api/map/positions").read()
+    with urllib.request.urlopen(url + "api/map/positions") as answer:
+        content = answer.read()
     x, y = np.frombuffer(content, "<f4").reshape(-1, 2)[place].tolist()
     page.run(
         """const [x, y] = arguments; const c = document.querySelector('canvas');
@@ -195,9 +196,11 @@ def test_refused_questions_are_told(page, url):
     ):
         with pytest.raises(urllib.error.HTTPError) as caught:
             asked(url, path, question)
+        caught.value.close()
         assert caught.value.code == status, path
     # A page of another site that has its own name lead here is not answered.
     request = urllib.request.Request(url, headers={"Host": "evil.example"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
+    caught.value.close()
     assert caught.value.code == 400
