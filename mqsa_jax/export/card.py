@@ -117,7 +117,7 @@ def _summary(stored: dict[str, Any]) -> str:
 def _use(stored: dict[str, Any]) -> str:
     after = "scores = outputs['score']"
     if "score" not in stored["outputs"]:
-        after = "scores = np.array(outputs['user_vector'] @ tensors['item_vectors'].T)"
+        after = "scores = np.asarray(outputs['user_vector']) @ tensors['item_vectors'].T"
     if "term_item" in stored["outputs"]:
         after += (
             "\nrow = np.arange(len(scores))[:, None]\n"
@@ -189,7 +189,7 @@ def _settings(stored: dict[str, Any]) -> list[list[str]]:
 def _versions(stored: dict[str, Any]) -> str:
     lowered = stored["stablehlo"]
     last = lowered["loads_in_jax_released_until"]
-    until = f", that is until {last}" if last else ""
+    until = f", that is in releases until {last}" if last else ""
     made = ", ".join(f"{name} {version}" for name, version in stored["versions"].items())
     return (
         f"Exported on {stored['exported_on']} with {made}. `{PROGRAM}` is lowered for "

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,11 +95,13 @@ def _converted(program: TrainedProgram | CountedProgram, tensors: Tensors) -> An
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of plugins for libraries that are not there."""
+    """Without the warnings of jax2onnx, which passes over a plugin that raises one as an error."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.disable(before)
 
