@@ -111,8 +111,9 @@ def assert_row_is_that_of_train(row: dict[str, str], *arguments: str):
         valid = history[result["epoch"] - 1][f"valid_{name}"]
         assert float(row[f"valid_{name}"]) == pytest.approx(valid)
     config = json.loads(Path("run/config.json").read_text())
-    assert config["init_from"] is None and "init_from" not in row
-    for name in config.keys() - RUN_FLAGS - {"format_version", "init_from"}:
+    not_given = {name for name, value in config.items() if value is None}
+    assert "init_from" in not_given and not_given.isdisjoint(row)
+    for name in config.keys() - RUN_FLAGS - not_given - {"format_version"}:
         assert row[name] == str(config[name])
     assert row["data_fingerprint"] == result["data_fingerprint"]
     assert row["commit"] == result["provenance"]["commit"] and row["problem"] == ""
