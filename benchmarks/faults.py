@@ -27,6 +27,7 @@ import jax
 import numpy as np
 import tyro
 
+from benchmarks.flipped_bits import FlippedBit, unfinished_saves
 from benchmarks.measure import report
 from mqsa_jax.runs.checkpoints import Checkpoints
 from mqsa_jax.training.running_epoch import SPEED
@@ -179,49 +180,9 @@ def end_somewhere(home: Path, name: str, tally: Tally, chance: random.Random) ->
         tally.slowest_end_seconds = max(tally.slowest_end_seconds, time.monotonic() - sent)
         tally.sigkill += number == signal.SIGKILL
         tally.sigterm += number == signal.SIGTERM
-        tally.within_a_save += bool(unfinished(home / name))
+        tally.within_a_save += bool(unfinished_saves(home / name))
     tally.gone_back += "goes on from" in errors or "starts afresh" in errors
     return codes
-
-
-def checkpoint_folders(run: Path) -> list[Path]:
-    """Of all checkpoints, whole or not."""
-    return [
-        folder for kind in ("checkpoints", "step_checkpoints") for folder in (run / kind).glob("*")
-    ]
-
-
-def unfinished(run: Path) -> list[Path]:
-    """What saves left behind that never came to their end."""
-    return [folder for folder in checkpoint_folders(run) if not (folder / "manifest.json").exists()]
-
-
-@dataclasses.dataclass(frozen=True)
-class Flip:
-    """A bit that was flipped, and the file as it was before and after."""
-
-    file: Path
-    before: bytes
-    after: bytes
-
-    @classmethod
-    def somewhere(cls, run: Path, chance: random.Random) -> "Flip | None":
-        """Flips a bit of a checkpoint's file; None without any file."""
-        files = [file for folder in checkpoint_folders(run) for file in folder.rglob("*")]
-        files = sorted(file for file in files if file.is_file() and file.stat().st_size)
-        if not files:
-            return None
-        file = chance.choice(files)
-        before = file.read_bytes()
-        after = bytearray(before)
-        after[chance.randrange(len(after))] ^= 1 << chance.randrange(8)
-        file.write_bytes(after)
-        return cls(file, before, bytes(after))
-
-    def undo(self) -> None:
-        """Puts the file back, unless another one is in its place by now."""
-        if self.file.exists() and self.file.read_bytes() == self.after:
-            self.file.write_bytes(self.before)
 
 
 def outcome(run: Path, epoch: int) -> dict[str, Any]:
@@ -264,7 +225,7 @@ def disturb(
         # Some bits after each end, but that the run must have gone on from those before.
         due = 0 if refused else -(-(flips - tally.flips) // (kills - ends))
         for _ in range(due):
-            if flip := Flip.somewhere(home / name, chance):
+            if flip := FlippedBit.somewhere(home / name, chance):
                 flipped.append(flip)
                 tally.flips += 1
         print(name, tally, flush=True)
