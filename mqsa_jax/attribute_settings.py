@@ -11,7 +11,7 @@ AttributeSide = Literal["both", "input", "score"]
 """Which item vectors attributes are added to: those that are read, those that are scored, both."""
 FILES = ("item_attributes", "user_traits")
 """Settings that name files, whose content is part of what a run reads."""
-_OF_ITEMS = ("attribute_columns", "attribute_side", "cold_items")
+_OF_ITEMS = ("attribute_columns", "attribute_side", "id_dropout", "cold_items")
 """Settings that say nothing without `item_attributes`."""
 _OF_EITHER = ("attribute_bins", "attribute_power")
 """Settings that say nothing without `item_attributes` or `user_traits`."""
@@ -35,6 +35,8 @@ class AttributesConfig:
     """Item vectors that attributes are added to: those read, those scored, or both."""
     attribute_power: Fraction = 0.5
     """Vectors of attributes are summed and divided by their number to this power; 1: the mean."""
+    id_dropout: Fraction = 0.0
+    """Probability that an item has the mean of all in place of its own vector, in a step."""
     cold_items: bool = False
     """Recommend the items of --item-attributes that no history holds, too."""
 

@@ -34,6 +34,7 @@ WITHOUT_FLAG: dict[str, Any] = {
     "attribute_bins": 10,
     "attribute_side": "both",
     "attribute_power": 0.5,
+    "id_dropout": 0.0,
     "cold_items": False,
 }
 """What runs did before a flag was there, whatever its default is today."""

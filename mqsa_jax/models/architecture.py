@@ -47,6 +47,8 @@ class Recommender:
     """A, attributes of items that add to their vectors."""
     attribute_side: AttributeSide = "both"
     """Which item vectors they add to: those that are read, those that are scored, or both."""
+    id_dropout: float = 0.0
+    """Probability, in training, that an item has the mean in place of its own vector."""
     num_traits: int = 0
     """Traits of users that add to their vectors."""
     num_cold: int = 0
@@ -74,6 +76,7 @@ class Recommender:
             num_recent=config.term.term_items,
             term_trained=config.term.term_dropout < 1,
             attribute_side=config.attributes.attribute_side,
+            id_dropout=config.attributes.id_dropout,
             **sizes,
         )
 

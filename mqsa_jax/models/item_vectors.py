@@ -3,13 +3,15 @@
     item_j = graph(E)_j + sum_{a of j} F_a / n_j^power
 
 n_j is how many attributes item j has. Items that no history holds have the mean of all others in
-place of `graph(E)_j`.
+place of `graph(E)_j`. With `id_dropout`, so have some others in each step of training, drawn anew:
+then attributes learn to stand for an item by themselves (DropoutNet, Volkovs et al., NIPS 2017).
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
+from mqsa_jax.layers.dropout import keep_mask
 from mqsa_jax.layers.item_graph import gat, gat_init, graphsage, graphsage_init, smooth
 from mqsa_jax.models.architecture import Params, Recommender, part_of
 from mqsa_jax.models.encoder import EMBEDDING_STDDEV
@@ -59,19 +61,24 @@ def item_parts(recommender: Recommender, key: Key[Array, ""]) -> Params:
 
 
 def item_tables(
-    recommender: Recommender, params: Params, relations: ItemRelations | None = None
+    recommender: Recommender,
+    params: Params,
+    relations: ItemRelations | None = None,
+    key: Key[Array, ""] | None = None,
 ) -> ItemTables:
     """The vectors of all items, for input and for scores.
+
+    Args:
+      recommender, params, relations: as of `recommender.apply`.
+      key: randomness of `id_dropout`; None, as at evaluation: no item loses its own vector.
 
     Raises:
       ValueError: if the model makes them of a graph, or of attributes, and those or their
         parameters are missing.
     """
     own_VD = _own_vectors(recommender, params, relations)
-    if recommender.num_cold:
-        warm_ND = own_VD[: recommender.num_items - recommender.num_cold]
-        cold_ND = jnp.broadcast_to(warm_ND.mean(0), (recommender.num_cold, recommender.dim))
-        own_VD = jnp.concatenate([warm_ND, cold_ND])
+    if recommender.num_cold or recommender.id_dropout:
+        own_VD = _without_some(recommender, own_VD, key)
     if not recommender.num_attributes:
         return ItemTables(own_VD, own_VD)
     why = f"num_attributes={recommender.num_attributes}"
@@ -81,6 +88,20 @@ def item_tables(
     return ItemTables(
         own_VD if side == "score" else whole_VD, own_VD if side == "input" else whole_VD
     )
+
+
+def _without_some(
+    recommender: Recommender, own_VD: Array, key: Key[Array, ""] | None
+) -> Float[Array, "V D"]:
+    """The mean of all warm items in place of cold ones; with a key, of some warm ones too."""
+    warm_ND = own_VD[: recommender.num_items - recommender.num_cold]
+    mean_D = warm_ND.mean(0)
+    if key is not None and recommender.id_dropout:
+        item_N = jnp.arange(len(warm_ND))
+        keep_N1 = keep_mask(key, recommender.id_dropout, item_N, 1) > 0
+        warm_ND = jnp.where(keep_N1, warm_ND, mean_D)
+    cold_ND = jnp.broadcast_to(mean_D, (recommender.num_cold, recommender.dim))
+    return jnp.concatenate([warm_ND, cold_ND])
 
 
 def item_vectors(

@@ -21,6 +21,10 @@ from mqsa_jax.ops.sparse_logits import SparseLogits
 from mqsa_jax.pytree import pytree_dataclass
 from mqsa_jax.training.leaf_stacks import LeafStacks
 
+TERM_FOLD, ID_FOLD = 2, 3
+"""Folded into a step's key for the term, and for items that lose their own vectors, so that either
+leaves the other random streams unchanged."""
+
 
 @pytree_dataclass
 class Losses:
@@ -49,7 +53,7 @@ def objective(
     With `axis_name`, this device's part of it, so scaled that the mean over the axis is the whole.
     """
     encoder_key, student_key = jax.random.split(key)
-    tables = item_tables(recommender, params, relations)
+    tables = item_tables(recommender, params, relations, jax.random.fold_in(key, ID_FOLD))
     tables = tables.of_first(recommender.num_items - recommender.num_cold)
     user_SRTD = apply(
         recommender,
@@ -116,8 +120,7 @@ def _term(
     term = score_term(recommender, params, inputs, relations, target_T=batch.target)
     if term is None:
         return None
-    # Separate fold, so that adding the term leaves the other random streams unchanged.
-    term_key = jax.random.fold_in(key, 2)
+    term_key = jax.random.fold_in(key, TERM_FOLD)
     keep_SRT1 = keep_mask(term_key, hparams.term_dropout, position_units(inputs), 1) > 0
     term = term.replace(value=term.value * keep_SRT1)
     shards = inputs.item.shape[0]

@@ -18,14 +18,15 @@ from mqsa_jax.data.transitions import TransitionCounts
 from mqsa_jax.data.user_traits import UserTraits
 from mqsa_jax.devices import DeviceLayout
 from mqsa_jax.models.hparams import HParams
+from mqsa_jax.models.item_vectors import item_tables
 from mqsa_jax.models.recommender import Recommender, scores
 from mqsa_jax.models.relations import item_relations
 from mqsa_jax.training.experiment import Experiment
 from mqsa_jax.training.gradients import mesh_gradients
-from mqsa_jax.training.objective import objective
+from mqsa_jax.training.objective import ID_FOLD, objective
 from mqsa_jax.training.state import init_state
 from tests import attribute_oracle, oracle
-from tests.attribute_oracle import DATA, V
+from tests.attribute_oracle import COLD, DATA, V
 from tests.data.batch_cases import SEQUENCES, SIZE, TRANSITIONS, USERS, T, steps
 
 ROOM = Capacity(rows=SIZE, distinct=V, transitions=200)
@@ -44,8 +45,8 @@ def config(side="both"):
 HPARAMS = HParams.of(config())
 
 
-def recommender(side="both"):
-    return Recommender.of_data(config(side), DATA)
+def recommender(side="both", **changes):
+    return dataclasses.replace(Recommender.of_data(config(side), DATA), **changes)
 
 
 def relations():
@@ -111,18 +112,65 @@ def test_packing_and_sharding_change_neither_losses_nor_gradients():
     chex.assert_trees_all_close(one[1], three[1], rtol=1e-4, atol=1e-5)
 
 
-def test_devices_change_neither_losses_nor_gradients():
+@pytest.mark.parametrize("id_dropout", [0.0, 0.5])
+def test_devices_change_neither_losses_nor_gradients(id_dropout):
     params, layout = random_params(), DeviceLayout.of(2)
+    model = recommender(id_dropout=id_dropout)
     whole = losses_and_gradient(
-        params, jax.tree.map(jnp.asarray, next(steps(batches(2), capacity=ROOM))), recommender()
+        params, jax.tree.map(jnp.asarray, next(steps(batches(2), capacity=ROOM))), model
     )
     batch = layout.shard(next(steps(batches(2), capacity=ROOM)), axis=0)
     gradients = jax.jit(mesh_gradients(layout), static_argnames="recommender")
     gradient, losses = gradients(
-        *layout.replicate((params,)), batch, KEY, HPARAMS, relations(), recommender=recommender()
+        *layout.replicate((params,)), batch, KEY, HPARAMS, relations(), recommender=model
     )
     chex.assert_trees_all_close(whole[0], losses, rtol=1e-5)
     chex.assert_trees_all_close(whole[1], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_id_dropout_replaces_whole_items_by_the_mean():
+    """Both tables alike, cold items always, and nothing without a key."""
+    params, given, key = random_params(), relations(), jax.random.key(0)
+    plain = item_tables(recommender(), params, given)
+    model = recommender(id_dropout=0.3)
+    chex.assert_trees_all_equal(item_tables(model, params, given), plain)
+    own_VD = np.asarray(params["item_embedding"])
+    mean_VD = np.where(np.arange(V)[:, None] < V - COLD, own_VD[:-COLD].mean(0) - own_VD, 0)
+    mean_VD += plain.score
+    dropped = jax.jit(jax.vmap(lambda key: item_tables(model, params, given, key)))(
+        jax.random.split(key, 200)
+    )
+    np.testing.assert_array_equal(dropped.input, dropped.score)
+    is_own, is_mean = (
+        np.isclose(dropped.score, each_VD, atol=1e-5).all(2) for each_VD in (plain.score, mean_VD)
+    )
+    assert (is_own | is_mean).all() and is_mean[:, -COLD:].all()
+    # 200 draws of probability .3 are 60, give or take 6.5.
+    times_N = is_mean[:, :-COLD].sum(0)
+    assert (np.abs(times_N - 60) < 30).all() and abs(times_N.mean() - 60) < 9
+
+
+def test_the_loss_of_dropped_ids_is_the_loss_of_the_mean():
+    """And its gradient reaches the other items by their share of the mean."""
+    params, model = random_params(), recommender(id_dropout=0.5)
+    batch = jax.tree.map(jnp.asarray, next(steps(batches(), capacity=ROOM)))
+    loss, gradient = losses_and_gradient(params, batch, model)
+    own_VD = params["item_embedding"][:-COLD]
+    drawn = item_tables(model, params, relations(), jax.random.fold_in(KEY, ID_FOLD))
+    attributes_VD = item_tables(recommender(), params, relations()).score[:-COLD] - own_VD
+    is_own_V = np.isclose(drawn.score[:-COLD] - attributes_VD, own_VD, atol=1e-5).all(1)
+    assert 0 < is_own_V.sum() < len(is_own_V)
+
+    def replaced(own_VD):
+        rows_VD = jnp.where(is_own_V[:, None], own_VD, own_VD.mean(0))
+        return {**params, "item_embedding": jnp.pad(rows_VD, ((0, COLD), (0, 0)))}
+
+    expected, through = losses_and_gradient(replaced(own_VD), batch, recommender())
+    np.testing.assert_allclose(loss.loss_rec, expected.loss_rec, rtol=1e-6)
+    np.testing.assert_allclose(loss.loss_kd, expected.loss_kd, rtol=1e-6)
+    chex.assert_trees_all_close(
+        gradient["attribute_embedding"], through["attribute_embedding"], rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("side", ["both", "score"])
