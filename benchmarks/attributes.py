@@ -39,9 +39,13 @@ VARIANTS: dict[str, list[str] | None] = {
     "both, mean": ["--attribute-power=1"],
     "input": ["--attribute-side=input"],
     "score": ["--attribute-side=score"],
+    "ID dropout 0.1": ["--id-dropout=0.1"],
+    "ID dropout 0.3": ["--id-dropout=0.3"],
     "random": [],
 }
-"""Flags beside `--item-attributes`; None: without it."""
+"""Flags beside `--item-attributes`; None: without it, as kept in docs/results."""
+KEPT_NAMES = {"mqsa-ted": "{data}-{seed}", "mqsa-ted-plus": "{data}-mqsa-ted-plus-{seed}"}
+"""Runs without attributes there."""
 COLUMNS = ("valid_NDCG@20", "test_HR@20", "test_NDCG@20", "test_MRR")
 
 
@@ -77,33 +81,39 @@ def flags_of(data: str, variant: str, work: Path) -> list[str]:
 
 def run(data: str, model: str, variant: str, seed: int, work: Path, more: list[str]) -> dict:
     """One run, gone on with where it was stopped: what it came to."""
-    name = f"{Path(data).stem}-{model}-attributes-{variant.replace(', ', '-')}-{seed}"
-    folder, flags = work / name, flags_of(data, variant, work)
+    key = {"data": data, "model": model, "variant": variant, "seed": seed}
+    kept = KEPT / KEPT_NAMES[model].format(**key)
+    if variant == "none" and not more and kept.is_dir():
+        return outcome(kept, key, [])
+    name = f"{Path(data).stem}-{model}-attributes-{variant.replace(', ', '-').replace(' ', '-')}"
+    folder, flags = work / f"{name}-{seed}", flags_of(data, variant, work)
     command = [sys.executable, str(ROOT / "train.py"), f"--dataset={data}", f"--model={model}"]
     command += [f"--seed={seed}", f"--run-dir={folder}", *flags, *more]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    if not more:
+        (KEPT / folder.name).mkdir(parents=True, exist_ok=True)
+        for file in KEPT_FILES:
+            shutil.copy(folder / file, KEPT / folder.name / file)
+    shown = [flag.split("=")[0] + "=" + Path(flag.split("=")[1]).name for flag in flags]
+    return outcome(folder, key, [*shown, *more])
+
+
+def outcome(folder: Path, key: dict[str, Any], flags: list[str]) -> dict[str, Any]:
+    """What a run came to, and the command and machine that made it."""
     history = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     test = json.loads((folder / "test_metrics.json").read_text())
-    if not more and variant != "none":
-        (KEPT / name).mkdir(parents=True, exist_ok=True)
-        for file in KEPT_FILES:
-            shutil.copy(folder / file, KEPT / name / file)
-    shown = [flag.split("=")[0] + "=" + Path(flag.split("=")[1]).name for flag in flags]
-    return {
-        "data": data,
-        "model": model,
-        "variant": variant,
-        "seed": seed,
+    command = [f"python train.py --dataset {key['data']} --model {key['model']}"]
+    # Older runs have kept no times.
+    seconds = [line["seconds"] for line in history if line["seconds"] is not None]
+    return key | {
         "epoch": test["epoch"],
         "epochs": len(history),
         "valid_NDCG@20": max(line["valid_NDCG@20"] for line in history),
         "test_HR@20": test["HR@20"],
         "test_NDCG@20": test["NDCG@20"],
         "test_MRR": test["MRR"],
-        "seconds_an_epoch": round(statistics.median(line["seconds"] for line in history), 2),
-        "command": " ".join(
-            [f"python train.py --dataset {data} --model {model} --seed {seed}", *shown, *more]
-        ),
+        "seconds_an_epoch": round(statistics.median(seconds), 2) if seconds else None,
+        "command": " ".join([*command, f"--seed {key['seed']}", *flags]),
         # Without the command of the process, which names a folder of the machine.
         "provenance": {k: v for k, v in test["provenance"].items() if k != "command"},
     }
@@ -150,7 +160,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         cells = [dataset_title(data), MODELS[model], variant, len(own)]
         cells.append(f"{statistics.mean(row['epoch'] for row in own):.3g}")
         cells += [f"{statistics.mean(row[name] for row in own):.4f}" for name in COLUMNS]
-        cells.append(f"{statistics.mean(row['seconds_an_epoch'] for row in own):.1f}")
+        seconds = [row["seconds_an_epoch"] for row in own]
+        cells.append("" if None in seconds else f"{statistics.mean(seconds):.1f}")
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 

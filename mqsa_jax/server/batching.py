@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,6 +15,10 @@ from mqsa_jax.server.metrics import Metrics
 from mqsa_jax.server.requests import RefusedError, Request
 
 
+BATCH_SECONDS = 0.004
+"""Between the beginnings of two batches, at least."""
+
+
 class _Waiting(NamedTuple):
     request: Request
     future: asyncio.Future
@@ -22,8 +27,9 @@ class _Waiting(NamedTuple):
 class Batcher:
     """Answers requests of one event loop.
 
-    The thread takes whatever waits, at most `MAX_BATCH` requests, and never waits for more: a batch
-    is as large as the time that the one before it took. The answers of a batch come from one model.
+    The thread takes whatever waits, at most `MAX_BATCH` requests. A request that finds it idle is
+    answered at once. Batches begin `BATCH_SECONDS` apart at least, so that under load they are not
+    so small that their fixed cost fills the processor. The answers of a batch come from one model.
     """
 
     def __init__(self, answers: Callable[[], Answers], max_waiting: int, metrics: Metrics):
@@ -55,7 +61,10 @@ class Batcher:
         return await future
 
     def _work(self) -> None:
+        next_begin = 0.0
         while (first := self._queue.get()) is not None:
+            time.sleep(max(next_begin - time.monotonic(), 0))
+            next_begin = time.monotonic() + BATCH_SECONDS
             batch = [first]
             while len(batch) < MAX_BATCH and not self._queue.empty():
                 waiting = self._queue.get()
