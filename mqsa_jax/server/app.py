@@ -1,6 +1,5 @@
 """The HTTP interface: paths, limits, errors, and the OpenAPI page with examples that work."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -10,6 +9,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
+from starlette.routing import request_response
 
 import mqsa_jax
 from mqsa_jax.server.answers import Answers
@@ -43,9 +43,9 @@ class DirectRoute(APIRoute):
     What FastAPI does for dependencies and parameters takes about as long as all else here.
     """
 
-    def get_route_handler(self) -> Callable[[HttpRequest], Awaitable[Response]]:
-        """The endpoint."""
-        return self.endpoint
+    def __init__(self, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self.app = request_response(self.endpoint)
 
 
 class Item(BaseModel):
@@ -75,6 +75,8 @@ def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics
         version=mqsa_jax.__version__,
         redoc_url=None,
         redirect_slashes=False,
+        # `/metrics` has the figures; looking for another collector takes time at each request.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.router.route_class = DirectRoute
     app.add_middleware(MeasuredRequests, metrics=metrics, paths=PATHS)

@@ -81,6 +81,8 @@ def serve(
         access_log=False,
         log_level="error",
         server_header=False,
+        # Nothing here asks for the address of a client.
+        proxy_headers=False,
         timeout_graceful_shutdown=END_SECONDS,
     )
     ended = threading.Event()
