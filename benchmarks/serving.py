@@ -1,6 +1,6 @@
 """Load, swaps of the model, and malformed requests: what a server answers, and how fast.
 
-python -m benchmarks.serving --model runs/toys-2023 [--dataset toys] [--repeats 5] [--seconds 10]
+python -m benchmarks.serving --model exports/toys [--dataset toys] [--repeats 5] [--seconds 10]
 
 The server, `mqsa-jax serve`, is a process of its own on the same machine as the load. Requests are
 whole histories of the data set's users, drawn at random, and ask for 10 items. Figures of latency

@@ -1,7 +1,7 @@
 """Writes docs/reliability.md from what the fault script and the serving benchmark wrote.
 
 python -m benchmarks.faults
-python -m benchmarks.serving --model runs/toys-2023
+python -m benchmarks.serving --model exports/toys
 cp benchmarks/results/{faults,serving_toys}.json docs/performance/
 python docs/build_reliability.py
 """
