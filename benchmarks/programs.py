@@ -54,7 +54,7 @@ MESHES = {
     "v5e:8x8": "data=8,model=8",
     "v5e:16x16": "data=16,model=16",
     "v6e:16x16": "data=16,model=16",
-    "v5p:4x4x4": "data=8,model=8",
+    "v5p:4x4x4": "data=4,model=16",
     "8xh100": "data=2,model=4",
 }
 

@@ -9,6 +9,7 @@ are medians over the repeats of each repeat's quantile; counts are sums.
 
 import asyncio
 import dataclasses
+import gc
 import os
 import shutil
 import signal
@@ -125,6 +126,8 @@ def refused(server: ServerProcess, number: int, seed: int) -> dict[str, Any]:
 def run(options: Options, home: Path) -> None:
     """Measures all, and writes it."""
     requests = histories_of(options.dataset, options.data_dir)
+    # A collection of what imports have left would be a pause of the load, not of the server.
+    gc.freeze()
     for name in ("original", "served"):
         shutil.copytree(options.model, home / name)
     began = time.perf_counter()

@@ -25,6 +25,8 @@ class BatchShape(NamedTuple):
 
 SHAPES = (
     BatchShape(1, 1),
+    BatchShape(2, 1),
+    BatchShape(4, 2),
     BatchShape(8, 2),
     BatchShape(16, 4),
     BatchShape(8, 8),

@@ -14,7 +14,7 @@ from mqsa_jax.server.answers import Answer, Answers
 from mqsa_jax.server.metrics import Metrics
 from mqsa_jax.server.requests import RefusedError, Request
 
-BATCH_SECONDS = 0.004
+BATCH_SECONDS = 0.005
 """Between the beginnings of two batches, at least."""
 
 
