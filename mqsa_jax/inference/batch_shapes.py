@@ -33,7 +33,7 @@ SHAPES = (
     BatchShape(32, 8),
     BatchShape(32, 32),
 )
-"""Ascending in R, which costs most. Short histories fill a quarter of a row each, or less."""
+"""Ascending in R, which costs most. Short histories share rows, two to four in each."""
 MAX_BATCH = SHAPES[-1].histories
 
 
@@ -74,8 +74,8 @@ def packed_batch(
     Example:
       >>> rows = [np.array([4, 5]), np.array([6])]
       >>> sequences, last_B = packed_batch(rows, max_len=4)
-      >>> sequences.item.tolist(), sequences.position.tolist(), last_B.tolist()[:3]
-      ([[4, 5, 6, 0], [0, 0, 0, 0]], [[2, 3, 3, 0], [0, 0, 0, 0]], [1, 2, 8])
+      >>> sequences.item.tolist(), sequences.position.tolist(), last_B.tolist()
+      ([[4, 5, 6, 0]], [[2, 3, 3, 0]], [1, 2])
     """
     batch_size(len(rows))
     kept = [row[-max_len:] for row in rows]

@@ -33,7 +33,7 @@ class Metrics:
             buckets=SECONDS,
             **own,
         )
-        sizes = sorted({shape.histories for shape in SHAPES} | {2, 4, 16})
+        sizes = sorted({shape.histories for shape in SHAPES})
         self.batch = Histogram(
             "mqsa_batch_requests", "Requests scored together.", buckets=sizes, **own
         )
