@@ -91,11 +91,23 @@ def run(data: str, model: str, variant: str, seed: int, work: Path, more: list[s
     command += [f"--seed={seed}", f"--run-dir={folder}", *flags, *more]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     if not more:
-        (KEPT / folder.name).mkdir(parents=True, exist_ok=True)
-        for file in KEPT_FILES:
-            shutil.copy(folder / file, KEPT / folder.name / file)
+        keep(folder, KEPT / folder.name)
     shown = [flag.split("=")[0] + "=" + Path(flag.split("=")[1]).name for flag in flags]
     return outcome(folder, key, [*shown, *more])
+
+
+def keep(folder: Path, kept: Path) -> None:
+    """Copies what the report reads, without the folders of this machine in it."""
+    kept.mkdir(parents=True, exist_ok=True)
+    for file in KEPT_FILES:
+        shutil.copy(folder / file, kept / file)
+    given = json.loads((folder / "config.json").read_text())["item_attributes"]
+    hidden = {f"{Path(given).parent}/": "", f"{folder.parent.absolute()}/": "runs/"}
+    for file in kept.glob("*.json"):
+        text = file.read_text()
+        for path, shown in hidden.items():
+            text = text.replace(path, shown)
+        file.write_text(text)
 
 
 def outcome(folder: Path, key: dict[str, Any], flags: list[str]) -> dict[str, Any]:

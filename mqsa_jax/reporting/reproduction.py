@@ -3,7 +3,9 @@
 import shlex
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
+from mqsa_jax.attribute_settings import FILES
 from mqsa_jax.reporting.results import Run, as_flags
 from mqsa_jax.reporting.sweeps import Sweep
 from mqsa_jax.reporting.tables import sweep_table, table
@@ -22,6 +24,7 @@ def command(run: Run) -> str:
             index = words.index(flag)
             del words[index : index + 2]
     words = [word for word in words if not word.startswith(tuple(f"{f}=" for f in _FOLDERS))]
+    words = [_without_folder(word) for word in words]
     if words[0].endswith("eval.py"):
         words += ["--run-dir", f"runs/{run.folder.name}"]
     else:
@@ -31,6 +34,13 @@ def command(run: Run) -> str:
             if flag not in given:
                 words += as_flags({name: value}).split(" ", 1)
     return f"`{shlex.join(['python', *words])}`"
+
+
+def _without_folder(word: str) -> str:
+    """A flag and its value, of a file of attributes the name alone."""
+    flag, equals, value = word.partition("=")
+    names_file = flag.removeprefix("--").replace("-", "_") in FILES
+    return f"{flag}={Path(value).name}" if names_file and equals else word
 
 
 def runs_table(runs: Sequence[Run]) -> str:

@@ -125,6 +125,9 @@ def as_flags(values: dict[str, Any]) -> str:
     words = []
     for name, value in values.items():
         flag = name.replace("_", "-")
+        if value is None:
+            words.append(f"no --{flag}")
+            continue
         # The folder of a file of attributes says nothing to a reader.
         value = Path(value).name if name in FILES else value
         switch = f"--{flag}" if value else f"--no-{flag}"

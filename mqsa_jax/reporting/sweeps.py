@@ -168,7 +168,14 @@ def _one_flag_apart(
             values = found.setdefault(changed[0], {base.config[changed[0]]: same})
             _add(values.setdefault(entry.config[changed[0]], []), entry)
     order = [name for name in base.config if name not in NO_SETTING]
-    return {flag: dict(sorted(found[flag].items())) for flag in order if flag in found}
+    return {
+        flag: dict(sorted(found[flag].items(), key=_first_none)) for flag in order if flag in found
+    }
+
+
+def _first_none(item: tuple[Any, Any]) -> tuple[bool, Any]:
+    """Where a flag may be left out, that comes first."""
+    return item[0] is not None, item[0]
 
 
 def _add(runs: list[Run | SweptTrial], run: Run | SweptTrial) -> None:

@@ -186,6 +186,21 @@ def test_sensitivity(tmp_path, four_runs, add_run, report):
     assert list(swept(tmp_path)["window"]) == [3, 5]
 
 
+@pytest.mark.parametrize("file", ["/secret/items.json", "items.json"])
+def test_runs_with_attributes_beside_runs_without(tmp_path, four_runs, add_run, report, file):
+    folder = add_run("attributes", "mqsa-ted", 1, [1] * USERS, item_attributes=file)
+    test = json.loads((folder / "test_metrics.json").read_text())
+    test["provenance"]["command"].append(f"--item-attributes={file}")
+    (folder / "test_metrics.json").write_text(json.dumps(test))
+    add_run("columns", "mqsa-ted", 1, [7] * USERS, item_attributes=file, attribute_columns="a")
+    page = report()
+    assert "| `no --item-attributes` | 1, 2 |" in page
+    assert "| `--item-attributes items.json` | 1 | 0.3000 |" in page
+    assert "| MQSA-TED `--item-attributes items.json --attribute-columns a` |" in page
+    assert "/secret" not in page
+    assert list(swept(tmp_path)["item_attributes"]) == [None, file]
+
+
 def test_models_that_are_the_full_one_with_a_flag_fixed(tmp_path, four_runs, add_run):
     add_run("mqsa-1", "mqsa", 1, [7] * USERS)
     add_run("sasrec-ted-1", "sasrec-ted", 1, [1] * USERS)
