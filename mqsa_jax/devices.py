@@ -66,10 +66,18 @@ class DeviceLayout:
         """Over these devices, neighbours along the axes close to each other.
 
         Raises:
-          SettingError: if the mesh is of another number of devices.
+          SettingError: if the mesh is of another number of devices, or their links have no such
+            shape.
         """
         shape = mesh_shape(mesh, len(devices))
-        grid = mesh_utils.create_device_mesh(shape, devices)
+        try:
+            grid = mesh_utils.create_device_mesh(shape, devices)
+        except NotImplementedError:
+            sides = np.array([device.coords for device in devices]).max(0) + 1
+            raise SettingError(
+                f"{{mesh}} {mesh} cannot lie on a slice of {' x '.join(map(str, sides))} chips: "
+                "each size must be a product of some of its sides"
+            ) from None
         return cls(Mesh(grid, AXES, axis_types=(AxisType.Auto,) * 2), shard_items)
 
     @property

@@ -195,10 +195,22 @@ def test_training_can_be_looked_at_first(monkeypatch, capsys, tmp_path):
     assert asked["target"].num_chips == 4
 
 
-@pytest.mark.skipif(
+needs_libtpu = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None and "MQSA_REQUIRE_LIBTPU" not in os.environ,
     reason="libtpu, of the extra `tpu`, is missing",
 )
+
+
+@needs_libtpu
+def test_a_mesh_that_the_slice_does_not_have_is_told_in_one_line(capsys):
+    flags = "--topology v5p:4x4x4 --mesh data=8,model=8 --items 1000 --users 100"
+    assert main(["preflight", *flags.split()]) == 2
+    error = capsys.readouterr().err
+    assert "data=8,model=8 cannot lie on a slice of 4 x 4 x 4 chips" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@needs_libtpu
 def test_a_real_compile_for_four_tpus(tmp_path, capsys):
     path = tmp_path / "found.json"
     flags = "--topology v5e:2x2 --mesh data=2,model=2 --items 1000 --users 100 --batch-size 32"

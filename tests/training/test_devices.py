@@ -5,7 +5,9 @@ and the last one, of 4 users, leaves half the devices without any.
 """
 
 import dataclasses
+import itertools
 from typing import Any
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -136,6 +138,16 @@ def test_all_local_devices_work_unless_fewer_are_asked_for():
 def test_more_devices_than_there_are_is_a_user_error():
     with pytest.raises(UserError, match=r"devices 9 .* the 8 local cpu device\(s\)"):
         DeviceLayout.of(9)
+
+
+def test_a_mesh_that_the_links_do_not_have_is_a_user_error(monkeypatch):
+    def refuse(shape, devices):
+        raise NotImplementedError("Failed to find assignment for logical_axis_index 1")
+
+    monkeypatch.setattr("mqsa_jax.devices.mesh_utils.create_device_mesh", refuse)
+    chips = [Mock(spec=jax.Device, coords=place) for place in itertools.product(range(4), repeat=3)]
+    with pytest.raises(UserError, match="mesh data=8,model=8 cannot lie on .* 4 x 4 x 4 chips"):
+        DeviceLayout.over(chips, "data=8,model=8")
 
 
 def test_users_are_split_and_all_else_replicated():
