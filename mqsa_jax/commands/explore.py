@@ -28,12 +28,13 @@ class ExploreConfig:
     """Folder of a run."""
     item_titles: str | None = None
     """File of the items' titles: a column beside the item ids, CSV, TSV, Parquet or JSON lines; or
-    a JSON object of them by item id."""
+    a JSON object by item id."""
     title_column: str | None = None
     """Name of that column (default: title, name, and such)."""
     item_attributes: str | None = None
-    """File of attributes that colour the map: columns beside the item ids, or a JSON object of
-    lists of them by item id."""
+    """File of attributes that colour the map, in the same formats (default: as in training)."""
+    attribute_columns: str | None = None
+    """Columns of --item-attributes to read, with commas between (default: all but the item's)."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
     """Items of a list."""
     host: str = "127.0.0.1"
@@ -87,6 +88,8 @@ def _checked(flags: ExploreConfig) -> ExploreOptions:
         raise UserError(f"--run-dir {flags.run_dir}: no such folder; name the folder of a run")
     if flags.title_column is not None and flags.item_titles is None:
         raise UserError("--title-column is of the file that --item-titles names")
+    if flags.attribute_columns is not None and flags.item_attributes is None:
+        raise UserError("--attribute-columns is of the file that --item-attributes names")
     for name in ("item_titles", "item_attributes"):
         path = getattr(flags, name)
         if path is not None and not os.path.isfile(path):

@@ -10,10 +10,11 @@ import numpy as np
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.ids import Ids
 from mqsa_jax.data.sources import load_dataset
 from mqsa_jax.errors import UserError
 from mqsa_jax.explore.attributes import Attribute, Numbers, read_attributes
-from mqsa_jax.explore.catalogue import Catalogue, read_titles
+from mqsa_jax.explore.catalogue import Catalogue, titles_of
 from mqsa_jax.explore.item_map import ItemMap
 from mqsa_jax.explore.model_lists import ModelLists
 from mqsa_jax.explore.options import ExploreOptions
@@ -122,18 +123,8 @@ def load_explorer(options: ExploreOptions, warn: Callable[[str], None]) -> Explo
     config = run_dir.config()
     run = load_run(run_dir.path)
     lists = ModelLists(run, options.k)
-    titles, attributes, unknown = [""] * run.num_items, {}, {}
-    if options.item_titles is not None:
-        titles, unknown[options.item_titles] = read_titles(
-            options.item_titles, options.title_column, run.item_ids
-        )
-    if options.item_attributes is not None:
-        attributes, unknown[options.item_attributes] = read_attributes(
-            options.item_attributes, run.item_ids
-        )
-    for path, count in unknown.items():
-        if count:
-            note(f"{path}: {count} items are not in the run's data: left out")
+    titles = _titles(options, run.item_ids, note)
+    attributes = _attributes(config, options, run.item_ids, note)
     count_V = _counts(lists, note)
     if count_V is not None:
         attributes = attributes | {POPULARITY: Numbers(count_V.astype(np.float64))}
@@ -147,6 +138,40 @@ def load_explorer(options: ExploreOptions, warn: Callable[[str], None]) -> Explo
 
 def _data_name(config: Config) -> str:
     return Path(config.dataset).name
+
+
+def _titles(options: ExploreOptions, item_ids: Ids, note: Callable[[str], None]) -> list[str]:
+    """V titles, empty where there is none."""
+    if options.item_titles is None:
+        return [""] * len(item_ids)
+    titles, unknown = titles_of(options.item_titles, options.title_column, item_ids)
+    _note_unknown(options.item_titles, unknown, note)
+    return titles
+
+
+def _attributes(
+    config: Config, options: ExploreOptions, item_ids: Ids, note: Callable[[str], None]
+) -> dict[str, Attribute]:
+    """Those of the file that is named, or else those that the run was trained with."""
+    path, columns = options.item_attributes, options.attribute_columns
+    if path is None:
+        path, columns = config.attributes.item_attributes, config.attributes.attribute_columns
+    if path is None:
+        return {}
+    try:
+        attributes, unknown = read_attributes(path, columns, item_ids)
+    except UserError as error:
+        if options.item_attributes is not None:
+            raise
+        note(f"no attributes: {error}; --item-attributes names the file where it lies now")
+        return {}
+    _note_unknown(path, unknown, note)
+    return attributes
+
+
+def _note_unknown(path: str, unknown: int, note: Callable[[str], None]) -> None:
+    if unknown:
+        note(f"{path}: {unknown} items are not in the run's data: left out")
 
 
 def _counts(lists: ModelLists, note: Callable[[str], None]) -> np.ndarray | None:
