@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mqsa_jax.extras import MODULES
 from mqsa_jax.presets import default_config
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +23,14 @@ def test_requirements_are_those_of_the_package_and_its_tests():
     listed = [line for line in lines if line and not line.startswith("#")]
     extras = PROJECT["optional-dependencies"]
     assert sorted(listed) == sorted(PROJECT["dependencies"] + extras["test"] + extras["lint"])
+
+
+def test_modules_of_the_extras_are_those_of_their_requirements():
+    for extra, modules in MODULES.items():
+        required = [re.split("[=<>]", line)[0] for line in PROJECT["optional-dependencies"][extra]]
+        # The module of `faiss-cpu` is `faiss`.
+        names = [name.replace("-", "_").removesuffix("_cpu") for name in required]
+        assert list(modules) == names
 
 
 def test_every_package_of_the_source_is_in_the_wheel(wheel):

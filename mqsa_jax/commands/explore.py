@@ -15,9 +15,11 @@ from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.commands.run_place import with_full_path
 from mqsa_jax.errors import DataError, UserError
 from mqsa_jax.explore.options import ExploreOptions
-from mqsa_jax.explore.server import check_installed, listening, serve
+from mqsa_jax.explore.server import serve
+from mqsa_jax.extras import check_extra
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.sockets import bound_socket
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +64,8 @@ def _explore(program: str, arguments: Sequence[str]) -> None:
     """
     flags = parse(program, ExploreConfig, arguments, _explore.__doc__)
     options = _checked(flags)
-    check_installed()
-    with listening(flags.host, flags.port) as listener:
+    check_extra("explore", "explore")
+    with bound_socket(flags.host, flags.port) as bound:
 
         def warn(line: str) -> None:
             print(f"{program}: {line}", file=sys.stderr, flush=True)
@@ -75,15 +77,13 @@ def _explore(program: str, arguments: Sequence[str]) -> None:
             enable_compilation_cache()
             return load_explorer(options, warn)
 
-        serve(load, flags.host, listener, flags.open)
+        serve(load, flags.host, bound, flags.open)
 
 
 def _checked(flags: ExploreConfig) -> ExploreOptions:
     """What is to be shown; UserError if it cannot be."""
     if flags.k < 1:
         raise UserError(f"--k must be at least 1, got {flags.k}")
-    if not 0 <= flags.port <= 65535:
-        raise UserError(f"--port must be 0 to 65535, got {flags.port}")
     if not os.path.isdir(flags.run_dir):
         raise UserError(f"--run-dir {flags.run_dir}: no such folder; name the folder of a run")
     if flags.title_column is not None and flags.item_titles is None:

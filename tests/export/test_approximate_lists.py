@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import mqsa_jax
+from mqsa_jax import extras
 from mqsa_jax.errors import UserError
-from mqsa_jax.export import extras
 from mqsa_jax.export.approximate_lists import IndexedRun, _among, _distinct, _largest, _term_at
 from mqsa_jax.export.item_index import ItemIndex
 from mqsa_jax.export.writing import export_run
