@@ -162,7 +162,7 @@ def test_the_map_has_the_attributes_of_the_model(tmp_path):
     assert unknown == encoded.num_unknown == 1 and found.keys() == {"genre"}
     lists = encoded.attributes
     of_model = {
-        name: [row for row in range(3) if a in lists.of_rows([row]).attribute]
+        name: [row for row in range(3) if a in lists.of_rows(np.array([row])).attribute]
         for a, name in enumerate(lists.names)
     }
     # Drama is of one item alone, which tells a model nothing.
