@@ -49,6 +49,8 @@ class ExploreConfig:
     """File of the run's data, where it lies now (default: as in training)."""
     data_dir: str | None = None
     """Folder of the data files (default: as in training)."""
+    user_traits: str | None = None
+    """File of the users' traits, where it lies now (default: as in training)."""
 
 
 def explore_main(arguments: Sequence[str] | None = None, program: str = "mqsa-jax explore") -> int:
@@ -90,7 +92,7 @@ def _checked(flags: ExploreConfig) -> ExploreOptions:
         raise UserError("--title-column is of the file that --item-titles names")
     if flags.attribute_columns is not None and flags.item_attributes is None:
         raise UserError("--attribute-columns is of the file that --item-attributes names")
-    for name in ("item_titles", "item_attributes"):
+    for name in ("item_titles", "item_attributes", "user_traits"):
         path = getattr(flags, name)
         if path is not None and not os.path.isfile(path):
             raise UserError(f"--{name.replace('_', '-')} {path}: no such file; check the path")
@@ -100,6 +102,7 @@ def _checked(flags: ExploreConfig) -> ExploreOptions:
             f"{config.model.model} is counted, not trained: it has no branches and no item vectors "
             "to explore; recommend makes its lists"
         )
+    config.attributes.moved(None, flags.user_traits)  # Refused if the run has no traits.
     dataset = flags.dataset
     if dataset is not None:
         dataset = with_full_path(dataclasses.replace(config, dataset=dataset)).dataset

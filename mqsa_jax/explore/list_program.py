@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.data.sequences import Sequences
+from mqsa_jax.data.user_traits import UserTraits
 from mqsa_jax.inference.ranks import best_items, ranks_of
 from mqsa_jax.models.encoder import newest_attention
 from mqsa_jax.models.item_vectors import item_tables
@@ -67,6 +68,7 @@ def part_lists(
     allowed_V: Bool[Array, " V"],
     item: Int[Array, ""],
     relations: ItemRelations | None,
+    traits: UserTraits | None,
 ) -> PartLists:
     """The lists of one history by some of `PARTS`.
 
@@ -80,6 +82,7 @@ def part_lists(
       allowed_V: [V] whether an item may be listed.
       item: index of an item to say more of.
       relations: item transitions, if the model needs them.
+      traits: of the user whose history it is; None: the model has none.
     """
     tables = item_tables(recommender, params, relations)
 
@@ -91,6 +94,7 @@ def part_lists(
             window=settings.window,
             alpha=alpha,
             item_VD=tables.input,
+            traits=traits,
         )
         return user_1TD[0, -1]
 

@@ -17,3 +17,5 @@ class ExploreOptions:
     dataset: str | None = None
     """Name or full path; None: as in training."""
     data_dir: str | None = None
+    user_traits: str | None = None
+    """None: as in training."""
