@@ -18,11 +18,21 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_requirements_are_those_of_the_package_and_its_tests():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("file", "extras"),
+    [
+        ("requirements.txt", ["test", "lint"]),
+        ("requirements-spark.txt", ["spark"]),
+        ("requirements-export.txt", ["onnx", "usearch", "faiss"]),
+    ],
+)
+def test_files_of_requirements_are_those_of_the_package_and_its_extras(file, extras):
+    lines = (ROOT / file).read_text().splitlines()
     listed = [line for line in lines if line and not line.startswith("#")]
-    extras = PROJECT["optional-dependencies"]
-    assert sorted(listed) == sorted(PROJECT["dependencies"] + extras["test"] + extras["lint"])
+    expected = PROJECT["dependencies"] if file == "requirements.txt" else []
+    for extra in extras:
+        expected = expected + PROJECT["optional-dependencies"][extra]
+    assert sorted(listed) == sorted(expected)
 
 
 def test_modules_of_the_extras_are_those_of_their_requirements():
