@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 
 from mqsa_jax.devices import enable_compilation_cache
 from mqsa_jax.server.app import make_app
@@ -46,17 +47,7 @@ def serve(
     live = LiveModel(folder, limits.max_k, metrics, say)
     batcher = Batcher(lambda: live.answers, max_waiting, metrics)
     metrics.watch(lambda: live.answers.generation, batcher.waiting)
-    config = uvicorn.Config(
-        make_app(live, batcher, limits, metrics),
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="error",
-        server_header=False,
-        timeout_graceful_shutdown=END_SECONDS,
-    )
+    server = _http_server(make_app(live, batcher, limits, metrics))
     ended = threading.Event()
     watcher = threading.Thread(target=live.watch, args=(ended, reload), name="watcher", daemon=True)
     listen(bound)
@@ -67,12 +58,27 @@ def serve(
     batcher.start()
     watcher.start()
     try:
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
     finally:
         ended.set()
         batcher.stop()
         # A thread within JAX when the interpreter ends would end it by a signal.
         watcher.join()
+
+
+def _http_server(app: FastAPI) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_level="error",
+        server_header=False,
+        timeout_graceful_shutdown=END_SECONDS,
+    )
+    return uvicorn.Server(config)
 
 
 def _end_well() -> None:
