@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,17 +11,36 @@ from pathlib import Path
 
 import pytest
 
+from mqsa_jax.extras import MODULES
 from mqsa_jax.presets import default_config
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def test_requirements_are_those_of_the_package_and_its_tests():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("file", "extras"),
+    [
+        ("requirements.txt", ["test", "lint"]),
+        ("requirements-spark.txt", ["spark"]),
+        ("requirements-export.txt", ["onnx", "usearch", "faiss"]),
+    ],
+)
+def test_files_of_requirements_are_those_of_the_package_and_its_extras(file, extras):
+    lines = (ROOT / file).read_text().splitlines()
     listed = [line for line in lines if line and not line.startswith("#")]
-    extras = PROJECT["optional-dependencies"]
-    assert sorted(listed) == sorted(PROJECT["dependencies"] + extras["test"] + extras["lint"])
+    expected = PROJECT["dependencies"] if file == "requirements.txt" else []
+    for extra in extras:
+        expected = expected + PROJECT["optional-dependencies"][extra]
+    assert sorted(listed) == sorted(expected)
+
+
+def test_modules_of_the_extras_are_those_of_their_requirements():
+    for extra, modules in MODULES.items():
+        required = [re.split("[=<>]", line)[0] for line in PROJECT["optional-dependencies"][extra]]
+        # The module of `faiss-cpu` is `faiss`.
+        names = [name.replace("-", "_").removesuffix("_cpu") for name in required]
+        assert list(modules) == names
 
 
 def test_every_package_of_the_source_is_in_the_wheel(wheel):

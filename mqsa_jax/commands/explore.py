@@ -15,9 +15,11 @@ from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.commands.run_place import with_full_path
 from mqsa_jax.errors import DataError, UserError
 from mqsa_jax.explore.options import ExploreOptions
-from mqsa_jax.explore.server import check_installed, listening, serve
+from mqsa_jax.explore.server import serve
+from mqsa_jax.extras import check_extra
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.run_directory import RunDirectory
+from mqsa_jax.sockets import bound_socket
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +30,13 @@ class ExploreConfig:
     """Folder of a run."""
     item_titles: str | None = None
     """File of the items' titles: a column beside the item ids, CSV, TSV, Parquet or JSON lines; or
-    a JSON object of them by item id."""
+    a JSON object by item id."""
     title_column: str | None = None
     """Name of that column (default: title, name, and such)."""
     item_attributes: str | None = None
-    """File of attributes that colour the map: columns beside the item ids, or a JSON object of
-    lists of them by item id."""
+    """File of attributes that colour the map, in the same formats (default: as in training)."""
+    attribute_columns: str | None = None
+    """Columns of --item-attributes to read, with commas between (default: all but the item's)."""
     k: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
     """Items of a list."""
     host: str = "127.0.0.1"
@@ -46,6 +49,8 @@ class ExploreConfig:
     """File of the run's data, where it lies now (default: as in training)."""
     data_dir: str | None = None
     """Folder of the data files (default: as in training)."""
+    user_traits: str | None = None
+    """File of the users' traits, where it lies now (default: as in training)."""
 
 
 def explore_main(arguments: Sequence[str] | None = None, program: str = "mqsa-jax explore") -> int:
@@ -61,8 +66,8 @@ def _explore(program: str, arguments: Sequence[str]) -> None:
     """
     flags = parse(program, ExploreConfig, arguments, _explore.__doc__)
     options = _checked(flags)
-    check_installed()
-    with listening(flags.host, flags.port) as listener:
+    check_extra("explore", "explore")
+    with bound_socket(flags.host, flags.port) as bound:
 
         def warn(line: str) -> None:
             print(f"{program}: {line}", file=sys.stderr, flush=True)
@@ -74,20 +79,20 @@ def _explore(program: str, arguments: Sequence[str]) -> None:
             enable_compilation_cache()
             return load_explorer(options, warn)
 
-        serve(load, flags.host, listener, flags.open)
+        serve(load, flags.host, bound, flags.open)
 
 
 def _checked(flags: ExploreConfig) -> ExploreOptions:
     """What is to be shown; UserError if it cannot be."""
     if flags.k < 1:
         raise UserError(f"--k must be at least 1, got {flags.k}")
-    if not 0 <= flags.port <= 65535:
-        raise UserError(f"--port must be 0 to 65535, got {flags.port}")
     if not os.path.isdir(flags.run_dir):
         raise UserError(f"--run-dir {flags.run_dir}: no such folder; name the folder of a run")
     if flags.title_column is not None and flags.item_titles is None:
         raise UserError("--title-column is of the file that --item-titles names")
-    for name in ("item_titles", "item_attributes"):
+    if flags.attribute_columns is not None and flags.item_attributes is None:
+        raise UserError("--attribute-columns is of the file that --item-attributes names")
+    for name in ("item_titles", "item_attributes", "user_traits"):
         path = getattr(flags, name)
         if path is not None and not os.path.isfile(path):
             raise UserError(f"--{name.replace('_', '-')} {path}: no such file; check the path")
@@ -97,6 +102,7 @@ def _checked(flags: ExploreConfig) -> ExploreOptions:
             f"{config.model.model} is counted, not trained: it has no branches and no item vectors "
             "to explore; recommend makes its lists"
         )
+    config.attributes.moved(None, flags.user_traits)  # Refused if the run has no traits.
     dataset = flags.dataset
     if dataset is not None:
         dataset = with_full_path(dataclasses.replace(config, dataset=dataset)).dataset

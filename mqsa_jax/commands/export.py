@@ -11,8 +11,8 @@ from typing import Literal
 
 from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.errors import UserError
-from mqsa_jax.export.extras import check_extra
 from mqsa_jax.export.folder import check_target
+from mqsa_jax.extras import check_extra
 
 
 @dataclasses.dataclass(frozen=True)

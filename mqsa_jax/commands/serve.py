@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from mqsa_jax.commands.command_line import parse, run_command
 from mqsa_jax.errors import UserError
+from mqsa_jax.extras import check_extra
+from mqsa_jax.sockets import bound_socket
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,22 +44,16 @@ def _serve(program: str, arguments: Sequence[str]) -> None:
     """Serves recommendations over HTTP: JSON in, JSON out; /docs explains."""
     options = parse(program, ServeConfig, arguments, _serve.__doc__)
     _check(options)
-    try:
-        import uvicorn  # noqa: F401
+    check_extra("serve", "serve")
 
-        from mqsa_jax.server.process import bound_socket, serve
-        from mqsa_jax.server.requests import Limits
-    except ModuleNotFoundError as error:
-        if error.name and error.name.startswith("mqsa_jax"):
-            raise
-        raise UserError(f"serve needs {error.name}: pip install 'mqsa-jax[serve]'") from None
-
-    limits = Limits(max_history=options.max_history, max_k=options.max_k, max_body=options.max_body)
     with bound_socket(options.host, options.port) as bound:
+        from mqsa_jax.server.process import serve
+        from mqsa_jax.server.requests import Limits
+
         serve(
             options.model,
             bound,
-            limits,
+            Limits(max_history=options.max_history, max_k=options.max_k, max_body=options.max_body),
             max_waiting=options.max_waiting,
             reload=options.reload_on_change,
             say=lambda line: print(f"{program}: {line}", flush=True),
@@ -70,8 +66,6 @@ def _check(options: ServeConfig) -> None:
         if getattr(options, name) < 1:
             flag = name.replace("_", "-")
             raise UserError(f"--{flag} must be at least 1, got {getattr(options, name)}")
-    if not 0 <= options.port <= 65535:
-        raise UserError(f"--port must be 0 to 65535, got {options.port}")
     if not os.path.isdir(options.model):
         raise UserError(
             f"--model {options.model}: no such folder; name the folder of a run or an export"

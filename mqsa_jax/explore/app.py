@@ -17,7 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from mqsa_jax.config import ExcludeSeen
 from mqsa_jax.explore.attributes import Categories
 from mqsa_jax.explore.explorer import Explorer
-from mqsa_jax.explore.model_lists import MAX_FACTOR, Asked
+from mqsa_jax.explore.model_lists import MAX_FACTOR, NOBODY, Asked
 
 STATIC = Path(__file__).parent / "static"
 MAX_HISTORY = 10_000
@@ -48,6 +48,8 @@ class ListsQuestion(BaseModel):
     term_factor: Annotated[float, Field(ge=0, le=MAX_FACTOR)] = 1.0
     exclude_seen: ExcludeSeen | None = None
     item: int | None = None
+    user: str | None = None
+    """Whose history it is, for what the traits add; None: of nobody."""
 
 
 def make_app(explorer: Explorer, hosts: list[str]) -> FastAPI:
@@ -105,6 +107,7 @@ def _add_lists(app: FastAPI, explorer: Explorer) -> None:
                 question.term_factor,
                 question.exclude_seen or run.config.evaluation.exclude_seen,
                 question.item,
+                NOBODY if question.user is None else _user(explorer, question.user),
             )
         )
         return answer | {"items": explorer.items_of(answer)}
@@ -124,11 +127,17 @@ def _add_searches(app: FastAPI, explorer: Explorer) -> None:
         return explorer.users.name(random.randrange(explorer.users.histories.num_users))
 
     @app.get("/api/history")
-    def history(user: Text) -> list[dict[str, Any]]:
-        items = None if explorer.users is None else explorer.users.history(user)
-        if items is None:
-            raise HTTPException(404, f"no user {user!r} in the run's data")
-        return [explorer.catalogue.item(item) for item in items]
+    def history(user: Text) -> dict[str, Any]:
+        index = _user(explorer, user)
+        return {
+            "items": [explorer.catalogue.item(item) for item in explorer.users.history(index)],
+            "traits": explorer.users.traits(index),
+        }
+
+    @app.get("/api/item")
+    def item(index: Index) -> dict[str, Any]:
+        _check_item(explorer, index)
+        return explorer.catalogue.item(index)
 
     @app.get("/api/items")
     def items(text: Text = "") -> list[dict[str, Any]]:
@@ -171,6 +180,13 @@ def _add_map(app: FastAPI, explorer: Explorer) -> None:
     def neighbours(item: Index) -> dict[str, Any]:
         _check_item(explorer, item)
         return explorer.neighbours(item)
+
+
+def _user(explorer: Explorer, user: str) -> int:
+    index = None if explorer.users is None else explorer.users.index(user)
+    if index is None:
+        raise HTTPException(404, f"no user {user!r} in the run's data")
+    return index
 
 
 def _attribute(explorer: Explorer, name: str) -> Any:

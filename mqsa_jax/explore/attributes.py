@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from mqsa_jax.data.attributes import Column
 from mqsa_jax.data.ids import Ids
-from mqsa_jax.explore.item_files import VALUE, read_item_rows
+from mqsa_jax.explore.catalogue import by_index
+from mqsa_jax.prepare.attribute_files import read_attribute_file
 
 NUM_COLOURS = 8
 """Values of an attribute that get a colour of their own."""
@@ -97,40 +99,35 @@ SIDES = ("left", "right")
 Attribute = Categories | Numbers
 
 
-def read_attributes(path: str, item_ids: Ids) -> tuple[dict[str, Attribute], int]:
-    """Attributes by name, and how many rows of the file are of other items.
+def read_attributes(
+    path: str, columns: str | None, item_ids: Ids
+) -> tuple[dict[str, Attribute], int]:
+    """Attributes by name, those that a model reads from the file; and how many other items it has.
 
-    Every column but that of the ids is an attribute; a JSON object by item id is a single one. A
-    value may be a list, and text is one with `|` between its parts. An attribute of 12 different
-    numbers or more, at most one an item, is a scale; others are categories.
+    An attribute of 12 different numbers or more, at most one an item, is a scale; others are
+    categories.
+
+    Args:
+      path, columns: as of `read_attribute_file`.
+      item_ids: [V] vocabulary.
 
     Raises:
-      UserError: as `read_item_rows`.
+      UserError: as `read_attribute_file` and `by_index`.
     """
-    rows = read_item_rows(path, item_ids)
-    index_N = rows.index_N.tolist()
-    return {
-        "attribute" if name == VALUE else name: _attribute(index_N, column, len(item_ids))
-        for name, column in rows.columns.items()
-    }, rows.unknown
+    found, unknown = by_index(path, read_attribute_file(path, "item", columns), item_ids)
+    return {column.name: _attribute(column, len(item_ids)) for column in found}, unknown
 
 
-def _attribute(index_N: Sequence[int], column: Sequence[Any], num_items: int) -> Attribute:
-    numbers = [_number(value) for value in column]
-    known = {number for number in numbers if number is not None}
-    given = sum(value is not None and value != "" for value in column)
-    is_scale = len(known) >= MIN_NUMBERS and given == sum(n is not None for n in numbers)
-    if is_scale:
+def _attribute(column: Column, num_items: int) -> Attribute:
+    """The attribute of a column whose owners are item indices."""
+    numbers = [_number(value) for value in column.values]
+    once = len(set(column.owners)) == len(column.owners)
+    if once and None not in numbers and len(set(numbers)) >= MIN_NUMBERS:
         number_V = np.full(num_items, np.nan)
-        for index, number in zip(index_N, numbers, strict=True):
-            number_V[index] = np.nan if number is None else number
+        number_V[column.owners] = numbers
         return Numbers(number_V)
-    pairs = {
-        (index, value)
-        for index, cell in zip(index_N, column, strict=True)
-        for value in _values(cell)
-    }
-    return _categories(pairs)
+    texts = (f"{value:g}" if column.is_number else value for value in column.values)
+    return _categories(set(zip(column.owners, texts, strict=True)))
 
 
 def _categories(pairs: Iterable[tuple[int, str]]) -> Categories:
@@ -147,21 +144,10 @@ def _categories(pairs: Iterable[tuple[int, str]]) -> Categories:
     return Categories([names[i] for i in order], item_N[by_value], value_N[by_value])
 
 
-def _values(cell: Any) -> list[str]:
-    """The values of a cell as text; those of a list or of text with `|` one by one."""
-    if cell is None:
-        return []
-    parts = cell if isinstance(cell, list | tuple) else str(cell).split("|")
-    texts = (" ".join(str(part).split()) for part in parts if part is not None)
-    return [text for text in texts if text]
-
-
-def _number(value: Any) -> float | None:
-    """The number that a cell holds; None if it holds none."""
-    if isinstance(value, bool | list | tuple | dict):
-        return None
+def _number(value: float | str) -> float | None:
+    """The number that a value stands for; None if it is none."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except ValueError:
         return None
     return number if math.isfinite(number) else None

@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.data.ids import Ids
+from mqsa_jax.data.attributes import Column
+from mqsa_jax.data.ids import Ids, Lookup, ids_like
 from mqsa_jax.errors import UserError
-from mqsa_jax.explore.item_files import VALUE, read_item_rows
-
-KNOWN_TITLE = ("title", "name", "item_title", "item_name", "product_title", "product_name")
-"""Names by which the column of the titles is guessed."""
+from mqsa_jax.prepare.attribute_files import read_titles
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,22 +67,45 @@ class Catalogue:
         ]
 
 
-def read_titles(path: str, column: str | None, item_ids: Ids) -> tuple[list[str], int]:
-    """Titles of V items, and how many rows of the file are of other items.
+def titles_of(path: str, column: str | None, item_ids: Ids) -> tuple[list[str], int]:
+    """Titles of V items, and how many other items the file has.
 
     Args:
-      path: file of a column of titles, or a JSON object of them by item id.
-      column: name of that column; None: guessed.
+      path, column: as of `read_titles`. Of several titles an item has the first.
       item_ids: [V] vocabulary.
 
     Raises:
-      UserError: as `read_item_rows`; or if titles are no text.
+      UserError: as `read_titles` and `by_index`.
     """
-    rows = read_item_rows(path, item_ids, KNOWN_TITLE if column is None else (column,))
-    (name, values), *_ = rows.columns.items()
-    if name == VALUE and not all(isinstance(value, str) for value in values):
-        raise UserError(f"{path}: its values are no titles; --item-attributes takes attributes")
+    (indexed,), unknown = by_index(path, [read_titles(path, column)], item_ids)
     titles = [""] * len(item_ids)
-    for index, value in zip(rows.index_N.tolist(), values, strict=True):
-        titles[index] = titles[index] or ("" if value is None else " ".join(str(value).split()))
-    return titles, rows.unknown
+    for index, title in zip(indexed.owners, indexed.values, strict=True):
+        titles[index] = titles[index] or " ".join(title.split())
+    return titles, unknown
+
+
+def by_index(path: str, columns: Sequence[Column], item_ids: Ids) -> tuple[list[Column], int]:
+    """The columns of a file for the items of a run, whose owners are item indices.
+
+    Returns:
+      The columns; and how many items of the file the run does not have.
+
+    Raises:
+      UserError: if the run has none of them.
+    """
+    lookup, indexed = Lookup(item_ids), []
+    known, unknown = set(), set()
+    for column in columns:
+        index_N = lookup.indices(ids_like(item_ids, column.owners)).tolist()
+        unknown.update(
+            owner for owner, index in zip(column.owners, index_N, strict=True) if index < 0
+        )
+        kept = [(i, value) for i, value in zip(index_N, column.values, strict=True) if i >= 0]
+        known.update(index for index, _ in kept)
+        owners, values = [index for index, _ in kept], [value for _, value in kept]
+        indexed.append(dataclasses.replace(column, owners=owners, values=values))
+    if not known:
+        raise UserError(
+            f"{path}: none of its {len(unknown)} items is in the run's data: other ids?"
+        )
+    return indexed, len(unknown)

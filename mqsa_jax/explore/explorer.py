@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,17 @@ import numpy as np
 
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import Histories
+from mqsa_jax.data.ids import Ids
 from mqsa_jax.data.sources import load_dataset
 from mqsa_jax.errors import UserError
 from mqsa_jax.explore.attributes import Attribute, Numbers, read_attributes
-from mqsa_jax.explore.catalogue import Catalogue, read_titles
+from mqsa_jax.explore.catalogue import Catalogue, titles_of
 from mqsa_jax.explore.item_map import ItemMap
 from mqsa_jax.explore.model_lists import ModelLists
 from mqsa_jax.explore.options import ExploreOptions
 from mqsa_jax.explore.training_record import training_record
 from mqsa_jax.explore.users import Users
-from mqsa_jax.inference.loaded_run import load_run
+from mqsa_jax.inference.loaded_run import TrainedRun, load_run
 from mqsa_jax.models.registry import MODELS
 from mqsa_jax.runs.run_directory import RunDirectory
 
@@ -67,6 +69,7 @@ class Explorer:
             "users": None if self.users is None else self.users.histories.num_users,
             "columns": self.lists.columns(),
             "branches": self.lists.branches,
+            "traits": self.lists.run.recommender.num_traits > 0,
             "defaults": self.lists.defaults(),
             "attributes": list(self.attributes),
             "notes": self.notes,
@@ -121,23 +124,13 @@ def load_explorer(options: ExploreOptions, warn: Callable[[str], None]) -> Explo
 
     config = run_dir.config()
     run = load_run(run_dir.path)
-    lists = ModelLists(run, options.k)
-    titles, attributes, unknown = [""] * run.num_items, {}, {}
-    if options.item_titles is not None:
-        titles, unknown[options.item_titles] = read_titles(
-            options.item_titles, options.title_column, run.item_ids
-        )
-    if options.item_attributes is not None:
-        attributes, unknown[options.item_attributes] = read_attributes(
-            options.item_attributes, run.item_ids
-        )
-    for path, count in unknown.items():
-        if count:
-            note(f"{path}: {count} items are not in the run's data: left out")
-    count_V = _counts(lists, note)
+    titles = _titles(options, run.item_ids, note)
+    attributes = _attributes(config, options, run.item_ids, note)
+    count_V = _counts(run, note)
     if count_V is not None:
         attributes = attributes | {POPULARITY: Numbers(count_V.astype(np.float64))}
     users = _users(config, options, run_dir, note)
+    lists = ModelLists(run, options.k, None if users is None else users.histories.traits)
     item_map = ItemMap(run_dir, np.asarray(run.item_vectors()), count_V)
     lists.warm_up()
     return Explorer(
@@ -149,13 +142,59 @@ def _data_name(config: Config) -> str:
     return Path(config.dataset).name
 
 
-def _counts(lists: ModelLists, note: Callable[[str], None]) -> np.ndarray | None:
+def _titles(options: ExploreOptions, item_ids: Ids, note: Callable[[str], None]) -> list[str]:
+    """V titles, empty where there is none."""
+    if options.item_titles is None:
+        return [""] * len(item_ids)
+    titles, unknown = titles_of(options.item_titles, options.title_column, item_ids)
+    _note_unknown(options.item_titles, unknown, note)
+    return titles
+
+
+def _attributes(
+    config: Config, options: ExploreOptions, item_ids: Ids, note: Callable[[str], None]
+) -> dict[str, Attribute]:
+    """Those of the file that is named, or else those that the run was trained with."""
+    path, columns = options.item_attributes, options.attribute_columns
+    if path is None:
+        path, columns = config.attributes.item_attributes, config.attributes.attribute_columns
+    if path is None:
+        return {}
+    try:
+        attributes, unknown = read_attributes(path, columns, item_ids)
+    except UserError as error:
+        if options.item_attributes is not None:
+            raise
+        note(f"no attributes: {error}; --item-attributes names the file where it lies now")
+        return {}
+    _note_unknown(path, unknown, note)
+    return attributes
+
+
+def _note_unknown(path: str, unknown: int, note: Callable[[str], None]) -> None:
+    if unknown:
+        note(f"{path}: {unknown} items are not in the run's data: left out")
+
+
+def _counts(run: TrainedRun, note: Callable[[str], None]) -> np.ndarray | None:
     """[V] occurrences in training; None, with a note, where the run does not hold them."""
     try:
-        return lists.run.counts.items
+        return run.counts.items
     except UserError as error:
         note(f"no teacher, transitions and popularity: {error}")
         return None
+
+
+def _moved(config: Config, options: ExploreOptions) -> Config:
+    """The configuration with the data where they lie now."""
+    attributes = config.attributes.moved(None, options.user_traits)
+    own = attributes.item_attributes
+    if own is not None and not os.path.isfile(own) and options.item_attributes is not None:
+        # The file that colours the map may be the one that the run was trained with, moved.
+        attributes = attributes.moved(options.item_attributes, None)
+    place = dataclasses.replace(config.run, data_dir=options.data_dir or config.run.data_dir)
+    dataset = options.dataset or config.dataset
+    return dataclasses.replace(config, run=place, dataset=dataset, attributes=attributes)
 
 
 def _users(
@@ -165,15 +204,18 @@ def _users(
     note: Callable[[str], None],
 ) -> Users | None:
     """The users of the run's data; None, with a note, where data that nobody named are missing."""
-    place = dataclasses.replace(config.run, data_dir=options.data_dir or config.run.data_dir)
-    dataset = options.dataset or config.dataset
+    moved = _moved(config, options)
     try:
-        data = load_dataset(dataclasses.replace(config, run=place, dataset=dataset))
+        data = load_dataset(moved)
         run_dir.check_data(data.inputs_fingerprint())
     except UserError as error:
-        if options.dataset is not None or options.data_dir is not None:
+        named = (options.dataset, options.data_dir, options.user_traits)
+        if any(flag is not None for flag in named):
             raise
-        note(f"no users to pick: {error}; --dataset names the file where it lies now")
+        flags = "--dataset and --user-traits name the files where they lie"
+        if not config.attributes.describes_users:
+            flags = "--dataset names the file where it lies"
+        note(f"no users to pick: {error}; {flags} now")
         return None
     if not isinstance(data, Histories):
         note("no users to pick: the data are streamed")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mqsa_jax.data.sequences import Sequences
+from mqsa_jax.data.user_traits import UserTraits
 from mqsa_jax.inference.ranks import best_items, ranks_of
 from mqsa_jax.models.encoder import newest_attention
 from mqsa_jax.models.item_vectors import item_tables
@@ -67,6 +68,7 @@ def part_lists(
     allowed_V: Bool[Array, " V"],
     item: Int[Array, ""],
     relations: ItemRelations | None,
+    traits: UserTraits | None,
 ) -> PartLists:
     """The lists of one history by some of `PARTS`.
 
@@ -80,30 +82,15 @@ def part_lists(
       allowed_V: [V] whether an item may be listed.
       item: index of an item to say more of.
       relations: item transitions, if the model needs them.
+      traits: of the user whose history it is; None: the model has none.
     """
     tables = item_tables(recommender, params, relations)
-
-    def user_vector(alpha: Array) -> Array:
-        user_1TD = apply(
-            recommender,
-            params,
-            sequences,
-            window=settings.window,
-            alpha=alpha,
-            item_VD=tables.input,
-        )
-        return user_1TD[0, -1]
-
-    # Only the mixture depends on alpha: the branches themselves run once.
-    alphas = jnp.stack([settings.alpha, jnp.float32(1), jnp.float32(0)])
-    score_3V = scores_of(jax.vmap(user_vector)(alphas), tables.score)
+    score_3V = _branch_scores(recommender, params, sequences, settings, tables, traits)
     score_of = dict(zip(("mixed", "short", "long"), score_3V, strict=True))
     score_of |= {"model": score_of["mixed"], "term": jnp.full_like(score_3V[0], -jnp.inf)}
     from_recent = jnp.zeros(0)
     if recommender.num_recent:
-        weighted = with_term_factor(params, settings.term_factor)
-        term = score_term(recommender, weighted, sequences, relations)
-        term = jax.tree.map(lambda leaf_1TN: leaf_1TN[:, -1], term)
+        term = _newest_term(recommender, params, sequences, settings.term_factor, relations)
         score_of["model"] = with_sparse(score_of["mixed"][None], term)[0]
         term_V = with_sparse(jnp.zeros_like(score_3V[:1]), term)[0]
         # Most items have no term: they tie, and none of them belongs into a list.
@@ -119,6 +106,32 @@ def part_lists(
         _attention(recommender, params, sequences, settings.window, tables.input),
         from_recent,
     )
+
+
+def _branch_scores(recommender, params, sequences, settings, tables, traits):
+    """[3, V] scores by both branches, the short and the long one, without the term."""
+
+    def user_vector(alpha: Array) -> Array:
+        user_1TD = apply(
+            recommender,
+            params,
+            sequences,
+            window=settings.window,
+            alpha=alpha,
+            item_VD=tables.input,
+            traits=traits,
+        )
+        return user_1TD[0, -1]
+
+    # Only the mixture depends on alpha: the branches themselves run once.
+    alphas = jnp.stack([settings.alpha, jnp.float32(1), jnp.float32(0)])
+    return scores_of(jax.vmap(user_vector)(alphas), tables.score)
+
+
+def _newest_term(recommender, params, sequences, factor, relations):
+    """The transition term after the newest item, its weight times a factor."""
+    term = score_term(recommender, with_term_factor(params, factor), sequences, relations)
+    return jax.tree.map(lambda leaf_1TN: leaf_1TN[:, -1], term)
 
 
 def _attention(recommender, params, sequences, window, item_VD):

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mqsa_jax.config import ExcludeSeen
+from mqsa_jax.data.attributes import Attributes
 from mqsa_jax.data.sequences import Sequences
+from mqsa_jax.data.user_traits import UserTraits
 from mqsa_jax.errors import UserError
 from mqsa_jax.explore.list_program import PartLists, Settings, part_lists
 from mqsa_jax.explore.transitions import Transitions
@@ -25,6 +27,7 @@ from mqsa_jax.models.registry import MODELS
 MAX_FACTOR = 4.0
 """Largest multiple of the term's weight."""
 BRANCHES = ("short", "long")
+NOBODY = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +42,16 @@ class Asked:
     exclude_seen: ExcludeSeen
     item: int | None = None
     """Item to say more of."""
+    user: int = NOBODY
+    """Position in the data of the user whose traits count; `NOBODY` has none."""
 
 
 class ModelLists:
     """The lists of a trained run."""
 
-    def __init__(self, run: TrainedRun, k: int):
-        """Takes the run, and the length of the lists."""
-        self.run, self.k = run, min(k, run.num_items)
+    def __init__(self, run: TrainedRun, k: int, traits: Attributes | None = None):
+        """Takes the run, the length of the lists, and the traits of the users of its data."""
+        self.run, self.k, self._traits = run, min(k, run.num_items), traits
         self.alpha, self.max_len = float(run.hparams.alpha), run.recommender.max_len
         self.attends = run.recommender.backbone == "attention"
         mixes = self.attends and 0 < self.alpha < 1
@@ -153,6 +158,7 @@ class ModelLists:
             allowed_V,
             jnp.int32(asked.item or 0),
             run.relations,
+            UserTraits.of(self._traits, np.array([asked.user])),
         )
         return jax.tree.map(np.asarray, found)
 

@@ -1,73 +1,24 @@
 """Serves the page from this process until it is interrupted."""
 
-import contextlib
-import errno
-import importlib.util
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from mqsa_jax.errors import UserError
+from mqsa_jax.sockets import ANY_HOST, listen, url_of
 
-PACKAGES = ("fastapi", "uvicorn", "openTSNE")
-"""What the page needs beside the package's own requirements."""
 SWITCH_SECONDS = 0.0005
 """After which a thread of Python hands over to another one; its default is ten times as much."""
-ANY_HOST = ("0.0.0.0", "::", "")
 
 
-def check_installed() -> None:
-    """Raises UserError if a package that the page needs is missing."""
-    missing = [name for name in PACKAGES if not importlib.util.find_spec(name)]
-    if missing:
-        raise UserError(f"explore needs {', '.join(missing)}: pip install 'mqsa-jax[explore]'")
-
-
-@contextlib.contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that listens.
-
-    Args:
-      host: name or address.
-      port: 0: any that is free.
-
-    Raises:
-      UserError: if the port is in use, or the host is none of this machine.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        opened = socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        if getattr(error, "errno", None) == errno.EADDRINUSE:
-            reason = "is in use; choose another one, or leave --port out for a free one"
-        else:
-            reason = f"cannot be listened on: {getattr(error, 'strerror', None) or error}"
-        raise UserError(f"--port {port} of --host {host} {reason}") from None
-    with opened:
-        yield opened
-
-
-def address(host: str, listener: socket.socket) -> str:
-    """The page's URL.
-
-    >>> with listening("127.0.0.1", 0) as listener:
-    ...     address("127.0.0.1", listener).rsplit(":", 1)[0]
-    'http://127.0.0.1'
-    """
-    port = listener.getsockname()[1]
-    shown = socket.gethostname() if host in ANY_HOST else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/"
-
-
-def serve(load: Callable[[], object], host: str, listener: socket.socket, browser: bool) -> None:
+def serve(load: Callable[[], object], host: str, bound: socket.socket, browser: bool) -> None:
     """Loads what is shown, says where, and answers until SIGINT or SIGTERM.
 
     Args:
       load: gives the `Explorer`.
       host: by which the page is asked for.
-      listener: where it is asked.
+      bound: where it is asked; listens once all is loaded.
       browser: open it in a browser.
     """
     import uvicorn
@@ -76,7 +27,8 @@ def serve(load: Callable[[], object], host: str, listener: socket.socket, browse
 
     # While the map is computed, answers wait for Python no longer than this.
     sys.setswitchinterval(SWITCH_SECONDS)
-    explorer, url = load(), address(host, listener)
+    explorer, url = load(), f"{url_of(bound, host)}/"
+    listen(bound)
     # The names of a page that is to be seen from other machines are theirs to choose.
     hosts = ["*"] if host in ANY_HOST else ["127.0.0.1", "localhost", "::1", "[::1]", host]
     app = make_app(explorer, hosts)
@@ -86,7 +38,7 @@ def serve(load: Callable[[], object], host: str, listener: socket.socket, browse
     if browser:
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
     try:
-        server.run(sockets=[listener])
+        server.run(sockets=[bound])
     except KeyboardInterrupt:
         return
     finally:

@@ -7,20 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from mqsa_jax.data import splits
+from mqsa_jax.data.breakdown import BREAKDOWN_TITLES, breakdown_groups, group_means
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.user_groups import Groups
 from mqsa_jax.errors import UserError
-from mqsa_jax.reporting.charts import BREAKDOWN_AXES
-from mqsa_jax.reporting.results import load_run
-from mqsa_jax.reporting.user_statistics import (
-    group_means,
-    load_ranks,
-    ndcg_at_20,
-    popularity_groups,
-    transition_counts,
-    transition_groups,
-)
+from mqsa_jax.inference.stored_ranks import RANKS, load_ranks, ndcg_at_20
+from mqsa_jax.runs.files import read_json
 from mqsa_jax.runs.history import best_epoch
 from mqsa_jax.runs.run_directory import RunDirectory
 
@@ -46,22 +38,9 @@ def training_record(
     ]
     test, breakdown, missing = None, [], None
     try:
-        results = {run.result: run for run in load_run(run_dir.path)}
-        run = results.get("test")
-        if run is None:
-            raise UserError("the run has no test result; evaluate it")
-        test = {name: value for name, value in run.test.items() if _is_figure(name, value)}
-        if histories is None:
-            raise UserError("the breakdown needs the run's data")
-        if histories.cuts is not None:
-            raise UserError("data split by time have no breakdown")
-        user_U, rank_U = load_ranks(run)
-        if not np.array_equal(user_U, histories.user_ids):
-            raise UserError(f"{run_dir.path / 'ranks.npz'}: of other users than the data's")
-        ndcg_U = ndcg_at_20(rank_U)
-        breakdown = [
-            _by_group(kind, groups, ndcg_U) for kind, groups in _groups(histories, max_len).items()
-        ]
+        result = _test_result(run_dir)
+        test = {name: value for name, value in result.items() if _is_figure(name, value)}
+        breakdown = _breakdown(run_dir, result["NDCG@20"], histories, max_len)
     except UserError as error:
         missing = str(error)
     return {
@@ -73,19 +52,38 @@ def training_record(
     }
 
 
-def _groups(histories: Histories, max_len: int) -> dict[str, Groups]:
-    count_V = splits.item_counts(histories, max_len)
-    return {
-        "transition": transition_groups(transition_counts(histories, max_len)),
-        "popularity": popularity_groups(count_V[splits.targets(histories, "test")]),
-    }
+def _test_result(run_dir: RunDirectory) -> dict[str, Any]:
+    """The test's result; UserError if there is none, or it is broken."""
+    path = run_dir.path / "test_metrics.json"
+    if not path.exists():
+        raise UserError("the run has no test result; evaluate it")
+    result = read_json(path)
+    if not isinstance(result, dict) or not isinstance(result.get("NDCG@20"), float):
+        raise UserError(f"{path}: lacks NDCG@20; delete it, and evaluate the run again")
+    return result
+
+
+def _breakdown(
+    run_dir: RunDirectory, ndcg: float, histories: Histories | None, max_len: int
+) -> list[dict[str, Any]]:
+    """Test NDCG@20 by groups of users; UserError if there is none."""
+    if histories is None:
+        raise UserError("the breakdown needs the run's data")
+    if histories.cuts is not None:
+        raise UserError("data split by time have no breakdown")
+    user_U, rank_U = load_ranks(run_dir.path, "test", ndcg)
+    if not np.array_equal(user_U, histories.user_ids):
+        raise UserError(f"{run_dir.path / RANKS}: of other users than the data's")
+    ndcg_U = ndcg_at_20(rank_U)
+    groups = breakdown_groups(histories, max_len)
+    return [_by_group(kind, each, ndcg_U) for kind, each in groups.items()]
 
 
 def _by_group(kind: str, groups: Groups, ndcg_U: np.ndarray) -> dict[str, Any]:
     """Mean NDCG@20, and number of users, of each group."""
     names, group_U = groups
     return {
-        "title": BREAKDOWN_AXES[kind],
+        "title": BREAKDOWN_TITLES[kind],
         "groups": names,
         "users": np.bincount(group_U, minlength=len(names)).tolist(),
         "ndcg": group_means(ndcg_U, group_U, len(names)),

@@ -2,6 +2,8 @@
 
 import functools
 
+import numpy as np
+
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.ids import Lookup, ids_like
 
@@ -28,14 +30,22 @@ class Users:
         """Id of a user by position in the data."""
         return self._names[index]
 
-    def history(self, user: str) -> list[int] | None:
-        """Item indices of a user's whole history, oldest first; None: no such user."""
-        ids = self.histories.user_ids
-        (index,) = self._lookup.indices(ids_like(ids, [user]))
-        if index < 0:
-            return None
+    def index(self, user: str) -> int | None:
+        """Position of a user in the data, by id; None: no such user."""
+        (index,) = self._lookup.indices(ids_like(self.histories.user_ids, [user]))
+        return None if index < 0 else int(index)
+
+    def history(self, index: int) -> list[int]:
+        """Item indices of a user's whole history, oldest first."""
         begin, end = self.histories.offsets[index : index + 2]
         return self.histories.items[begin:end].tolist()
+
+    def traits(self, index: int) -> list[str]:
+        """Names of what is known of a user."""
+        lists = self.histories.traits
+        if lists is None:
+            return []
+        return [lists.names[trait] for trait in lists.of_rows(np.array([index])).attribute]
 
     @functools.cached_property
     def _names(self) -> list[str]:

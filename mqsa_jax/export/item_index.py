@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from mqsa_jax.export.extras import check_extra
 from mqsa_jax.export.folder import INDEXES, ExportFolder
+from mqsa_jax.extras import check_extra
 
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 256
 """Of USearch's graph: neighbours of an item, and candidates kept while adding and searching."""

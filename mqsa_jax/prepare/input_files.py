@@ -122,7 +122,7 @@ def open_text(path: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(opener(path, "rb"), encoding="utf-8-sig", errors="replace", newline="")
 
 
-def _checked_start(path: str) -> None:
+def check_start(path: str) -> None:
     """Raises UserError if a file is empty, UTF-16, or no gzip file in spite of its name."""
     with readable(path):
         opener = gzip.open if path.lower().endswith(".gz") else open
@@ -158,7 +158,7 @@ def _header(paths: list[str], format: Format) -> tuple[str, ...]:
     for path in paths:
         if is_remote(path):
             raise UserError(f"{path}: name the columns of remote files with --columns")
-        _checked_start(path)
+        check_start(path)
         with readable(path), open_text(path) as file:
             headers.setdefault(_split_header(file, format, path), path)
     if len(headers) > 1:
@@ -198,7 +198,7 @@ def _example(paths: list[str]) -> dict[str, Any]:
     for path in paths:
         if is_remote(path):
             raise UserError(f"{path}: JSON lines are read from local files; use Parquet")
-        _checked_start(path)
+        check_start(path)
     merged: dict[str, Any] = {}
     for number, line in lines_of(paths[0]):
         try:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from mqsa_jax.data import splits
+from mqsa_jax.data.breakdown import breakdown_groups, group_means
 from mqsa_jax.data.histories import Histories
 from mqsa_jax.data.sources import load_histories
 from mqsa_jax.errors import UserError
-from mqsa_jax.reporting import user_statistics
+from mqsa_jax.inference.stored_ranks import RANKS, has_array, load_array, load_ranks, ndcg_at_20
 from mqsa_jax.reporting.configurations import Group, reference_of
 from mqsa_jax.reporting.results import FULL_MODEL, Run
 from mqsa_jax.reporting.significance import compare
+from mqsa_jax.reporting.user_statistics import list_statistics, log_rank
 from mqsa_jax.runs.files import read_json, write_json
 
 Analysis = dict[str, Any]
@@ -108,9 +110,9 @@ def update_analysis(groups: list[Group], path: Path, data_dir: str | None) -> st
     """
     analysis = without_stale(read_analysis(path), groups)
     runs = [run for group in groups for run in group.runs]
-    ranked = [run for run in runs if user_statistics.has_array(run, "ranks.npz", run.result)]
-    listed = [run for run in runs if user_statistics.has_array(run, *_lists(run))]
-    ranks = {run.name: user_statistics.load_ranks(run) for run in ranked}
+    ranked = [run for run in runs if has_array(run.folder, RANKS, run.result)]
+    listed = [run for run in runs if has_array(run.folder, *_lists(run))]
+    ranks = {run.name: load_ranks(run.folder, run.result, run.test["NDCG@20"]) for run in ranked}
     analysis["significance"] |= comparisons(reference_pairs(groups), ranks)
     analysis["distillation"] |= comparisons(distillation_pairs(groups), ranks)
     missing = None
@@ -172,8 +174,8 @@ def comparisons(pairs: Pairs, ranks: Ranks) -> dict[str, Any]:
         values = [
             _seed_mean(side, value)
             for value in (
-                user_statistics.ndcg_at_20,
-                lambda rank_U, num=num_items: user_statistics.log_rank(rank_U, num),
+                ndcg_at_20,
+                lambda rank_U, num=num_items: log_rank(rank_U, num),
             )
             for side in (own, others)
         ]
@@ -217,21 +219,16 @@ def _update_by_data(
 ) -> None:
     """Computes the breakdown and the list statistics, which need the data set."""
     count_V = splits.item_counts(histories, max_len)
-    target_U = histories.items[histories.offsets[1:] - 1]
-    seen_U = user_statistics.transition_counts(histories, max_len)
-    groups = {
-        "transition": user_statistics.transition_groups(seen_U),
-        "popularity": user_statistics.popularity_groups(count_V[target_U]),
-    }
-    for kind, (names, group_U) in groups.items() if ranks else ():
+    groups = breakdown_groups(histories, max_len) if ranks else {}
+    for kind, (names, group_U) in groups.items():
         entry = analysis["breakdown"].setdefault(kind, {"ndcg": {}})
         entry["groups"] = names
         entry["users"] = np.bincount(group_U, minlength=len(names)).tolist()
         for name, (user_U, rank_U) in ranks.items():
             if not np.array_equal(user_U, histories.user_ids):
                 raise UserError(f"run {name}: ranks.npz is of other users than the data set's")
-            ndcg_U = user_statistics.ndcg_at_20(rank_U)
-            entry["ndcg"][name] = user_statistics.group_means(ndcg_U, group_U, len(names))
+            ndcg_U = ndcg_at_20(rank_U)
+            entry["ndcg"][name] = group_means(ndcg_U, group_U, len(names))
     for run in listed:
-        top_UK = user_statistics.load_array(run, *_lists(run))
-        analysis["lists"][run.name] = user_statistics.list_statistics(top_UK, count_V)
+        top_UK = load_array(run.folder, *_lists(run))
+        analysis["lists"][run.name] = list_statistics(top_UK, count_V)

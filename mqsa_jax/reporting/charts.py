@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Literal
 
+from mqsa_jax.data.breakdown import BREAKDOWN_TITLES
 from mqsa_jax.models.registry import MODELS, PLUS
 from mqsa_jax.reporting.analysis import Analysis
 from mqsa_jax.reporting.configurations import Group, reference_of
@@ -165,12 +166,6 @@ def sensitivity_chart(slug: str, title: str, found: Sensitivity) -> Chart:
     )
 
 
-BREAKDOWN_AXES = {
-    "transition": "Occurrences of the test's transition in training",
-    "popularity": "Occurrences of the target in training",
-}
-
-
 def breakdown_means(entry: dict, runs: Sequence[Run]) -> list[float | None] | None:
     """[G] mean over the runs that took part, None for a group without users; None without runs."""
     rows = [entry["ndcg"][run.name] for run in runs if run.name in entry["ndcg"]]
@@ -196,7 +191,7 @@ def breakdown_chart(
                 points = [(float(x), y) for x, y in enumerate(means[group.key]) if y is not None]
                 x, y = (list(values) for values in zip(*points, strict=True))
                 lines.append(Line(group.label, style[group.key], x, y))
-            panels.append(Panel(BREAKDOWN_AXES[kind], lines, entry["groups"], name))
+            panels.append(Panel(BREAKDOWN_TITLES[kind], lines, entry["groups"], name))
         columns = len(families(known))
     if not panels:
         return None

@@ -6,6 +6,7 @@ import orjson
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
@@ -68,7 +69,8 @@ class Listed(BaseModel):
 
 def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics) -> FastAPI:
     """The application; its examples are made by the model that is served now."""
-    app = FastAPI(
+    # The page and its scripts come from this process, not from another host.
+    app = FastAPIOffline(
         title="mqsa-jax serve",
         description="Items that come next, by a model of sequential recommendation. Ids are those "
         "of the data that the model was trained on.",
@@ -77,6 +79,8 @@ def make_app(live: LiveModel, batcher: Batcher, limits: Limits, metrics: Metrics
         redirect_slashes=False,
         # `/metrics` has the figures; looking for another collector takes time at each request.
         telemetry={"tracing": False, "metrics": False, "logs": False},
+        # Swagger UI would have another host check the schema.
+        swagger_ui_parameters={"validatorUrl": "none"},
     )
     app.router.route_class = DirectRoute
     app.add_middleware(MeasuredRequests, metrics=metrics, paths=PATHS)

@@ -1,51 +1,26 @@
 """The process of the server: its socket, its threads, and its end."""
 
-import contextlib
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 
 from mqsa_jax.devices import enable_compilation_cache
-from mqsa_jax.errors import UserError
 from mqsa_jax.server.app import make_app
 from mqsa_jax.server.batching import Batcher
 from mqsa_jax.server.live_model import LiveModel
 from mqsa_jax.server.metrics import Metrics
 from mqsa_jax.server.requests import Limits
+from mqsa_jax.sockets import listen, url_of
 
 SWITCH_SECONDS = 0.0005
 """After which a thread of Python hands over to another one: the default of 5 ms would be felt."""
 END_SECONDS = 30
 """The longest that requests in flight are waited for when the server is asked to end."""
-
-
-@contextlib.contextmanager
-def bound_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that holds the address and does not listen yet; port 0: any that is free.
-
-    Raises:
-      UserError: if there is no such host, or the port cannot be had.
-    """
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--host {host}: {reason}; name an address of this machine") from None
-    with socket.socket(family, kind, number) as bound:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind(address)
-        except OSError as error:
-            raise UserError(
-                f"{host}:{port}: {error.strerror}; give another --port or --host"
-            ) from None
-        yield bound
 
 
 def serve(
@@ -72,8 +47,28 @@ def serve(
     live = LiveModel(folder, limits.max_k, metrics, say)
     batcher = Batcher(lambda: live.answers, max_waiting, metrics)
     metrics.watch(lambda: live.answers.generation, batcher.waiting)
+    server = _http_server(make_app(live, batcher, limits, metrics))
+    ended = threading.Event()
+    watcher = threading.Thread(target=live.watch, args=(ended, reload), name="watcher", daemon=True)
+    listen(bound)
+    url, model = url_of(bound), live.describe()
+    say(f"{url} serves {folder} ({model['name']}, {model['items']:,} items); {url}/docs explains")
+    sys.setswitchinterval(SWITCH_SECONDS)
+    _end_well()
+    batcher.start()
+    watcher.start()
+    try:
+        server.run(sockets=[bound])
+    finally:
+        ended.set()
+        batcher.stop()
+        # A thread within JAX when the interpreter ends would end it by a signal.
+        watcher.join()
+
+
+def _http_server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
-        make_app(live, batcher, limits, metrics),
+        app,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -85,27 +80,7 @@ def serve(
         proxy_headers=False,
         timeout_graceful_shutdown=END_SECONDS,
     )
-    ended = threading.Event()
-    watcher = threading.Thread(target=live.watch, args=(ended, reload), name="watcher", daemon=True)
-    bound.listen()
-    host, port = bound.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    model = live.describe()
-    say(
-        f"http://{shown}:{port} serves {folder} ({model['name']}, {model['items']:,} items); "
-        f"http://{shown}:{port}/docs explains"
-    )
-    sys.setswitchinterval(SWITCH_SECONDS)
-    _end_well()
-    batcher.start()
-    watcher.start()
-    try:
-        uvicorn.Server(config).run(sockets=[bound])
-    finally:
-        ended.set()
-        batcher.stop()
-        # A thread within JAX when the interpreter ends would end it by a signal.
-        watcher.join()
+    return uvicorn.Server(config)
 
 
 def _end_well() -> None:

@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
+from mqsa_jax import extras
 from mqsa_jax.commands.explore import explore_main
 from mqsa_jax.commands.train import train_main
 from mqsa_jax.config import Config
-from mqsa_jax.explore import server
 from mqsa_jax.runs.run_directory import RunDirectory
 
 pytest.importorskip("openTSNE")
@@ -35,10 +35,11 @@ def counted(own_file):
         (["--run-dir=."], "config.json: no such file; is this the folder of a run?"),
         (["--run-dir=run", "-k=0"], "--k must be at least 1, got 0"),
         (["--run-dir=run", "--port=70000"], "--port must be 0 to 65535, got 70000"),
-        (["--run-dir=run", "--host=192.0.2.1"], "of --host 192.0.2.1 cannot be listened on"),
+        (["--run-dir=run", "--host=192.0.2.1"], "--port 0 of --host 192.0.2.1 cannot be had"),
         (["--run-dir=run", "--item-titles=no.csv"], "--item-titles no.csv: no such file"),
         (["--run-dir=run", "--item-attributes=no.json"], "--item-attributes no.json: no such"),
         (["--run-dir=run", "--title-column=x"], "--title-column is of the file that"),
+        (["--run-dir=run", "--attribute-columns=x"], "--attribute-columns is of the file that"),
         (["--run-dir=run", "--dataset=qq"], "unknown data set 'qq'"),
         (["--run-dir=run"], "no whole checkpoint; train first"),
     ],
@@ -60,6 +61,6 @@ def test_a_port_in_use_is_refused(config_only, refused):
 
 
 def test_a_missing_library_is_told_with_its_extra(config_only, refused, monkeypatch):
-    monkeypatch.setattr(server, "PACKAGES", ("json", "no_such_package"))
+    monkeypatch.setitem(extras.MODULES, "explore", ("json", "no_such_package"))
     message = refused(explore_main, "--run-dir=run")
     assert "explore needs no_such_package: pip install 'mqsa-jax[explore]'" in message

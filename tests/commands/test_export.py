@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from mqsa_jax import extras
 from mqsa_jax.commands.export import export_main
 from mqsa_jax.commands.recommend import recommend_main
 from mqsa_jax.commands.train import train_main
-from mqsa_jax.export import extras
 from tests.commands.histories import write_histories
 
 FLAGS = ["--dim=8", "--max-len=8", "--batch-size=16", "--epochs=1", "--devices=1", "--seed=1"]

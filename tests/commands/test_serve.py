@@ -18,7 +18,7 @@ from mqsa_jax.commands.serve import serve_main
         (["--model=.", "--max-body=0"], "--max-body must be at least 1"),
         (["--model=.", "--port=70000"], "--port must be 0 to 65535"),
         (["--model=.", "--host=256.1.1.1", "--port=0"], "--host 256.1.1.1: "),
-        (["--model=.", "--host=192.0.2.1", "--port=0"], "192.0.2.1:0: "),
+        (["--model=.", "--host=192.0.2.1", "--port=0"], "--port 0 of --host 192.0.2.1 cannot be "),
         (["--model=.", "--port=0"], "config.json: no such file"),
     ],
 )
@@ -30,7 +30,7 @@ def test_a_port_in_use_is_refused(refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = refused(serve_main, "--model=.", f"--port={port}")
-    assert f"127.0.0.1:{port}: Address already in use" in line
+    assert f"--port {port} of --host 127.0.0.1 is in use; choose another one, or 0 for" in line
 
 
 def test_a_missing_extra_is_named(refused, monkeypatch):

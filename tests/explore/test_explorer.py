@@ -60,5 +60,6 @@ def test_ids_may_be_strings(run, tmp_path):
     found = [each["id"] for each in explorer.neighbours(4)["neighbours"]]
     assert found == [f"B{item:03d}" for item, _ in expected]
     assert explorer.users.search("bo", 9) == ["bo", "Bob"]
-    assert explorer.users.history("Bob") == [0, 1, 2] and explorer.users.history("eve") is None
+    bob = explorer.users.index("Bob")
+    assert explorer.users.history(bob) == [0, 1, 2] and explorer.users.index("eve") is None
     assert explorer.catalogue.search("b004", 1) == [named.indices(["B004"])[0]]

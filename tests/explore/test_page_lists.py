@@ -10,7 +10,7 @@ def listed(page, key):
 
 
 def history_of(url, user):
-    return [item["index"] for item in asked(url, "api/history", user=user)]
+    return [item["index"] for item in asked(url, "api/history", user=user)["items"]]
 
 
 def pick(page, user):

@@ -22,7 +22,7 @@ def test_a_point_of_the_map_shows_its_neighbours(page, url, run):
       const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
       let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n"""
     page.until(painted)
-    click_on_point(page, url, 4)
+    point_at(page, url, 4, "pointerdown", "pointerup")
     page.until("return document.querySelector('.chosen h3')")
     item = run.item_ids[4]
     assert page.one(".chosen h2").text == title(item)
@@ -35,21 +35,81 @@ def test_a_point_of_the_map_shows_its_neighbours(page, url, run):
     page.until(f"return document.querySelector('.history .two-lines')?.textContent === {name!r}")
 
 
-def click_on_point(page, url, place):
-    """Clicks on a point where the whole map shows it."""
+def position_of(url, place):
+    """Position of a point on the map, between -1 and 1."""
     with urllib.request.urlopen(url + "api/map/positions") as answer:
         content = answer.read()
-    x, y = np.frombuffer(content, "<f4").reshape(-1, 2)[place].tolist()
+    return np.frombuffer(content, "<f4").reshape(-1, 2)[place].tolist()
+
+
+def point_at(page, url, place, *kinds):
+    """Has a mouse do something on a point where the whole map shows it."""
     page.run(
-        """const [x, y] = arguments; const c = document.querySelector('canvas');
+        """const [[x, y], kinds] = arguments; const c = document.querySelector('canvas');
         const box = c.getBoundingClientRect();
         const unit = 0.95 * Math.min(box.width, box.height) / 2;
         const at = { clientX: box.x + box.width / 2 + x * unit, clientY: box.y + box.height / 2 - y * unit,
           pointerId: 1, bubbles: true };
-        for (const kind of ['pointerdown', 'pointerup']) c.dispatchEvent(new PointerEvent(kind, at));""",  # noqa: E501
-        x,
-        y,
+        for (const kind of kinds) c.dispatchEvent(new PointerEvent(kind, at));""",  # noqa: E501
+        position_of(url, place),
+        kinds,
     )
+
+
+def label_is(page, text):
+    page.until(
+        "const e = document.querySelector('.point-label'); "
+        "return !e.hidden && e.textContent === arguments[0]",
+        text,
+    )
+
+
+@pytest.mark.parametrize("width", [375, 1440])
+def test_a_pointer_at_a_point_shows_its_title(page, url, run, width):
+    opened(page, url, width=width)
+    page.view("map")
+    page.until("return document.querySelector('.map-status progress').hidden")
+    page.until("return document.querySelector('canvas').width > 300")
+    assert not page.one(".point-label").is_displayed()
+    for place in (4, 20):
+        point_at(page, url, place, "pointermove")
+        label_is(page, title(run.item_ids[place]))
+        box = "const b = document.querySelector(arguments[0]).getBoundingClientRect(); return [b.left, b.right, b.width]"  # noqa: E501
+        left, right, wide = page.run(box, ".point-label")
+        canvas = page.run(box, "canvas")
+        assert canvas[0] <= left and right <= canvas[1] and wide > 60
+    point_at(page, url, 4, "pointerdown")  # a drag begins
+    page.until("return document.querySelector('.point-label').hidden")
+    point_at(page, url, 4, "pointerup", "pointermove")
+    label_is(page, title(run.item_ids[4]))
+    page.run("document.querySelector('canvas').dispatchEvent(new PointerEvent('pointerleave'))")
+    page.until("return document.querySelector('.point-label').hidden")
+
+
+def test_the_keyboard_finds_the_item_in_the_middle_of_the_map(page):
+    page.view("map")
+    page.until("return document.querySelector('.map-status progress').hidden")
+    # The map goes to an item that is found by its id, which then stands in the middle.
+    field = page.one("#view-map input[placeholder='Title or id of an item']")
+    field.send_keys("7", Keys.ENTER)
+    page.until("return document.querySelector('.chosen h3')")
+    page.one("canvas").send_keys("+")
+    label_is(page, title(7))
+    page.until("return document.querySelector('#live').textContent === arguments[0]", title(7))
+    page.press(*[Keys.ARROW_RIGHT] * 40)  # far from all points
+    page.until("return document.querySelector('.point-label').hidden")
+    page.press(*[Keys.ARROW_LEFT] * 40)
+    label_is(page, title(7))
+    page.one(".neighbours button").click()
+    page.until("return document.querySelector('.chosen h2').textContent !== arguments[0]", title(7))
+    page.one("canvas").send_keys("0")
+    page.press("+", "-")
+    page.until("return !document.querySelector('.point-label').hidden")
+    named = page.texts(".point-label")
+    page.press(Keys.ENTER)
+    page.until_texts(".chosen h2", named)
+    page.one("#theme").send_keys(Keys.NULL)
+    page.until("return document.querySelector('.point-label').hidden")
 
 
 def test_the_map_is_coloured_zoomed_and_lit_up_by_the_keyboard(page):

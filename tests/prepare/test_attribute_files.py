@@ -12,8 +12,8 @@ from mqsa_jax.prepare.attribute_files import read_attribute_file
 
 def read(path, content, role="item", columns=None):
     """By column: whether it is one of numbers, and its sorted pairs."""
-    if isinstance(content, str):
-        path.write_text(content)
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     found = read_attribute_file(str(path), role, columns)
     pairs = {
         each.name: sorted(zip(each.owners, each.values, strict=True), key=str) for each in found
@@ -39,6 +39,26 @@ def test_json_of_fields_with_missing_values(tmp_path):
     assert pairs["new"] == [("4", "true")]
     chosen, _ = read(tmp_path / "a.json", text, columns="brand, new")
     assert chosen.keys() == {"brand", "new"}
+
+
+def test_text_may_hold_several_values_but_for_the_entries_of_lists(tmp_path):
+    expected = {"genre": [("7", "Action"), ("7", "Sci-Fi"), ("8", "Action")]}
+    table = "item,genre\n7,Action| Sci-Fi |\n8,Action\n9,|\n"
+    assert read(tmp_path / "a.csv", table) == (expected, set())
+    text = '{"7": {"genre": "Action| Sci-Fi |"}, "8": {"genre": "Action"}, "9": {"genre": "|"}}'
+    assert read(tmp_path / "a.json", text) == (expected, set())
+    lists = '{"item": 7, "tags": ["a|b"], "kind": 5}\n{"item": 8, "tags": ["c"], "kind": "x|y"}\n'
+    pairs, _ = read(tmp_path / "a.jsonl", lists)
+    assert pairs == {"tags": [(7, "a|b"), (8, "c")], "kind": [(7, "5"), (8, "x"), (8, "y")]}
+    assert read(tmp_path / "b.json", '{"7": ["a|b"]}')[0] == {"attribute": [("7", "a|b")]}
+
+
+def test_a_json_file_has_one_object_by_id_or_an_object_a_line(tmp_path):
+    rows = {"one": '{"item": 7, "brand": "x"}', "two": '{"item": 7, "brand": "x"}\n{"item": 8}\n'}
+    for name, text in rows.items():
+        assert read(tmp_path / f"{name}.json", text)[0] == {"brand": [(7, "x")]}
+    pretty = '{\n  "7": "x",\n  "8": "y"\n}\n'
+    assert read(tmp_path / "a.jsonl", pretty)[0] == {"attribute": [("7", "x"), ("8", "y")]}
 
 
 TABLE = "item_id,brand,price,year\n007,x,1.5,2001\n007,y,2.5,2001\n8,,,\n9,z,nan,2002\n"
@@ -100,7 +120,8 @@ def test_columns_of_a_log(tmp_path):
         ("a.csv", "a,b\n1,2\n", r"a\.csv: no column looks like the item's among: 'a', 'b'"),
         ("a.csv", "", r"a\.csv: "),
         ("a.parquet", "nothing", r"a\.parquet: cannot be read: "),
-        ("a.jsonl", '{"item": 7, "tags": {"a": 1}}\n', "'tags' holds STRUCT"),
+        ("a.jsonl", '{"item": 7, "tags": {"a": 1}}\n', "'tags' holds STRUCT.* attribute_columns"),
+        ("a.csv", b"\xff\xfei\0", r"a\.csv: not UTF-8 text"),
         ("a.jsonl", '{"item": 7.5, "tags": "x"}\n', "'item' holds DOUBLE; ids are integers"),
         ("a.csv.gz", "item,a\n", r"a\.csv\.gz: "),
         ("a.txt", "1 2\n", r"a\.txt: no known format"),

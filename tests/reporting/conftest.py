@@ -9,9 +9,9 @@ import pytest
 from mqsa_jax.commands.report import report_main
 from mqsa_jax.config import Config
 from mqsa_jax.data.histories import read_histories
+from mqsa_jax.inference.stored_ranks import ndcg_at_20
 from mqsa_jax.presets import default_config
 from mqsa_jax.reporting.results import METRICS
-from mqsa_jax.reporting.user_statistics import ndcg_at_20
 from mqsa_jax.runs.files import write_json
 from mqsa_jax.runs.sweep_directory import SweepDirectory
 from mqsa_jax.runs.sweep_directory import flags as config_flags

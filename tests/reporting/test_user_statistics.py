@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from mqsa_jax.data import breakdown
 from mqsa_jax.data.histories import make_histories
-from mqsa_jax.reporting import user_statistics
-from mqsa_jax.reporting.user_statistics import gini, list_statistics, log_rank, ndcg_at_20
+from mqsa_jax.inference.stored_ranks import ndcg_at_20
+from mqsa_jax.losses.list_metrics import gini
+from mqsa_jax.reporting.user_statistics import list_statistics, log_rank
 
 # The last two items of each history are held out: training sees 1 2, 1 2 3, 3 1 2 and 4.
 HISTORIES = make_histories(
@@ -16,41 +18,39 @@ HISTORIES = make_histories(
 
 def test_transitions_seen_in_training():
     # Asked for: 1→2 (seen three times), 2→3 (once), 3→4 (never), 1→2 again.
-    assert user_statistics.transition_counts(HISTORIES, max_len=50).tolist() == [3, 1, 0, 3]
+    assert breakdown.transition_counts(HISTORIES, max_len=50).tolist() == [3, 1, 0, 3]
 
 
 def test_transitions_in_the_window_that_training_reads():
     # With 2 items a history: 1 2, 2 3, 1 2 and 4.
-    assert user_statistics.transition_counts(HISTORIES, max_len=2).tolist() == [2, 1, 0, 2]
+    assert breakdown.transition_counts(HISTORIES, max_len=2).tolist() == [2, 1, 0, 2]
 
 
 def test_no_transition_at_all():
     histories = make_histories([1], [[1, 2, 3]])
-    assert user_statistics.transition_counts(histories, max_len=50).tolist() == [0]
+    assert breakdown.transition_counts(histories, max_len=50).tolist() == [0]
 
 
 def test_transition_groups():
-    names, group_U = user_statistics.transition_groups(np.array([0, 1, 2, 3, 5, 6, 99]))
+    names, group_U = breakdown.transition_groups(np.array([0, 1, 2, 3, 5, 6, 99]))
     assert names == ["0", "1", "2", "3-5", ">5"]
     assert group_U.tolist() == [0, 1, 2, 3, 3, 4, 4]
 
 
 def test_popularity_groups_are_of_equal_size():
-    names, group_U = user_statistics.popularity_groups(np.arange(10), 5)
+    names, group_U = breakdown.popularity_groups(np.arange(10), 5)
     assert names == ["0-1", "2-3", "4-5", "6-7", "8-9"]
     assert group_U.tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
 
 
 def test_equal_counts_stay_in_one_group():
-    names, group_U = user_statistics.popularity_groups(np.array([1, 1, 1, 1, 7]), 5)
+    names, group_U = breakdown.popularity_groups(np.array([1, 1, 1, 1, 7]), 5)
     assert names == ["1", "7"] and group_U.tolist() == [0, 0, 0, 0, 1]
 
 
 def test_means_of_ndcg_by_group():
     # Ranks 1, 3, 21: 1, 1 / log2(4), and 0 beyond the first 20.
-    means = user_statistics.group_means(
-        ndcg_at_20(np.array([1.0, 3.0, 21.0])), np.array([0, 0, 2]), 3
-    )
+    means = breakdown.group_means(ndcg_at_20(np.array([1.0, 3.0, 21.0])), np.array([0, 0, 2]), 3)
     assert means == [0.75, None, 0.0]
 
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -62,7 +64,19 @@ def test_the_page_has_examples_that_work(server):
         for name, example in asked.items():
             (reply,) = asyncio.run(ask(server.port, [post(path, example["value"])]))
             assert json.loads(reply.body) == answered[name]["value"], (path, name)
-    assert "/openapi.json" in server.get("/docs")
+
+
+def test_the_page_and_its_files_come_from_the_server_alone(server):
+    page = server.get("/docs")
+    assert not re.search(r"//\w", page)  # no address of another host
+    assert 'validatorUrl": "none"' in page
+    files = set(re.findall(r"""["'](/[^"']+)["']""", page))
+    assert len(files) == 5 and "/openapi.json" in files
+    for path in files:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}") as got:
+            assert got.status == 200 and len(got.read()) > 500, path
+    (style,) = (path for path in files if path.endswith(".css"))
+    assert not re.search(r"url\((?!\"?data:)|@import", server.get(style))
 
 
 def test_a_new_model_is_swapped_in_without_a_lost_request(server):

@@ -8,6 +8,7 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
   const list = h("ol", { class: "history", "aria-label": "History, newest item first" });
   const title = h("h2", {}, "History");
   const facts = h("p", { class: "quiet" });
+  const traits = h("p", { class: "quiet traits", hidden: true });
   const legend = h(
     "p",
     { class: "legend quiet" },
@@ -22,6 +23,7 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
     { class: "panel history-panel", "aria-label": "History" },
     h("header", {}, title, facts, clearButton),
     h("label", { class: "check", for: held.id }, held, "Hold out the newest item"),
+    traits,
     target,
     legend,
     list,
@@ -34,6 +36,8 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
     const unread = state.history.length - read;
     title.textContent = state.user === null ? "History" : `User ${state.user}`;
     facts.textContent = `${state.history.length} items${unread ? `, the newest ${read} are read` : ""}`;
+    traits.hidden = !run.traits || !state.history.length;
+    traits.textContent = traitsOf(state);
     clearButton.disabled = !state.history.length;
     held.disabled = !held.checked && state.history.length < 2;
     target.hidden = !state.target;
@@ -47,6 +51,11 @@ export function historyPanel(run, { remove, clear, holdOut, select }) {
     if (!newest.length) list.append(h("li", { class: "quiet empty" }, "Append an item, or pick a user."));
     const buttons = list.querySelectorAll("button");
     if (kept >= 0) buttons[Math.min(kept, buttons.length - 1)]?.focus();
+  }
+
+  function traitsOf({ user, traits: names }) {
+    if (user === null) return "A built history has no traits: it is nobody's.";
+    return names.length ? `Traits: ${names.join(", ")}` : "Nothing is known of this user's traits.";
   }
 
   function itemButton(item, state, before = "") {

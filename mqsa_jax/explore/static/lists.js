@@ -11,7 +11,7 @@ import { settingsPanel } from "./settings.js";
 /** Fills a section; returns what other views may ask of it. */
 export function listsView(section, context) {
   const { run } = context;
-  const state = { history: [], user: null, target: null, selected: null };
+  const state = { history: [], user: null, traits: [], target: null, selected: null };
   let base = { key: null, answer: null };
   const error = h("p", { class: "note", role: "alert", hidden: true });
   const settings = settingsPanel(run, () => ask());
@@ -51,8 +51,8 @@ export function listsView(section, context) {
     ),
   );
 
-  function setHistory(items, user) {
-    Object.assign(state, { history: [...items], user, target: null, selected: null });
+  function setHistory(items, user, traits = []) {
+    Object.assign(state, { history: [...items], user, traits, target: null, selected: null });
     users?.show(user);
     history.resetHoldOut();
     ask();
@@ -71,7 +71,8 @@ export function listsView(section, context) {
 
   async function setUser(user) {
     try {
-      setHistory(await get("/api/history", { user }), user);
+      const { items, traits } = await get("/api/history", { user });
+      setHistory(items, user, traits);
     } catch (problem) {
       fail(problem);
     }
@@ -88,10 +89,10 @@ export function listsView(section, context) {
   }
 
   /** The answer by the run's own settings; null if these are the settings. */
-  async function baseOf({ history: items, exclude_seen: policy }) {
+  async function baseOf({ history: items, user, exclude_seen: policy }) {
     if (settings.areTheRuns()) return null;
-    const key = JSON.stringify([items, policy]);
-    if (base.key !== key) base = { key, answer: await post("/api/lists", { history: items, exclude_seen: policy }) };
+    const key = JSON.stringify([items, user, policy]);
+    if (base.key !== key) base = { key, answer: await post("/api/lists", { history: items, user, exclude_seen: policy }) };
     return base.answer;
   }
 
@@ -103,7 +104,7 @@ export function listsView(section, context) {
       return;
     }
     const values = settings.values();
-    const question = { history: state.history.map((item) => item.index), item: state.selected, ...values };
+    const question = { history: state.history.map((item) => item.index), user: state.user, item: state.selected, ...values };
     try {
       const answer = await post("/api/lists", question);
       const ownSettings = await baseOf(question);

@@ -4,6 +4,7 @@ import { get, getNumbers } from "./api.js";
 import { combobox } from "./combobox.js";
 import { announce, h, nameOf, shown } from "./dom.js";
 import { colouring, legendOf } from "./colours.js";
+import { pointLabel } from "./label.js";
 import { scatter } from "./scatter.js";
 
 const POLL = 1000; // Milliseconds between two looks at a map that is being computed.
@@ -13,7 +14,11 @@ export function mapView(section, { run, append }) {
   let items = new Int32Array();
   let selected = null;
   let spotlight = null;
-  const drawing = scatter((place) => choose(items[place]));
+  const label = pointLabel();
+  const drawing = scatter(
+    (place) => choose(items[place]),
+    (place, at, byKeys) => (place < 0 ? label.hide() : label.show(items[place], at, drawing.element.clientWidth, byKeys)),
+  );
   const status = h("p", { class: "quiet", role: "status" });
   const progress = h("progress", { max: 1, value: 0, "aria-label": "Progress of the map" });
   const legend = h("div", { class: "legend-box" });
@@ -36,7 +41,7 @@ export function mapView(section, { run, append }) {
     h(
       "div",
       { class: "map-layout" },
-      h("div", { class: "panel map-panel" }, drawing.element, h("div", { class: "zooms" }, ...zooms), h("div", { class: "map-status" }, progress, status)),
+      h("div", { class: "panel map-panel" }, drawing.element, label.element, h("div", { class: "zooms" }, ...zooms), h("div", { class: "map-status" }, progress, status)),
       h(
         "aside",
         { class: "stack", "aria-label": "Map controls" },

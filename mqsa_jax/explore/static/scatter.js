@@ -1,20 +1,28 @@
 // Points on a canvas: drawn batch by batch of a colour, so that tens of thousands move smoothly.
 
 import { h } from "./dom.js";
+import { follow } from "./moves.js";
 
 const [LEAST_ZOOM, MOST_ZOOM] = [0.7, 60];
-const HIT = 12; // Pixels within which a click finds a point.
+const HIT = 12; // Pixels within which a pointer finds a point.
+const REACH = 60; // The same around the middle, where the keyboard looks for one.
 const CELLS = 64; // Of the grid, in each direction, by which the nearest point is found.
 
-/** @param {(place: number) => void} clicked takes the place of the point in the arrays */
-export function scatter(clicked) {
-  const canvas = h("canvas", { tabindex: "0", role: "application", "aria-label": "Map of the items: arrow keys move it, plus and minus zoom; find an item by the field beside it" });
+/**
+ * @param {(place: number) => void} clicked takes the place of the point in the arrays
+ * @param {(place: number, at: number[], byKeys: boolean) => void} pointed takes the place of the point that a pointer is
+ *   at, or that stands next to the middle while the keyboard moves the map, and its pixel; -1 if there is none
+ */
+export function scatter(clicked, pointed) {
+  const canvas = h("canvas", { tabindex: "0", role: "application", "aria-label": "Map of the items: arrow keys move it, plus and minus zoom, Enter selects the item in the middle; find an item by the field beside it" });
   const pen = canvas.getContext("2d");
   const camera = { x: 0, y: 0, zoom: 0.95 };
   let positions = new Float32Array();
   let colours = null;
   let spotlight = null;
   let [selected, neighbours] = [-1, []];
+  let aim = null; // Pixel of a pointer, "middle" for the keyboard, or null.
+  let named = -1;
   let batches = [];
   let grid = null;
   let waiting = false;
@@ -47,6 +55,7 @@ export function scatter(clicked) {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
     if (!colours) return;
+    look();
     const palette = colours.palette();
     const radius = Math.min(1.3 * Math.max(camera.zoom, 0.7) ** 0.45 * Math.sqrt(3000 / Math.max(batches.total, 300)) + 0.7, 7);
     batches.forEach((places, group) => points(places, palette[group], radius, spotlight ? 0.13 : 0.85));
@@ -76,9 +85,10 @@ export function scatter(clicked) {
   const colourOf = (name) => getComputedStyle(canvas).getPropertyValue(name).trim();
 
   function marks() {
+    pen.strokeStyle = colourOf("--text");
+    if (named >= 0) ring(...toScreen(named), 7, 2);
     if (selected < 0) return;
     const [x, y] = toScreen(selected);
-    pen.strokeStyle = colourOf("--text");
     pen.lineWidth = 1;
     for (const place of neighbours) {
       const [x2, y2] = toScreen(place);
@@ -114,10 +124,10 @@ export function scatter(clicked) {
 
   const cell = (value) => Math.min(Math.max(Math.floor(((value + 1) / 2) * CELLS), 0), CELLS - 1);
 
-  /** The nearest point to a position on the screen; -1 if none is near. */
-  function nearest(x, y) {
+  /** The nearest point to a position on the screen; -1 if none is within `pixels`. */
+  function nearest(x, y, pixels = HIT) {
     const { width, height } = size();
-    const reach = HIT / scale();
+    const reach = pixels / scale();
     const at = [camera.x + (x - width / 2) / scale(), camera.y - (y - height / 2) / scale()];
     let [found, least] = [-1, reach * reach];
     for (let column = cell(at[0] - reach); column <= cell(at[0] + reach); column++) {
@@ -129,6 +139,21 @@ export function scatter(clicked) {
       }
     }
     return found;
+  }
+
+  /** Finds the point that is aimed at; returns whether it is another one than before. */
+  function look() {
+    const { width, height } = size();
+    const before = named;
+    named = -1;
+    if (aim !== null) named = aim === "middle" ? nearest(width / 2, height / 2, REACH) : nearest(...aim);
+    pointed(named, named < 0 ? null : toScreen(named), aim === "middle");
+    return named !== before;
+  }
+
+  function setAim(next) {
+    aim = next;
+    if (look()) draw();
   }
 
   /** Zooms so that what is at a position on the screen stays there. */
@@ -153,7 +178,14 @@ export function scatter(clicked) {
     draw();
   }
 
-  follow(canvas, { pan, zoom, reset, click: (x, y) => nearest(x, y) >= 0 && clicked(nearest(x, y)) });
+  follow(canvas, {
+    pan,
+    zoom,
+    reset,
+    aim: setAim,
+    click: (x, y) => nearest(x, y) >= 0 && clicked(nearest(x, y)),
+    enter: () => named >= 0 && clicked(named),
+  });
   new ResizeObserver(draw).observe(canvas);
 
   return {
@@ -190,53 +222,4 @@ export function scatter(clicked) {
       draw();
     },
   };
-}
-
-/** Turns pointers, wheel and keys into moves of the camera. */
-function follow(canvas, { pan, zoom, reset, click }) {
-  const pointers = new Map();
-  let moved = 0;
-  const place = (event) => [event.offsetX, event.offsetY];
-  const spread = () => {
-    const [[x1, y1], [x2, y2]] = pointers.values();
-    return [Math.hypot(x1 - x2, y1 - y2), (x1 + x2) / 2, (y1 + y2) / 2];
-  };
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
-    pointers.set(event.pointerId, place(event));
-    if (pointers.size === 1) moved = 0;
-  });
-  canvas.addEventListener("pointermove", (event) => {
-    const before = pointers.get(event.pointerId);
-    if (!before) return;
-    const old = pointers.size === 2 ? spread() : null;
-    pointers.set(event.pointerId, place(event));
-    const [dx, dy] = [event.offsetX - before[0], event.offsetY - before[1]];
-    moved += Math.abs(dx) + Math.abs(dy);
-    if (old) {
-      const [now, x, y] = spread();
-      zoom(now / old[0], x, y);
-      pan(x - old[1], y - old[2]);
-    } else pan(dx, dy);
-  });
-  const end = (event) => {
-    const was = pointers.delete(event.pointerId);
-    if (was && event.type === "pointerup" && moved < 5 && !pointers.size) click(...place(event));
-  };
-  canvas.addEventListener("pointerup", end);
-  canvas.addEventListener("pointercancel", end);
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), ...place(event));
-  }, { passive: false });
-  canvas.addEventListener("keydown", (event) => {
-    const step = 60;
-    const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-    if (moves[event.key]) pan(...moves[event.key]);
-    else if (event.key === "+" || event.key === "=") zoom(1.4);
-    else if (event.key === "-") zoom(1 / 1.4);
-    else if (event.key === "0" || event.key === "Home") reset();
-    else return;
-    event.preventDefault();
-  });
 }

@@ -1,4 +1,4 @@
-"""Optional libraries of exports: what each extra of the package brings."""
+"""Optional libraries: what each extra of the package brings."""
 
 import importlib.util
 
@@ -8,6 +8,18 @@ MODULES = {
     "onnx": ("jax2onnx", "onnx", "onnxruntime"),
     "usearch": ("usearch",),
     "faiss": ("faiss",),
+    "serve": (
+        "fastapi",
+        "fastapi_offline",
+        "starlette",
+        "uvicorn",
+        "uvloop",
+        "httptools",
+        "orjson",
+        "pydantic",
+        "prometheus_client",
+    ),
+    "explore": ("fastapi", "uvicorn", "openTSNE"),
 }
 """Modules by extra."""
 
