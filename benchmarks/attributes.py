@@ -4,8 +4,8 @@
 
 Each run is a process of `train.py`; DATA holds the data sets and S3-Rec's lists of attributes
 (`Toys_and_Games_item2attributes.json`, ...). Runs lie in RUNS and go on where they were stopped.
-Figures are kept one by one in docs/performance/attributes.json, from which --page-only writes
-docs/attributes_results.md; what `make report` reads is copied to docs/results/benchmarks.
+Figures are kept one by one in docs/performance/attributes.json, which docs/build_attributes.py
+reads; what `make report` reads is copied to docs/results/benchmarks.
 `--speed` times an epoch, or some steps, with attributes and without in turn instead.
 """
 
@@ -17,22 +17,20 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import one_call
-from mqsa_jax.data.sources import SOURCES, dataset_title
-from mqsa_jax.reporting.results import rank_in
+from benchmarks.measure import one_call, report
+from mqsa_jax.data.sources import SOURCES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "performance" / "attributes.json"
-PAGE = ROOT / "docs" / "attributes_results.md"
 KEPT = ROOT / "docs" / "results" / "benchmarks"
 KEPT_FILES = ("config.json", "metrics.jsonl", "test_metrics.json", "ranks.npz")
-MODELS = {"mqsa-ted": "MQSA-TED", "mqsa-ted-plus": "MQSA-TED+"}
 VARIANTS: dict[str, list[str] | None] = {
     "none": None,
     "both": [],
@@ -46,6 +44,7 @@ VARIANTS: dict[str, list[str] | None] = {
 """Flags beside `--item-attributes`; None: without it, as kept in docs/results."""
 KEPT_NAMES = {"mqsa-ted": "{data}-{seed}", "mqsa-ted-plus": "{data}-mqsa-ted-plus-{seed}"}
 """Runs without attributes there."""
+Times = dict[str, list[float]]
 COLUMNS = ("valid_NDCG@20", "test_HR@20", "test_NDCG@20", "test_MRR")
 
 
@@ -148,34 +147,16 @@ def complete(choice: argparse.Namespace) -> None:
                     print(*key, *(f"{done[-1][name]:.4f}" for name in COLUMNS), flush=True)
 
 
-def page(rows: list[dict[str, Any]]) -> str:
-    """A row for each data set, model and variant: means over the seeds."""
-    lines = [
-        "# Item attributes: results",
-        "",
-        "[attributes.md](attributes.md) has the method. Attributes are S3-Rec's lists; `both,",
-        "mean` is `--attribute-power 1`; `random` has the lists dealt out to other items. Means",
-        "over the seeds, full ranking, test at the epoch of the best validation NDCG@20; choose a",
-        "variant by validation. Written by `python -m benchmarks.attributes` from",
-        "[attributes.json](performance/attributes.json), which holds commands, commits, machines.",
-        "",
-        "| Data | Model | Attributes | Seeds | Best epoch | Validation NDCG@20 | Test HR@20 "
-        "| Test NDCG@20 | Test MRR | Seconds an epoch |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    names = ("data", "model", "variant")
-    order = (*SOURCES, *MODELS, *VARIANTS)
-    for row in sorted(rows, key=lambda row: [rank_in(order, row[name]) for name in names]):
-        groups.setdefault(tuple(row[name] for name in names), []).append(row)
-    for (data, model, variant), own in groups.items():
-        cells = [dataset_title(data), MODELS[model], variant, len(own)]
-        cells.append(f"{statistics.mean(row['epoch'] for row in own):.3g}")
-        cells += [f"{statistics.mean(row[name] for row in own):.4f}" for name in COLUMNS]
-        seconds = [row["seconds_an_epoch"] for row in own]
-        cells.append("" if None in seconds else f"{statistics.mean(seconds):.1f}")
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines) + "\n"
+def in_turn(calls: dict[str, Callable], repeats: int) -> tuple[Times, Times]:
+    """Seconds of each call by name: of the wall, and of the processor."""
+    wall: Times = {name: [] for name in calls}
+    busy: Times = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            began = time.process_time()
+            wall[name].append(one_call(call))
+            busy[name].append(time.process_time() - began)
+    return wall, busy
 
 
 def speed(data: str, repeats: int, steps: int) -> None:
@@ -199,46 +180,42 @@ def speed(data: str, repeats: int, steps: int) -> None:
         arguments = (experiment.initial_state(), batches, run_key(1), experiment.relations())
         calls[name] = partial(program, *arguments)
         one_call(calls[name])
-    wall: dict[str, list[float]] = {name: [] for name in calls}
-    busy: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            began = time.process_time()
-            wall[name].append(one_call(call))
-            busy[name].append(time.process_time() - began)
-    for what, times in (("wall", wall), ("processor", busy)):
-        for name, seconds in times.items():
-            shown = ", ".join(f"{second:.2f}" for second in seconds)
-            print(f"{what}, {name} attributes: {shown} s")
-        ratios = [b / a for a, b in zip(*times.values(), strict=True)]
-        print(f"{what}, ratio of neighbours: median {statistics.median(ratios):.3f}")
+    wall, busy = in_turn(calls, repeats)
+    ratios = {
+        f"{what}_ratio": statistics.median(b / a for a, b in zip(*times.values(), strict=True))
+        for what, times in (("wall", wall), ("processor", busy))
+    }
+    rows = [
+        {
+            "attributes": name,
+            "wall_s": statistics.median(wall[name]),
+            "processor_s": statistics.median(busy[name]),
+        }
+        for name in calls
+    ]
+    report(
+        "attributes_speed", rows, data, steps=len(batches.num_positions), repeats=repeats, **ratios
+    )
 
 
 def main() -> None:
-    """Completes the results and writes the page, or measures the speed."""
+    """Completes the results, or measures the speed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--data", nargs="+", default=["toys", "beauty", "yelp", "sports"])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=KEPT_NAMES, default=list(KEPT_NAMES))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--work", type=Path, help="folder of the runs")
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page-only", action="store_true", help="run nothing")
     parser.add_argument("--speed", type=int, metavar="REPEATS", help="time steps in turn instead")
     parser.add_argument("--steps", type=int, default=512, help="steps of --speed, an epoch at most")
     choice, choice.flags = parser.parse_known_args()
     if choice.speed:
         speed(choice.data[0], choice.speed, choice.steps)
         return
-    if not choice.page_only:
-        if choice.work is None:
-            parser.error("--work names the folder of the runs")
-        complete(choice)
-    text = page(json.loads(choice.results.read_text()))
-    if choice.results == RESULTS:
-        PAGE.write_text(text)
-    else:
-        print(text)
+    if choice.work is None:
+        parser.error("--work names the folder of the runs")
+    complete(choice)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-NAMES = ["export", "large_catalogues", "reliability", "scaling", "streaming"]
+NAMES = ["attributes", "export", "large_catalogues", "reliability", "scaling", "streaming"]
 
 
 @pytest.mark.parametrize("name", [f"build_{name}" for name in NAMES])

@@ -17,22 +17,6 @@ def test_shuffled_lists_are_the_same_lists_of_other_items(tmp_path):
     assert sum(moved[item] == lists[item] for item in lists) < 10
 
 
-def test_the_page_has_means_over_seeds_by_data_model_and_variant():
-    common = {"data": "toys", "model": "mqsa-ted", "test_HR@20": 0.1, "test_MRR": 0.03}
-    common |= {"valid_NDCG@20": 0.2, "seconds_an_epoch": 3.0}
-    rows = [
-        common | {"variant": "both", "seed": 1, "epoch": 2, "test_NDCG@20": 0.05},
-        common | {"variant": "both", "seed": 2, "epoch": 4, "test_NDCG@20": 0.07},
-        common | {"variant": "none", "seed": 1, "epoch": 9, "test_NDCG@20": 0.04},
-    ]
-    rows[2]["seconds_an_epoch"] = None
-    table = [line for line in attributes.page(rows).splitlines() if line.startswith("| Toys")]
-    assert table == [
-        "| Toys | MQSA-TED | none | 1 | 9 | 0.2000 | 0.1000 | 0.0400 | 0.0300 |  |",
-        "| Toys | MQSA-TED | both | 2 | 3 | 0.2000 | 0.1000 | 0.0600 | 0.0300 | 3.0 |",
-    ]
-
-
 def test_items_taken_out_are_looked_for_after_what_is_left_before_them():
     histories = make_histories([4, 3], [[1, 2, 9, 3, 9, 4], [9, 1, 5]])
     left, queries = cold_items.split(histories, {9})
