@@ -1,7 +1,6 @@
 """Tables of what items or users are: a column of ids, and columns of values, read by DuckDB."""
 
 import contextlib
-import gzip
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -170,7 +169,7 @@ def attribute_table(path: str, format: Format, described: Described) -> Iterator
     try:
         with duckdb.connect() as connection:
             yield AttributeTable(connection, path, format, described)
-    except (duckdb.Error, gzip.BadGzipFile) as error:
+    except duckdb.Error as error:
         lines = str(error).splitlines() or ["damaged"]
         raise UserError(f"{path}: cannot be read: {lines[0]}") from None
 
