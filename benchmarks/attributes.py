@@ -101,7 +101,9 @@ def keep(folder: Path, kept: Path) -> None:
     for file in KEPT_FILES:
         shutil.copy(folder / file, kept / file)
     given = json.loads((folder / "config.json").read_text())["item_attributes"]
-    hidden = {f"{Path(given).parent}/": "", f"{folder.parent.absolute()}/": "runs/"}
+    hidden = {f"{folder.parent.absolute()}/": "runs/"}
+    if given is not None:
+        hidden[f"{Path(given).parent}/"] = ""
     for file in kept.glob("*.json"):
         text = file.read_text()
         for path, shown in hidden.items():

@@ -34,7 +34,9 @@ def results(rows: list[dict[str, Any]]) -> str:
     for (data, model, variant), own in sorted(groups.items(), key=lambda each: each[0][:2]):
         epoch = statistics.mean(row["epoch"] for row in own)
         means = [f"{statistics.mean(row[name] for row in own):.4f}" for name in FIGURES]
-        cells.append([data, MODELS[model], variant, str(len(own)), f"{epoch:.3g}", *means])
+        cells.append(
+            [data.capitalize(), MODELS[model], variant, str(len(own)), f"{epoch:.3g}", *means]
+        )
     heads = ["Data", "Model", "Attributes", "Seeds", "Best epoch", *FIGURES.values()]
     facts = (
         "Attributes are S3-Rec's lists. `none`: without; `both, mean`: `--attribute-power 1`; "

@@ -5,7 +5,7 @@ import os
 from typing import Literal
 
 from mqsa_jax.errors import SettingError
-from mqsa_jax.fields import Count, Fraction
+from mqsa_jax.fields import BelowOne, Count, Fraction
 
 AttributeSide = Literal["both", "input", "score"]
 """Which item vectors attributes are added to: those that are read, those that are scored, both."""
@@ -35,7 +35,7 @@ class AttributesConfig:
     """Item vectors that attributes are added to: those read, those scored, or both."""
     attribute_power: Fraction = 0.5
     """Vectors of attributes are summed and divided by their number to this power; 1: the mean."""
-    id_dropout: Fraction = 0.0
+    id_dropout: BelowOne = 0.0
     """Probability that an item has the mean of all in place of its own vector, in a step."""
     cold_items: bool = False
     """Recommend the items of --item-attributes that no history holds, too."""
@@ -83,6 +83,10 @@ class AttributesConfig:
             value = getattr(self, flag)
             if value != getattr(AttributesConfig, flag):
                 raise SettingError(f"{{{flag}}} {value} needs {needs}: name a file")
+        if self.id_dropout and self.attribute_side != "both":
+            raise SettingError(
+                "{id_dropout} needs attributes wherever items are: {attribute_side} both"
+            )
         if self.cold_items and self.attribute_side == "input":
             raise SettingError(
                 "{cold_items} needs attributes in the scores: {attribute_side} both or score"

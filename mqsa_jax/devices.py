@@ -73,7 +73,7 @@ class DeviceLayout:
         try:
             grid = mesh_utils.create_device_mesh(shape, devices)
         except NotImplementedError:
-            sides = np.array([device.coords for device in devices]).max(0) + 1
+            sides = np.ptp([device.coords for device in devices], axis=0) + 1
             raise SettingError(
                 f"{{mesh}} {mesh} cannot lie on a slice of {' x '.join(map(str, sides))} chips: "
                 "each size must be a product of some of its sides"

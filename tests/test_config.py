@@ -113,6 +113,7 @@ def test_counts_start_at_1(name, value):
         ("term_decay", 0.0),
         ("term_dropout", 1.5),
         ("ema_decay", 1.0),
+        ("id_dropout", 1.0),
         ("num_negatives", -1),
         ("gbce_calibration", 1.1),
         ("lambda_graph", -1.0),

@@ -60,7 +60,7 @@ def count_tensors(counts: TrainingCounts) -> dict[str, np.ndarray]:
 def exported_recommender(recommender: Recommender) -> Recommender:
     """The model that reads `trained_tensors`: its item vectors are made already, and it knows no
     users."""
-    sizes = {"num_attributes": 0, "num_traits": 0, "num_cold": 0}
+    sizes = {"num_attributes": 0, "num_traits": 0, "num_cold": 0, "id_dropout": 0.0}
     return dataclasses.replace(recommender, graph="unused", attribute_side="both", **sizes)
 
 

@@ -77,8 +77,9 @@ def item_tables(
         parameters are missing.
     """
     own_VD = _own_vectors(recommender, params, relations)
-    if recommender.num_cold or recommender.id_dropout:
-        own_VD = _without_some(recommender, own_VD, key)
+    drops = key is not None and recommender.id_dropout > 0
+    if recommender.num_cold or drops:
+        own_VD = _without_some(recommender, own_VD, relations, key if drops else None)
     if not recommender.num_attributes:
         return ItemTables(own_VD, own_VD)
     why = f"num_attributes={recommender.num_attributes}"
@@ -91,15 +92,23 @@ def item_tables(
 
 
 def _without_some(
-    recommender: Recommender, own_VD: Array, key: Key[Array, ""] | None
+    recommender: Recommender,
+    own_VD: Array,
+    relations: ItemRelations | None,
+    key: Key[Array, ""] | None,
 ) -> Float[Array, "V D"]:
-    """The mean of all warm items in place of cold ones; with a key, of some warm ones too."""
-    warm_ND = own_VD[: recommender.num_items - recommender.num_cold]
+    """The mean of all warm items in place of cold ones; with a key, of some warm ones too.
+
+    Warm items without attributes keep their vectors: nothing else stands for them.
+    """
+    num_warm = recommender.num_items - recommender.num_cold
+    warm_ND = own_VD[:num_warm]
     mean_D = warm_ND.mean(0)
-    if key is not None and recommender.id_dropout:
-        item_N = jnp.arange(len(warm_ND))
-        keep_N1 = keep_mask(key, recommender.id_dropout, item_N, 1) > 0
-        warm_ND = jnp.where(keep_N1, warm_ND, mean_D)
+    if key is not None:
+        one_A1 = jnp.ones((recommender.num_attributes, 1))
+        weight_V1 = sparse_product(attributes_of(relations, "id_dropout"), one_A1)
+        keep_N1 = keep_mask(key, recommender.id_dropout, jnp.arange(num_warm), 1) > 0
+        warm_ND = jnp.where(keep_N1 | (weight_V1[:num_warm] == 0), warm_ND, mean_D)
     cold_ND = jnp.broadcast_to(mean_D, (recommender.num_cold, recommender.dim))
     return jnp.concatenate([warm_ND, cold_ND])
 

@@ -14,7 +14,7 @@ from jax.experimental import topologies
 
 from mqsa_jax.config import Config
 from mqsa_jax.devices import DeviceLayout
-from mqsa_jax.errors import UserError
+from mqsa_jax.errors import SettingError, UserError
 from mqsa_jax.ops.chunk_loop import chunk_rows
 from mqsa_jax.preflight.abstract_run import abstract_epoch, abstract_evaluation, table_bytes
 from mqsa_jax.preflight.hlo import largest_arrays, step_profile
@@ -99,7 +99,7 @@ def main(source: str, destination: str) -> None:
     try:
         answer = measured(config, target, Sizes(**request["sizes"]))
     except UserError as error:
-        answer = {"error": str(error)}
+        answer = {"error": error.with_flags if isinstance(error, SettingError) else str(error)}
     Path(destination).write_text(json.dumps(answer))
 
 

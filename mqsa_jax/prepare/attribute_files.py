@@ -126,7 +126,7 @@ def _object_by_id(path: str, format: Format, described: Described) -> dict[str, 
     if format != "json":
         return None
     try:
-        with readable(path), open_text(path) as file:
+        with readable(path), open_text(path, errors="strict") as file:
             lines = (line for line in file if not line.isspace())
             first, second = next(lines, ""), next(lines, None)
             value = _parsed(first)
@@ -136,6 +136,8 @@ def _object_by_id(path: str, format: Format, described: Described) -> dict[str, 
                     return None
             else:
                 value = json.loads("".join(itertools.chain([first, second or ""], lines)))
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; convert it to UTF-8") from None
     except (ValueError, RecursionError) as error:
         problem = str(error) or "nested too deeply"
         raise UserError(f"{path}: not readable as JSON ({problem})") from None
@@ -197,7 +199,10 @@ def _titles_of_object(path: str, by_id: dict[str, Any], known: Sequence[str]) ->
     """The titles of `{id: title}`, or a field of `{id: {field: title}}`."""
     rows = {owner: _fields(value) for owner, value in by_id.items()}
     names = list(dict.fromkeys(name for fields in rows.values() for name in fields))
-    name = NAMELESS if names == [NAMELESS] else _title_name(path, names, known)
+    if NAMELESS in names and len(names) > 1:
+        raise UserError(f"{path}: some items have fields and others do not; give one kind")
+    is_bare = names == [NAMELESS] and known == KNOWN_TITLE
+    name = NAMELESS if is_bare else _title_name(path, names, known)
     titles = {owner: fields[name] for owner, fields in rows.items() if fields.get(name) is not None}
     for owner, title in titles.items():
         if not isinstance(title, str):

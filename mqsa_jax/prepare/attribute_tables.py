@@ -1,6 +1,7 @@
 """Tables of what items or users are: a column of ids, and columns of values, read by DuckDB."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -78,8 +79,7 @@ class AttributeTable:
 
     def column(self, name: str) -> Column:
         """The values of each owner, each once; or the mean, if they are decimal numbers."""
-        # The ids as text: `007` is not 7 where ids are text.
-        table = self._table(self.owner)
+        table = self._with_text_ids
         kind = self._kind(table, name)
         is_list = kind.endswith("[]")
         kind = kind.removesuffix("[]")
@@ -92,6 +92,11 @@ class AttributeTable:
         if kind.startswith(_NUMBERS):
             return self._means(table, name, value)
         return self._distinct(table, name, _as_text(value, kind), packed=not is_list)
+
+    @functools.cached_property
+    def _with_text_ids(self) -> "duckdb.DuckDBPyRelation":
+        """The rows with ids as text: `007` is not 7 where ids are text."""
+        return self._table(self.owner)
 
     def text(self, name: str) -> Column:
         """The text of each owner as it stands, be it a number or not."""
@@ -139,11 +144,11 @@ class AttributeTable:
     def _distinct(
         self, table: "duckdb.DuckDBPyRelation", name: str, value: str, *, packed: bool
     ) -> Column:
-        """Each value once; `packed`: a text may hold several."""
+        """Each value once, in the order of the rows; `packed`: a text may hold several."""
         rows = table.query(
             "described",
-            f"SELECT DISTINCT owner, value FROM ({self._pairs(value)}) WHERE owner IS NOT NULL AND "
-            "value IS NOT NULL AND value <> '' ORDER BY ALL",
+            f"SELECT owner, value FROM ({self._pairs(value)}) WHERE owner IS NOT NULL AND value IS "
+            "NOT NULL AND value <> '' GROUP BY owner, value ORDER BY min(row), value",
         ).fetchall()
         pairs = [
             (owner, part) for owner, text in rows for part in (parts_of(text) if packed else [text])
@@ -153,7 +158,10 @@ class AttributeTable:
         )
 
     def _pairs(self, value: str) -> str:
-        return f"SELECT {_name(self.owner)} AS owner, {value} AS value FROM described"
+        return (
+            f"SELECT {_name(self.owner)} AS owner, {value} AS value, row FROM "
+            "(SELECT *, row_number() OVER () AS row FROM described)"
+        )
 
 
 @contextlib.contextmanager

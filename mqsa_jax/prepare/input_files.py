@@ -116,10 +116,10 @@ def _expanded(text: str) -> list[str]:
     return found
 
 
-def open_text(path: str) -> io.TextIOWrapper:
-    """A local file as UTF-8 text, unpacked; a byte order mark and bad bytes are replaced."""
+def open_text(path: str, errors: Literal["replace", "strict"] = "replace") -> io.TextIOWrapper:
+    """A local file as UTF-8 text, unpacked, without a byte order mark; `errors`: of bad bytes."""
     opener = gzip.open if path.lower().endswith(".gz") else open
-    return io.TextIOWrapper(opener(path, "rb"), encoding="utf-8-sig", errors="replace", newline="")
+    return io.TextIOWrapper(opener(path, "rb"), encoding="utf-8-sig", errors=errors, newline="")
 
 
 def check_start(path: str) -> None:

@@ -24,7 +24,7 @@ def command(run: Run) -> str:
             index = words.index(flag)
             del words[index : index + 2]
     words = [word for word in words if not word.startswith(tuple(f"{f}=" for f in _FOLDERS))]
-    words = [_without_folder(word) for word in words]
+    words = [_without_folder(*pair) for pair in zip(["", *words], words, strict=False)]
     if words[0].endswith("eval.py"):
         words += ["--run-dir", f"runs/{run.folder.name}"]
     else:
@@ -36,11 +36,16 @@ def command(run: Run) -> str:
     return f"`{shlex.join(['python', *words])}`"
 
 
-def _without_folder(word: str) -> str:
-    """A flag and its value, of a file of attributes the name alone."""
+def _without_folder(before: str, word: str) -> str:
+    """A word of a command and the one before it: of a file of attributes, the name alone."""
     flag, equals, value = word.partition("=")
-    names_file = flag.removeprefix("--").replace("-", "_") in FILES
-    return f"{flag}={Path(value).name}" if names_file and equals else word
+    if _names_file(before):
+        return Path(word).name
+    return f"{flag}={Path(value).name}" if equals and _names_file(flag) else word
+
+
+def _names_file(flag: str) -> bool:
+    return flag.startswith("--") and flag[2:].replace("-", "_") in FILES
 
 
 def runs_table(runs: Sequence[Run]) -> str:

@@ -15,7 +15,7 @@ from mqsa_jax.server.metrics import Metrics
 from mqsa_jax.server.requests import RefusedError, Request
 
 BATCH_SECONDS = 0.005
-"""Between the beginnings of two batches, at least."""
+"""Between the beginnings of two batches of several requests, at least."""
 
 
 class _Waiting(NamedTuple):
@@ -26,9 +26,9 @@ class _Waiting(NamedTuple):
 class Batcher:
     """Answers requests of one event loop.
 
-    The thread takes whatever waits, at most `MAX_BATCH` requests. A request that finds it idle is
-    answered at once. Batches begin `BATCH_SECONDS` apart at least, so that under load they are not
-    so small that their fixed cost fills the processor. The answers of a batch come from one model.
+    The thread takes whatever waits, at most `MAX_BATCH` requests. A request that waits alone is
+    answered at once, and so is a full batch; others begin `BATCH_SECONDS` apart at least, so that
+    their fixed cost does not fill the processor. The answers of a batch come from one model.
     """
 
     def __init__(self, answers: Callable[[], Answers], max_waiting: int, metrics: Metrics):
@@ -62,7 +62,8 @@ class Batcher:
     def _work(self) -> None:
         next_begin = 0.0
         while (first := self._queue.get()) is not None:
-            time.sleep(max(next_begin - time.monotonic(), 0))
+            if 0 < self._queue.qsize() < MAX_BATCH - 1:
+                time.sleep(max(next_begin - time.monotonic(), 0))
             next_begin = time.monotonic() + BATCH_SECONDS
             batch = [first]
             while len(batch) < MAX_BATCH and not self._queue.empty():

@@ -77,7 +77,8 @@ class Engine:
             for k in self._sizes:
                 self.lists(score_BV, k, np.zeros(score_BV.shape, bool), len(rows))
         if self.has_vectors:
-            self.cosines([0])
+            for size in sorted({shape.histories for shape in SHAPES}):
+                self.cosines([0] * size)
         if self.counts is not None:
             lists = self.lists(self.scores(rows[:1]), 1, np.zeros((1, self.model.num_items), bool))
             self.explanations(rows[:1], lists)

@@ -1,8 +1,10 @@
 """The comparison of attributes, and items taken out of the histories; no figure by hand."""
 
+import importlib
 import json
 
 import numpy as np
+import pytest
 
 from benchmarks import attributes, cold_items
 from mqsa_jax.data.histories import make_histories
@@ -40,3 +42,35 @@ def test_a_share_of_the_described_items_is_drawn_by_the_seed():
     described = set(range(1, 81))
     one, again, other = (cold_items.taken_out(histories, described, seed) for seed in (1, 1, 2))
     assert len(one) == 4 and one <= described and one == again and one != other
+
+
+def test_the_page_has_means_over_seeds_by_data_model_and_variant(monkeypatch):
+    monkeypatch.syspath_prepend(attributes.ROOT / "docs")
+    build_attributes = importlib.import_module("build_attributes")
+    common = {"data": "toys", "model": "mqsa-ted", "test_HR@20": 0.1, "test_MRR": 0.03}
+    common |= {"valid_NDCG@20": 0.2}
+    rows = [
+        common | {"variant": "none", "seed": 1, "epoch": 9, "test_NDCG@20": 0.04},
+        common | {"variant": "both", "seed": 1, "epoch": 2, "test_NDCG@20": 0.05},
+        common | {"variant": "both", "seed": 2, "epoch": 4, "test_NDCG@20": 0.07},
+    ]
+    page = build_attributes.results(rows).splitlines()
+    assert [line for line in page if line.startswith("| Toys")] == [
+        "| Toys | MQSA-TED | none | 1 | 9 | 0.2000 | 0.1000 | 0.0400 | 0.0300 |",
+        "| Toys | MQSA-TED | both | 2 | 3 | 0.2000 | 0.1000 | 0.0600 | 0.0300 |",
+    ]
+
+
+@pytest.mark.parametrize("given", [None, "/secret/data/items.json"])
+def test_kept_runs_name_no_folder_of_the_machine(tmp_path, given):
+    folder = tmp_path / "work" / "run"
+    folder.mkdir(parents=True)
+    texts = {"config.json": {"item_attributes": given, "run_dir": str(folder)}}
+    texts["test_metrics.json"] = {"command": [f"--run-dir={folder}", f"--item-attributes={given}"]}
+    for file in attributes.KEPT_FILES:
+        (folder / file).write_text(json.dumps(texts.get(file, {})))
+    attributes.keep(folder, tmp_path / "kept")
+    kept = json.loads((tmp_path / "kept" / "config.json").read_text())
+    assert kept == {"item_attributes": given and "items.json", "run_dir": "runs/run"}
+    text = (tmp_path / "kept" / "test_metrics.json").read_text()
+    assert "--run-dir=runs/run" in text and "secret" not in text

@@ -152,6 +152,8 @@ def test_trials_of_a_sweep_have_attributes(home, capsys):
         ([WITH[0], "--attribute-bins=0"], "--attribute-bins must be at least 1"),
         ([WITH[0], "--attribute-power=1.5"], "--attribute-power must be between 0 and 1"),
         ([WITH[0], "--cold-items", "--attribute-side=input"], "--attribute-side both or score"),
+        ([WITH[0], "--id-dropout=0.1", "--attribute-side=score"], "--attribute-side both"),
+        (["--id-dropout=0.1"], "--id-dropout 0.1 needs --item-attributes"),
         ([WITH[0], "--ranking-loss=sampled"], "--item-attributes changes the vectors of all"),
         ([WITH[0], "--model=popular"], "counted, not trained: leave --item-attributes out"),
         (

@@ -56,6 +56,12 @@ def test_packed_files_pretty_json_and_ids_that_are_strings(tmp_path):
     assert titles_of(str(pretty), None, names) == (["", "One", ""], 0)
 
 
+def test_an_item_has_the_first_of_several_titles(tmp_path):
+    path = tmp_path / "titles.csv"
+    path.write_text("item,title\n5,Zebra\n17,Kite\n5,Apple\n17,Ball\n")
+    assert titles_of(str(path), None, NUMBERS) == (["Zebra", "Kite", ""], 0)
+
+
 def test_titles_stay_whole_and_are_text_whatever_they_look_like(tmp_path):
     path = tmp_path / "items.csv"
     path.write_text("item,title\n5,Face|Off\n17,007\n30,1.50\n")
@@ -81,6 +87,8 @@ def test_a_named_column_wins(tmp_path):
         ("a.csv", "item,brand\n5,x\n", None, "has no column title or name or .*, but: 'brand'"),
         ("a.csv", "item,title\n5,x\n", "german", "has no column german, but: 'title'"),
         ("a.csv", "title,brand\nx,y\n", None, "no column looks like the item's among: 'title'"),
+        ("a.json", '{"5": "Drum"}', "german", "has no column german, but: 'attribute'"),
+        ("a.json", '{"5": "Drum", "17": {"title": "x"}}', None, "some items have fields and other"),
         ("a.csv", "item,title\n6,x\n7,y\n", None, "none of its 2 items is in the run's data"),
         ("a.csv", "item,title\n", None, "none of its 0 items"),
         ("a.json", '{"5": ["x"]}', None, r"'5': \[\"x\"\] is no title; item_attributes takes"),

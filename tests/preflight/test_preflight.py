@@ -206,7 +206,7 @@ def test_a_mesh_that_the_slice_does_not_have_is_told_in_one_line(capsys):
     flags = "--topology v5p:4x4x4 --mesh data=8,model=8 --items 1000 --users 100"
     assert main(["preflight", *flags.split()]) == 2
     error = capsys.readouterr().err
-    assert "data=8,model=8 cannot lie on a slice of 4 x 4 x 4 chips" in error
+    assert "--mesh data=8,model=8 cannot lie on a slice of 4 x 4 x 4 chips" in error
     assert len(error.strip().splitlines()) == 1
 
 

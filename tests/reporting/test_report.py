@@ -186,11 +186,20 @@ def test_sensitivity(tmp_path, four_runs, add_run, report):
     assert list(swept(tmp_path)["window"]) == [3, 5]
 
 
-@pytest.mark.parametrize("file", ["/secret/items.json", "items.json"])
-def test_runs_with_attributes_beside_runs_without(tmp_path, four_runs, add_run, report, file):
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("/secret/items.json", ["--item-attributes=/secret/items.json"]),
+        ("/secret/items.json", ["--item-attributes", "/secret/items.json"]),
+        ("items.json", []),
+    ],
+)
+def test_runs_with_attributes_beside_runs_without(
+    tmp_path, four_runs, add_run, report, file, words
+):
     folder = add_run("attributes", "mqsa-ted", 1, [1] * USERS, item_attributes=file)
     test = json.loads((folder / "test_metrics.json").read_text())
-    test["provenance"]["command"].append(f"--item-attributes={file}")
+    test["provenance"]["command"] += words
     (folder / "test_metrics.json").write_text(json.dumps(test))
     add_run("columns", "mqsa-ted", 1, [7] * USERS, item_attributes=file, attribute_columns="a")
     page = report()

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import mqsa_jax
+from mqsa_jax.inference.batch_shapes import MAX_BATCH
 from mqsa_jax.inference.stored_model import COUNTS
+from mqsa_jax.server import engine
 from mqsa_jax.server.answers import Answers
 from mqsa_jax.server.engine import Engine
 from mqsa_jax.server.requests import RecommendRequest, ScoreRequest, SimilarRequest
@@ -64,6 +66,15 @@ def test_unknown_items_are_skipped_and_counted(served):
         same(answer, [(number(int(item)), None) for item, _ in popular[:4]])
     (limited,) = plus.recommend([RecommendRequest(history=[], k=2, allow=[number(3)])])
     same(limited, [(number(3), None)])
+
+
+def test_no_size_of_a_batch_is_compiled_after_the_start(served):
+    answers = served("mqsa-ted")
+    compiled = [each._cache_size() for each in (engine._cosines, engine._best)]
+    for size in range(1, MAX_BATCH + 1):
+        similar = [SimilarRequest(item=NUMBERS[0][0], k=3)] * size
+        assert len(answers.similar(similar)) == size
+    assert [each._cache_size() for each in (engine._cosines, engine._best)] == compiled
 
 
 def test_reasons_are_those_of_recommend(served):

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from mqsa_jax.server.batching import Batcher
+from mqsa_jax.server import batching
+from mqsa_jax.server.batching import BATCH_SECONDS, Batcher
 from mqsa_jax.server.metrics import Metrics
 from mqsa_jax.server.requests import RecommendRequest, RefusedError, ScoreRequest
 
@@ -58,6 +59,21 @@ def test_each_kind_is_one_batch_and_reasons_come_last():
     assert results[:2] == [b"1", b"why"] and results[39] == b"40"
     assert isinstance(results[2], RefusedError) and results[2].status == 422
     assert b"mqsa_batch_requests_sum 40.0" in metrics.text()
+
+
+@pytest.mark.parametrize(
+    ("number", "waits"),
+    [(1, 0), (32, 0), (33, 0), (34, 1), (63, 1), (64, 0)],
+)
+def test_a_small_batch_behind_another_waits_for_company(monkeypatch, number, waits):
+    """A request alone does not, nor a full batch."""
+    slept = []
+    monkeypatch.setattr(batching.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(batching.time, "sleep", slept.append)
+    requests = [RecommendRequest(history=[], k=1)] * number
+    batcher = Batcher(Recorder, 1000, Metrics())
+    assert len(asyncio.run(gathered(batcher, requests))) == number
+    assert [seconds for seconds in slept if seconds > 0] == pytest.approx([BATCH_SECONDS] * waits)
 
 
 def test_an_error_reaches_the_requests_that_made_it(capsys):

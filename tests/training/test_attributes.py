@@ -26,7 +26,7 @@ from mqsa_jax.training.gradients import mesh_gradients
 from mqsa_jax.training.objective import ID_FOLD, objective
 from mqsa_jax.training.state import init_state
 from tests import attribute_oracle, oracle
-from tests.attribute_oracle import COLD, DATA, V
+from tests.attribute_oracle import ATTRIBUTES, COLD, DATA, V
 from tests.data.batch_cases import SEQUENCES, SIZE, TRANSITIONS, USERS, T, steps
 
 ROOM = Capacity(rows=SIZE, distinct=V, transitions=200)
@@ -145,9 +145,10 @@ def test_id_dropout_replaces_whole_items_by_the_mean():
         np.isclose(dropped.score, each_VD, atol=1e-5).all(2) for each_VD in (plain.score, mean_VD)
     )
     assert (is_own | is_mean).all() and is_mean[:, -COLD:].all()
-    # 200 draws of probability .3 are 60, give or take 6.5.
-    times_N = is_mean[:, :-COLD].sum(0)
-    assert (np.abs(times_N - 60) < 30).all() and abs(times_N.mean() - 60) < 9
+    # 200 draws of probability .3 are 60, give or take 6.5; items without attributes are kept.
+    times_N, has_N = is_mean[:, :-COLD].sum(0), ATTRIBUTES.lengths[:-COLD] > 0
+    assert (times_N[~has_N] == 0).all() and not has_N.all()
+    assert (np.abs(times_N[has_N] - 60) < 30).all() and abs(times_N[has_N].mean() - 60) < 9
 
 
 def test_the_loss_of_dropped_ids_is_the_loss_of_the_mean():
