@@ -1,8 +1,10 @@
 """Writes docs/attributes.md from its text and the files that two benchmarks wrote.
 
-MQSA_DATA_DIR=DATA python -m benchmarks.attributes --work RUNS
-MQSA_DATA_DIR=DATA python -m benchmarks.cold_items --work RUNS --model=mqsa-ted --epochs=30
-MQSA_DATA_DIR=DATA python -m benchmarks.attributes --data toys --speed 5
+export MQSA_DATA_DIR=DATA
+python -m benchmarks.attributes --work RUNS
+python -m benchmarks.cold_items --work ONE --model=mqsa-ted --epochs=30
+python -m benchmarks.cold_items --work TWO --model=mqsa-ted --epochs=30 --id-dropout=0.1
+python -m benchmarks.attributes --data toys --speed 5
 cp benchmarks/results/attributes_speed_toys.json docs/performance/attributes_speed.json
 python docs/build_attributes.py
 """

@@ -82,7 +82,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         first = members[0]
         own = {n: v for n, v in first.differs.items() if n not in common or common[n] != v}
         tested = "" if first.protocol == first.config["exclude_seen"] else first.protocol
-        groups.append(Group(members, as_flags(own), tested))
+        groups.append(Group(members, as_flags(own, with_files=False), tested))
     return groups
 
 

@@ -120,16 +120,18 @@ def model_title(model: str) -> str:
     return MODELS[model].title if model in MODELS else model
 
 
-def as_flags(values: dict[str, Any]) -> str:
-    """Flags and values as on a command line."""
+def as_flags(values: dict[str, Any], *, with_files: bool = True) -> str:
+    """Flags and values as on a command line; of flags that name files, perhaps the flag alone."""
     words = []
     for name, value in values.items():
         flag = name.replace("_", "-")
         if value is None:
             words.append(f"no --{flag}")
             continue
-        # The folder of a file of attributes says nothing to a reader.
-        value = Path(value).name if name in FILES else value
+        if name in FILES:
+            # The folder of a file of attributes says nothing to a reader.
+            words.append(f"--{flag} {Path(value).name}" if with_files else f"--{flag}")
+            continue
         switch = f"--{flag}" if value else f"--no-{flag}"
         words.append(switch if isinstance(value, bool) else f"--{flag} {value}")
     return " ".join(words)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mqsa_jax.attribute_settings import FILES
 from mqsa_jax.config import Config, ModelConfig
 from mqsa_jax.errors import UserError
 from mqsa_jax.grid import VARYING
@@ -167,7 +168,8 @@ def _one_flag_apart(
         elif len(changed) == 1:
             values = found.setdefault(changed[0], {base.config[changed[0]]: same})
             _add(values.setdefault(entry.config[changed[0]], []), entry)
-    order = [name for name in base.config if name not in NO_SETTING]
+    # A file has no place on an axis; the tables of results have runs with it and without.
+    order = [name for name in base.config if name not in (*NO_SETTING, *FILES)]
     return {
         flag: dict(sorted(found[flag].items(), key=_first_none)) for flag in order if flag in found
     }

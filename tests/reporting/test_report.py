@@ -203,11 +203,20 @@ def test_runs_with_attributes_beside_runs_without(
     (folder / "test_metrics.json").write_text(json.dumps(test))
     add_run("columns", "mqsa-ted", 1, [7] * USERS, item_attributes=file, attribute_columns="a")
     page = report()
-    assert "| `no --item-attributes` | 1, 2 |" in page
-    assert "| `--item-attributes items.json` | 1 | 0.3000 |" in page
-    assert "| MQSA-TED `--item-attributes items.json --attribute-columns a` |" in page
+    assert "| MQSA-TED `--item-attributes` |" in page
+    assert "| MQSA-TED `--item-attributes --attribute-columns a` |" in page
+    assert "--item-attributes items.json" in page or "--item-attributes=items.json" in page
     assert "/secret" not in page
-    assert list(swept(tmp_path)["item_attributes"]) == [None, file]
+    # A file is no value of an axis.
+    assert not sensitivities(group_runs(load_runs(tmp_path / "runs")[0]), [])
+
+
+def test_a_flag_that_may_be_left_out_is_varied_too(tmp_path, add_run, report):
+    for name, columns in (("all", None), ("b", "b"), ("a", "a")):
+        given = {"item_attributes": "items.json", "attribute_columns": columns}
+        add_run(name, "mqsa-ted", 1, [1] * USERS, **given)
+    assert list(swept(tmp_path)["attribute_columns"]) == [None, "a", "b"]
+    assert "| `no --attribute-columns` | 1 |" in report()
 
 
 def test_models_that_are_the_full_one_with_a_flag_fixed(tmp_path, four_runs, add_run):
